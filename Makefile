@@ -1,0 +1,42 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs first.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+# Threads that spin while they wait cost several times the work when cores are shared.
+export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 0
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: setup demo test check slow format clean
+
+setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say which with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## four cache policies side by side on the embedded world, 60 s videos, report in reports/demo.html
+	$(PY) -m experiments.demo
+
+test: setup  ## the fast tests
+	$(PY) -m pytest -n 2
+
+check: setup  ## what CI runs: format, lint, types, tests
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -n 2
+
+slow: setup  ## the slow tests
+	$(PY) -m pytest -m slow
+
+format: setup
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean:  ## remove the environment and caches; runs/ and reports/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,19 @@
+"""Self Forcing (arXiv 2506.08009): chunk-wise, 4 warped steps, shift 5. Also the base of Deep Forcing, which is training-free."""
+
+from __future__ import annotations
+
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.generator import GeneratorSpec, ModelSpec
+from deepforcing.rollout.schedule import Schedule
+
+
+def self_forcing(
+    model: ModelSpec,
+    cache: CachePolicy,
+    name: str = "self_forcing",
+    chunk_frames: int = 3,
+    steps: tuple[int, ...] = (1000, 750, 500, 250),
+    dtype: str = "float32",
+) -> GeneratorSpec:
+    """The published inference rule on any model and cache policy."""
+    return GeneratorSpec(name, model, cache, Schedule(steps=tuple(steps), shift=5.0), chunk_frames, dtype)

@@ -1,0 +1,3 @@
+"""Autoregressive video diffusion with pluggable KV-cache policies."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,94 @@
+"""Alignments: at which temporal position each cached slot is read. Pure functions of the layout.
+
+With the chunk at its absolute frames, "re-aligned" means that the past is counted back from where the kept tail begins.
+Until the first token is dropped every alignment here gives the absolute positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepforcing.cache.policy import Alignment, Layout
+
+
+def first_tail_frame(layout: Layout) -> int:
+    """The first frame of the contiguous tail before the chunk; the chunk's start when there is no tail."""
+    return next((s.frame for s in layout.slots if s.role == "tail" and s.frame is not None), layout.start)
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """Every token at the frame it came from (Self Forcing, StreamingLLM-style sinks, LongLive)."""
+
+    relative: bool = False
+
+    def positions(self, layout: Layout) -> list[int | None]:
+        return [slot.frame for slot in layout.slots]
+
+
+@dataclass(frozen=True)
+class SinkAligned:
+    """Deep Sink (paper, section 4.2): the sink sits right before the rest of the cache; the rest keeps its frames."""
+
+    relative: bool = True
+
+    def positions(self, layout: Layout) -> list[int | None]:
+        sinks = sum(slot.role == "sink" for slot in layout.slots)
+        tops = sum(slot.role == "top" for slot in layout.slots)
+        begin = first_tail_frame(layout) - tops - sinks
+        return [begin + i if slot.role == "sink" else slot.frame for i, slot in enumerate(layout.slots)]
+
+
+@dataclass(frozen=True)
+class Unified:
+    """Deep Forcing as in the paper (section 4.3): sink, top-C and recent tokens form one continuous time line.
+
+    The kept top-C tokens fill whole slots in temporal order and are read at their slot's position.
+    """
+
+    relative: bool = True
+
+    def positions(self, layout: Layout) -> list[int | None]:
+        leading = sum(slot.role != "tail" for slot in layout.slots)
+        begin = first_tail_frame(layout) - leading
+        return [begin + i if slot.role != "tail" else slot.frame for i, slot in enumerate(layout.slots)]
+
+
+@dataclass(frozen=True)
+class BySlot:
+    """Everything re-indexed by slot, ending right before the chunk (LongLive's "infinity" variant, Infinity-RoPE).
+
+    Those systems count slots from 0 and put the queries after them; only differences matter, so this is the same.
+    """
+
+    relative: bool = True
+
+    def positions(self, layout: Layout) -> list[int | None]:
+        return [layout.start - len(layout.slots) + i for i in range(len(layout.slots))]
+
+
+@dataclass(frozen=True)
+class ReleaseSink:
+    """The released Deep Forcing code: the sink moves at each drop, by a first step that is hard-wired, the rest stays.
+
+    first step = 21 - capacity_frames (the literal 21, compression on or off), later steps follow the chunk's start;
+    top-C tokens keep their own frames (the release's unification never runs). See reference notes in THIRD_PARTY.md.
+    Deviation: the release turns stored keys in place again and again, which adds rounding in bfloat16; this does not.
+    """
+
+    capacity_frames: int = 16
+    relative: bool = False  # the release reads its tail from the 1024-entry table
+
+    def positions(self, layout: Layout) -> list[int | None]:
+        if layout.first_drop is None or layout.last_drop is None:
+            return [slot.frame for slot in layout.slots]
+        shift = 21 - self.capacity_frames + layout.last_drop - layout.first_drop
+        return [i + shift if slot.role == "sink" else slot.frame for i, slot in enumerate(layout.slots)]
+
+
+NAMED: dict[str, Alignment] = {
+    "absolute": Absolute(),
+    "sink": SinkAligned(),
+    "unified": Unified(),
+    "slot": BySlot(),
+}

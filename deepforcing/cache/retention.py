@@ -1,0 +1,65 @@
+"""Retention by whole frames: decided from frame numbers alone, once for all layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deepforcing.cache.policy import Slot
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """Nothing is ever dropped; memory and time grow with the video."""
+
+    def check(self, chunk_frames: int) -> None:
+        pass
+
+    def capacity(self, chunk_frames: int) -> int | None:
+        return None
+
+    def role(self, frame: int) -> Literal["sink", "tail"]:
+        return "tail"
+
+    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
+        return tuple(range(len(slots)))
+
+
+@dataclass(frozen=True)
+class SinkWindow:
+    """The first `sink_frames` for ever, and the most recent ones, `window_frames` in all with the current chunk.
+
+    sink_frames = 0 is Self Forcing's sliding window. Sizes in latent frames.
+    """
+
+    window_frames: int = 21
+    sink_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window_frames < 1 or self.sink_frames < 0:
+            raise ValueError(
+                f"window_frames={self.window_frames} must be at least 1 and sink_frames={self.sink_frames} at least 0"
+            )
+        if self.sink_frames >= self.window_frames:
+            raise ValueError(
+                f"sink_frames={self.sink_frames} must be below window_frames={self.window_frames}; "
+                "the paper uses 10 of 21"
+            )
+
+    def check(self, chunk_frames: int) -> None:
+        if self.sink_frames + chunk_frames > self.window_frames:
+            raise ValueError(
+                f"sink_frames={self.sink_frames} and the current chunk of {chunk_frames} do not fit into "
+                f"window_frames={self.window_frames}; sink_frames can be at most {self.window_frames - chunk_frames}"
+            )
+
+    def capacity(self, chunk_frames: int) -> int | None:
+        return self.window_frames
+
+    def role(self, frame: int) -> Literal["sink", "tail"]:
+        return "sink" if frame < self.sink_frames else "tail"
+
+    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
+        excess = max(0, len(slots) + chunk_frames - self.window_frames)
+        sinks = min(self.sink_frames, len(slots))
+        return (*range(sinks), *range(sinks + excess, len(slots)))

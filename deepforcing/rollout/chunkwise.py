@@ -1,0 +1,104 @@
+"""The heart: chunk-wise few-step generation with a KV cache (Self Forcing and its kin).
+
+For every chunk: start from noise; at each level predict the clean chunk and, but for the last level, mix it with fresh
+noise down to the next; then one clean pass at timestep 0 commits the chunk's keys and values to the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepforcing.cache.kv import KVCache
+from deepforcing.rollout.noise import Noise
+from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.transformer import CausalWan, TextMemory
+
+Watch = Callable[[int, Tensor, Tensor], None]
+"""Called after every pass with (first latent frame, timesteps [B, F], raw prediction)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query."""
+
+    start: int
+    latents: Tensor
+    tokens: int
+
+
+def clean(model: CausalWan, noisy: Tensor, prediction: Tensor, sigma: float) -> Tensor:
+    """x0 from the model's prediction; flow models in float64 (x0 = xt - sigma * flow), cast back."""
+    if model.config.prediction == "x0":
+        return prediction
+    return (noisy.double() - sigma * prediction.double()).to(prediction.dtype)
+
+
+def mix(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """(1 - sigma) * x0 + sigma * noise, in float32, in the noise's dtype."""
+    return ((1 - sigma) * x0.float() + sigma * noise.float()).to(noise.dtype)
+
+
+@torch.no_grad()
+def chunkwise(
+    model: CausalWan,
+    text: TextMemory,
+    cache: KVCache,
+    schedule: Schedule,
+    noise: Noise,
+    total_frames: int,
+    latent_size: tuple[int, int],
+    initial: Tensor | None = None,
+    watch: Watch | None = None,
+    clock: Callable[[str], None] | None = None,
+) -> Iterator[Chunk]:
+    """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
+
+    text: one row per video. latent_size: (Y, X). initial: given clean latents [B, F0, C, Y, X] to continue from (F0 a
+    multiple of the chunk); they are committed chunk by chunk and yielded first, and count among total_frames.
+    watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
+    The model sees float32 timesteps; everything else runs in its own dtype.
+    """
+    weight = model.patch_embedding.weight
+    frames, batch = cache.chunk_frames, cache.batch
+    shape = (batch, frames, model.config.in_dim, *latent_size)
+    given = 0 if initial is None else initial.shape[1]
+    if given % frames or total_frames % frames:
+        raise ValueError(f"{given} given and {total_frames} total latent frames must be multiples of the chunk, {frames}")
+
+    def levels(first_chunk: bool) -> list[tuple[float, Tensor]]:
+        times = schedule.timesteps_of(first_chunk)
+        full = [torch.full((batch, frames), t, dtype=torch.float32, device=weight.device) for t in times]
+        return list(zip(schedule.sigmas_of(first_chunk), full, strict=True))
+
+    first_levels, later_levels = levels(True), levels(False)
+    zero = torch.zeros((batch, frames), dtype=torch.float32, device=weight.device)
+
+    def run(start: int, x: Tensor, t: Tensor, committing: bool = False) -> Tensor:
+        with cache.commit() if committing else nullcontext():
+            prediction: Tensor = model(x, t, text, cache)
+        if watch is not None:
+            watch(start, t, prediction)
+        return prediction
+
+    for start in range(0, total_frames, frames):
+        cache.begin(start)
+        if initial is not None and start < given:
+            x0 = initial[:, start : start + frames].to(weight.dtype)
+        else:
+            steps = first_levels if start == 0 else later_levels
+            x = noise.initial(start, shape)
+            for i, (sigma, t) in enumerate(steps):
+                x0 = clean(model, x, run(start, x, t), sigma)
+                if i + 1 < len(steps):
+                    x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
+        if clock is not None:
+            clock("denoise")
+        run(start, x0, zero, committing=True)
+        if clock is not None:
+            clock("commit")
+        yield Chunk(start, x0, cache.attended_tokens)

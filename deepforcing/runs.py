@@ -1,0 +1,310 @@
+"""Run directories: what was asked for, which samples are finished, and how both survive kill -9.
+
+    <root>/<name>-<8 hex>/         hex = identity_hash of everything that changes pixels
+      run.json                     written first
+      samples/<sample>.mp4         renamed to this name when it is whole
+      samples/<sample>.json        written last: its presence means that the sample is finished
+      samples/.<sample>.lock       while a process works on it
+      scores/                      written by eval
+
+Every file appears under its name complete or not at all. Resuming needs no flag: run the same command again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from deepforcing.video import sha256_file, sync_directory
+
+SCHEMA = 1
+MIN_FREE_BYTES = 50_000_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Named(Protocol):
+    """Something in a plan: prompts.Sample is one."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Planned = TypeVar("Planned", bound=Named)
+
+
+def canonical_json(value: object) -> str:
+    """One text per JSON value: keys sorted, no spaces, floats as Python's repr, tuples as lists.
+
+    Raises ValueError, saying where, for anything else: NaN and infinities, keys that are not strings, paths, tensors,
+    NumPy numbers, enums. 1 and 1.0 differ: give every field one type.
+    """
+    _check_json(value, "identity")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """First 8 hex digits of the sha256 of canonical_json(identity)."""
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path in the same directory, which becomes `path` when the block ends without an exception.
+
+    The content is fsynced before the rename, so `path` is never half written, whatever happens. The temporary name ends
+    in `.partial-<hex>`: no pattern for finished files matches it. Raises OSError, naming a file, when the disk is full.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk: the system does not say which file
+            raise OSError(error.errno, f"cannot write the file: {error.strerror}", str(path)) from error
+        raise
+    sync_directory(path.parent)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text; see atomic_path."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def atomic_write_json(path: str | Path, value: object) -> None:
+    """Write indented JSON; see atomic_path. Raises ValueError for NaN, TypeError for what JSON cannot hold."""
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One run directory. Make it with `create` or find it with `open`; any number of processes may work on one run."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, root: str | Path, name: str, identity: Mapping[str, Any], record: Mapping[str, Any] | None = None
+    ) -> RunDir:
+        """Open <root>/<name>-<hash>, making it if need be.
+
+        record: the other fields of run.json (label, spec, geometry, environment ...); they do not change the identity.
+        An existing run with the same identity is used as it is, its run.json stays what it was. Raises ValueError for
+        a name that is no plain file name, an existing run.json that is damaged or of another identity, and samples
+        without a run.json.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, dots, dashes and underscores")
+        clash = {"schema", "name", "created", "identity"} & set(record or {})
+        if clash:
+            raise ValueError(f"the record of a run must not set {', '.join(sorted(clash))}")
+        run = cls(Path(root) / f"{name}-{identity_hash(identity)}")
+        run.path.mkdir(parents=True, exist_ok=True)
+        with _lock(run.path / ".lock", wait=True):
+            if run._json.exists():
+                if canonical_json(run.record().get("identity")) != canonical_json(identity):
+                    raise ValueError(
+                        f"{run.path} belongs to a run with other settings (see identity in its run.json); "
+                        "move it away or choose another name"
+                    )
+            elif run._samples.exists() and any(run._samples.iterdir()):
+                raise ValueError(f"{run.path} has samples but no run.json; restore it, or move the directory away")
+            else:
+                created = datetime.now(UTC).isoformat(timespec="seconds")
+                head = {"schema": SCHEMA, "name": name, "created": created, "identity": identity}
+                atomic_write_json(run._json, {**head, **(record or {})})
+            run._samples.mkdir(exist_ok=True)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """Find an existing run. Raises ValueError when there is none or its run.json is damaged."""
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise ValueError(f"{path} is not a directory; give a run directory, <runs_root>/<name>-<8 hex>")
+        if not run._json.exists():
+            inside = sorted(child.parent.name for child in run.path.glob("*/run.json"))
+            hint = f"; it holds the runs {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}" if inside else ""
+            raise ValueError(f"{path} is not a run directory: it has no run.json{hint}")
+        run.record()
+        return run
+
+    @property
+    def name(self) -> str:
+        """The directory's name, which is the run's name in every table."""
+        return self.path.resolve().name
+
+    def record(self) -> dict[str, Any]:
+        """run.json. Raises ValueError when it is damaged or of a schema this version does not know."""
+        record = _read_json(self._json)
+        if record is None:
+            raise ValueError(
+                f"{self._json} is damaged; restore it, or move {self.path} away and run the same command again"
+            )
+        if record.get("schema") != SCHEMA:
+            raise ValueError(f"{self._json} has schema {record.get('schema')!r}, this version reads schema {SCHEMA}")
+        return record
+
+    def video_path(self, sample: str) -> Path:
+        """Where a sample's video belongs. Raises ValueError for a name that is no plain file name."""
+        return self._samples / f"{_checked(sample)}.mp4"
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The records of all finished samples, sorted by name."""
+        found = (self._finished(file.name.removesuffix(".json")) for file in sorted(self._samples.glob("*.json")))
+        return [record for record in found if record is not None]
+
+    def completed(self) -> set[str]:
+        """Names of the finished samples: the json is whole, and the video has the size that it records."""
+        return {record["sample"] for record in self.samples()}
+
+    def todo(self, plan: Sequence[Planned]) -> list[Planned]:
+        """What of the plan is not finished, in the plan's order."""
+        done = self.completed()
+        return [item for item in plan if item.name not in done]
+
+    @contextlib.contextmanager
+    def claim(self, sample: str) -> Iterator[bool]:
+        """Work on one sample alone. True: make it. False: leave it, another process is at it or has finished it.
+
+        The lock is flock's: the system releases it when its process dies, however it dies. So whoever holds it may
+        remove what a killed process left of this sample, on whichever machine that ran, and nobody ever touches the
+        unfinished files of another sample. Raises OSError on file systems without flock.
+        """
+        with _lock(self._samples / f".{_checked(sample)}.lock", wait=False) as held:
+            if not held or self._finished(sample) is not None:
+                yield False
+                return
+            for leftover in (*self._samples.glob(f"{sample}.partial.*"), *self._samples.glob(f"{sample}.*.partial-*")):
+                leftover.unlink(missing_ok=True)
+            yield True
+
+    def commit(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Declare a sample finished, by writing its json; the video must be in place. Returns the record as written.
+
+        record: at least "sample". schema, video, bytes and sha256 are added here. Raises ValueError when the video is
+        missing or the record has NaN in it.
+        """
+        video = self.video_path(str(record.get("sample")))
+        if not video.is_file():
+            raise ValueError(f"{video} is not there: a sample can be committed when its video is whole")
+        added = {"video": video.name, "bytes": video.stat().st_size, "sha256": sha256_file(video)}
+        full = {"schema": SCHEMA, **record, **added}
+        atomic_write_json(video.with_suffix(".json"), full)
+        return full
+
+    @property
+    def _json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def _samples(self) -> Path:
+        return self.path / "samples"
+
+    def _finished(self, sample: str) -> dict[str, Any] | None:
+        record = _read_json(self._samples / f"{sample}.json")
+        video = self._samples / f"{sample}.mp4"
+        if record is None or record.get("sample") != sample or record.get("video") != video.name:
+            return None
+        try:
+            return record if video.stat().st_size == record.get("bytes") else None
+        except OSError:
+            return None
+
+
+def check_writable(root: str | Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+    """Before long work: make `root`, write a file in it, look at the free space. Raises OSError with what is wrong."""
+    root = Path(root)
+    advice = "choose another directory with runs_root=..."
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        trial = root / f".write-test-{secrets.token_hex(4)}"
+        try:
+            trial.write_bytes(bytes(4096))
+        finally:
+            trial.unlink(missing_ok=True)
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write there ({error.strerror}); {advice}", str(root)) from error
+    if free < min_free_bytes:
+        message = f"only {free / 1e6:.0f} MB free, at least {min_free_bytes / 1e6:.0f} MB are needed; {advice}"
+        raise OSError(errno.ENOSPC, message, str(root))
+
+
+def _check_json(value: object, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) is not str:
+                raise ValueError(f"{where} has the key {key!r}, which is not a string")
+            _check_json(item, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_json(item, f"{where}[{index}]")
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}, which has no place in an identity")
+    elif value is not None and type(value) not in (bool, int, str):
+        # Subclasses too: NumPy floats and enums have reprs of their own.
+        kind = type(value).__name__
+        raise ValueError(f"{where} is of type {kind}, expected plain JSON: str, int, float, bool, None, list or dict")
+
+
+def _checked(sample: str) -> str:
+    if not _NAME.fullmatch(sample):
+        raise ValueError(f"sample name {sample!r} must be 1 to 100 letters, digits, dots, dashes and underscores")
+    return sample
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in the file; None when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@contextlib.contextmanager
+def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold an exclusive flock on `path`, a file removed afterwards; yield False when it is taken and we do not wait."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        except OSError as error:
+            os.close(descriptor)
+            reason = f"cannot lock ({error.strerror}); runs need a file system that supports flock"
+            raise OSError(error.errno, reason, str(path)) from error
+        with contextlib.suppress(FileNotFoundError):
+            # The holder before us may have removed the file after we opened it: a lock on it would exclude nobody.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+        os.close(descriptor)
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)

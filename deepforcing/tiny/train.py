@@ -1,0 +1,292 @@
+"""Train the embedded world's model. `python -m deepforcing.tiny.train --help`
+
+Two stages, both on random captioned clips of the trained length (TRAIN_FRAMES latent frames, about 5 s):
+
+teacher   the clean clip and a noised copy side by side under a block-causal mask, so that every chunk learns to denoise
+          given the true past. First on short clips (cheap), then on full ones.
+on-policy the past is what the model itself generated (few-step rollout with a cache, from the text alone or from some
+          true chunks), the target is still the truth: the answer to exposure bias that Self Forcing gives with a
+          distribution loss and that a world with a ground truth allows with a plain one.
+
+Deterministic given --seed, the step counts and torch's thread count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepforcing.cache.kv import KVCache
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.retention import KeepAll
+from deepforcing.rollout.schedule import Schedule
+from deepforcing.tiny.codec import CHANNELS, TinyCodec
+from deepforcing.tiny.model import CHUNK_FRAMES, TINY_CONFIG, TINY_GEOMETRY, TRAIN_FRAMES, TinyModel, save_tiny
+from deepforcing.tiny.muon import Muon
+from deepforcing.tiny.world import DATA_VERSION, random_classes, render, sample_scenes
+from deepforcing.wan.attention import attend
+from deepforcing.wan.rope import Rope, rotate
+
+
+class TeacherForcing:
+    """Self-attention memory for training: clean chunks 0..n-2, then noisy chunks 0..n-1, in one sequence.
+
+    A clean chunk sees the clean chunks up to itself; a noisy chunk sees the clean chunks before it and itself.
+    """
+
+    def __init__(self, rope: Rope, frames: int, chunk: int) -> None:
+        self.rotation = rope.frames(list(range(frames - chunk)) + list(range(frames)))
+        self.chunks = frames // chunk
+        self.tokens = chunk * rope.space_SP.shape[0]
+
+    def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
+        q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.rotation)
+        out: Tensor = ChunkedAttention.apply(q, k, v_BHLD, self)  # type: ignore[no-untyped-call]
+        return out
+
+    def views(self) -> list[tuple[slice, list[slice]]]:
+        """(queries, visible keys) of every chunk, as token ranges of the sequence."""
+        n, clean = self.tokens, (self.chunks - 1) * self.tokens
+        views = [(slice(i, i + n), [slice(0, i + n)]) for i in range(0, clean, n)]
+        for i in range(0, clean + n, n):
+            own = slice(clean + i, clean + i + n)
+            views.append((own, [slice(0, i), own]))
+        return views
+
+
+class ChunkedAttention(torch.autograd.Function):
+    """Attention chunk by chunk, each over what it sees, with gradients added in place.
+
+    Plain slicing would make autograd zero-fill a full-size gradient per slice, which on CPU costs more than attention.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, memory: TeacherForcing) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.views = memory.views()
+        out = torch.empty_like(q)
+        for own, seen in ctx.views:
+            keys, values = (torch.cat([x[:, :, part] for part in seen], 2) for x in (k, v))
+            out[:, :, own] = attend(q[:, :, own], keys, values)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        q, k, v = ctx.saved_tensors
+        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
+        for own, seen in ctx.views:
+            inputs = [q[:, :, own]] + [torch.cat([x[:, :, part] for part in seen], 2) for x in (k, v)]
+            inputs = [x.detach().requires_grad_() for x in inputs]
+            with torch.enable_grad():
+                out = attend(*inputs)
+            dq, dk, dv = torch.autograd.grad(out, inputs, grad[:, :, own])
+            grad_q[:, :, own] = dq
+            start = 0
+            for part in seen:
+                stop = start + part.stop - part.start
+                grad_k[:, :, part] += dk[:, :, start:stop]
+                grad_v[:, :, part] += dv[:, :, start:stop]
+                start = stop
+        return grad_q, grad_k, grad_v, None
+
+
+def fit_codec(codec: TinyCodec) -> None:
+    """Mean and scale per channel from 512 clips: scale = std^0.5, so that weak channels stay weaker but visible."""
+    generator = torch.Generator().manual_seed(0)
+    scenes = sample_scenes(random_classes(512, generator), generator)
+    latents = codec.encode(render(scenes, 9), render(scenes, 3, first=-3))
+    mean, std = latents.mean((0, 1, 3, 4)), latents.std((0, 1, 3, 4))
+    scale = std.clamp_min(1e-3).sqrt()
+    scale = scale * ((std / scale) ** 2).mean().sqrt()
+    codec.mean.copy_(mean)
+    codec.scale.copy_(scale)
+
+
+def initialise(model: nn.Module) -> None:
+    """Xavier for matrices, zeros for biases and for every projection that ends a residual branch."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+            if name.endswith((".o", "ffn.2", "head.head")):
+                nn.init.zeros_(module.weight)
+
+
+def clip_batch(model: TinyModel, batch: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random captions [B, 5] and the latents [B, F, C, Y, X] of their clips."""
+    classes = random_classes(batch, generator)
+    scenes = sample_scenes(classes, generator)
+    latents = model.codec.encode(render(scenes, TINY_GEOMETRY.pixel_frames(frames)), render(scenes, 3, first=-3))
+    return classes, latents
+
+
+class Trainer:
+    """One model, its average, its optimisers and the loss that both stages share."""
+
+    def __init__(self, model: TinyModel, lr: float, generator: torch.Generator) -> None:
+        self.model, self.ema, self.lr, self.generator = model, copy.deepcopy(model), lr, generator
+        self.updates = 0
+        matrices = [p for n, p in model.wan.blocks.named_parameters() if p.ndim == 2]
+        chosen = {id(p) for p in matrices}
+        others = [p for p in model.parameters() if id(p) not in chosen]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            Muon(matrices, lr=lr),
+            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.schedule = Schedule(steps=(1000, 750, 500, 250))
+        self.levels = torch.tensor([float(s) for s in self.schedule.sigmas])
+        self.rope = Rope(TINY_CONFIG.rope_split, TINY_GEOMETRY.grid)
+
+    def random_levels(self, batch: int, chunks: int) -> Tensor:
+        """Noise levels [B, chunks]: half from the few inference levels, half from the whole shifted schedule."""
+        few = self.levels[torch.randint(0, len(self.levels), (batch, chunks), generator=self.generator)]
+        u = torch.rand(batch, chunks, generator=self.generator).clamp_min(0.002)
+        shift = self.schedule.shift
+        return torch.where(
+            torch.rand(batch, chunks, generator=self.generator) < 0.5, few, shift * u / (1 + (shift - 1) * u)
+        )
+
+    def update(self, classes: Tensor, past: Tensor, noisy: Tensor, sigma: Tensor, target: Tensor, lr: float) -> Tensor:
+        """One step. past, noisy, target: [B, F, C, Y, X]; sigma: [B, chunks]. Returns mean squared errors [B, chunks]."""
+        frames = target.shape[1]
+        clean = frames - CHUNK_FRAMES
+        t = torch.cat([torch.zeros(len(target), clean), 1000 * sigma.repeat_interleave(CHUNK_FRAMES, 1)], 1)
+        text = self.model.wan.encode_text(self.model.text.embed(classes))
+        memory = TeacherForcing(self.rope, frames, CHUNK_FRAMES)
+        out = self.model.wan(torch.cat([past[:, :clean], noisy], 1), t, text, memory)[:, clean:]
+        error = (out - target).pow(2).mean((2, 3, 4)).unflatten(1, (-1, CHUNK_FRAMES)).mean(2)
+        loss = (error / sigma.square().clamp_min(0.25)).mean()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.updates += 1
+        decay = min(0.998, (self.updates + 1) / (self.updates + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        return error.detach()
+
+    def noised(self, latents: Tensor, sigma: Tensor) -> Tensor:
+        level = sigma.repeat_interleave(CHUNK_FRAMES, 1)[..., None, None, None]
+        return (1 - level) * latents + level * torch.randn(latents.shape, generator=self.generator)
+
+    def teacher_step(self, batch: int, frames: int, lr: float) -> Tensor:
+        classes, latents = clip_batch(self.model, batch, frames, self.generator)
+        sigma = self.random_levels(batch, frames // CHUNK_FRAMES)
+        context = (torch.rand(batch, 1, 1, 1, 1, generator=self.generator) * 0.3 - 0.15).clamp_min(0)
+        past = latents + context * torch.randn(latents.shape, generator=self.generator)
+        return self.update(classes, past, self.noised(latents, sigma), sigma, latents, lr)
+
+
+    @torch.no_grad()
+    def own_rollout(self, classes: Tensor, truth: Tensor, given: int) -> tuple[Tensor, dict[int, Tensor]]:
+        """A few-step rollout with the current weights: latents like `truth`, and the noisy inputs met on the way.
+
+        The first `given` latent frames are the truth's. With none given, the first chunk starts half-way, from the
+        noised truth, so that it is the model's own and still has a true continuation.
+        Inputs: first frame of the chunk -> [B, levels, F, C, Y, X]; levels that were not visited hold noised truth.
+        """
+        batch, frames = truth.shape[:2]
+        cache = KVCache(CachePolicy(KeepAll()), TINY_CONFIG, TINY_GEOMETRY.grid, CHUNK_FRAMES, frames, batch)
+        text = self.model.wan.encode_text(self.model.text.embed(classes))
+        out, inputs = [], {}
+        for start in range(0, frames, CHUNK_FRAMES):
+            cache.begin(start)
+            true = truth[:, start : start + CHUNK_FRAMES]
+            x0 = true
+            if start >= given:
+                skip = int(torch.randint(2, 4, (1,), generator=self.generator)) if start == 0 else 0
+                met = []
+                for i, sigma in enumerate(self.levels):
+                    fresh = torch.randn(true.shape, generator=self.generator)
+                    x = fresh if i == 0 else (1 - sigma) * x0 + sigma * fresh
+                    met.append(x)
+                    if i >= skip:
+                        x0 = self.model.wan(x, torch.full((batch, CHUNK_FRAMES), float(1000 * sigma)), text, cache)
+                inputs[start] = torch.stack(met, 1)
+            with cache.commit():
+                self.model.wan(x0, torch.zeros(batch, CHUNK_FRAMES), text, cache)
+            out.append(x0)
+        return torch.cat(out, 1), inputs
+
+    def on_policy_step(self, batch: int, frames: int, lr: float, reuse: int = 2) -> Tensor:
+        """One own rollout and `reuse` updates on it: past and three quarters of the noisy inputs are the model's own."""
+        classes, truth = clip_batch(self.model, batch, frames, self.generator)
+        given = CHUNK_FRAMES * int(torch.randint(0, 5, (1,), generator=self.generator))
+        past, inputs = self.own_rollout(classes, truth, given)
+        for _ in range(reuse):
+            sigma = self.random_levels(batch, frames // CHUNK_FRAMES)
+            noisy = self.noised(truth, sigma)
+            for start, met in inputs.items():
+                level = torch.randint(0, len(self.levels), (batch,), generator=self.generator)
+                own = torch.rand(batch, generator=self.generator) < 0.75
+                chunk = slice(start, start + CHUNK_FRAMES)
+                noisy[own, chunk] = met[own, level[own]]
+                sigma[own, start // CHUNK_FRAMES] = self.levels[level[own]]
+            error = self.update(classes, past, noisy, sigma, truth, lr)
+        return error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors)")
+    parser.add_argument("--init", type=Path, help="checkpoint to start from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--stage", choices=("teacher", "on-policy"), default="teacher")
+    parser.add_argument("--frames", type=int, default=TRAIN_FRAMES, help="latent frames of a clip")
+    parser.add_argument("--steps", type=int, required=True, help="teacher updates, or own rollouts (two updates each)")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--final-lr", type=float, default=0.03, help="fraction of --lr at the end")
+    parser.add_argument("--flat", type=float, default=0.4, help="fraction of the steps before the decay begins")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    model = TinyModel()
+    if args.init:
+        model = TinyModel.load(args.init)
+    else:
+        initialise(model.wan)
+        fit_codec(model.codec)
+    model.requires_grad_(True)
+    trainer = Trainer(model, args.lr, torch.Generator().manual_seed(args.seed + 1))
+    log_path = args.out.with_suffix(".csv")
+    total = args.steps
+    began = last = time.time()
+    recent: list[tuple[float, float]] = []
+    with log_path.open("w") as log:
+        log.write("step,seconds,first_chunk_mse,later_chunks_mse,lr\n")
+        for step in range(total):
+            progress = step / total
+            lr = args.lr * min(1.0, (step + 1) / 60) * (1.0 - (1 - args.final_lr) * max(0.0, (progress - args.flat) / (1 - args.flat)))
+            update = trainer.teacher_step if args.stage == "teacher" else trainer.on_policy_step
+            error = update(args.batch, args.frames, lr)
+            recent.append((float(error[:, 0].mean()), float(error[:, 1:].mean())))
+            if (step + 1) % 50 == 0:
+                first, later = (sum(r[i] for r in recent) / len(recent) for i in (0, 1))
+                line = f"{step + 1},{time.time() - began:.0f},{first:.5f},{later:.5f},{lr:.6f}"
+                log.write(line + "\n")
+                log.flush()
+                print(line, f"{(time.time() - last) / 50:.2f} s/step", flush=True)
+                recent, last = [], time.time()
+            if (step + 1) % 250 == 0 or step + 1 == total:
+                save_tiny(trainer.ema, args.out, {"step": str(step + 1), "command": " ".join(sys.argv)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The embedded world: short procedural videos with captions that say everything but the details.
+
+One sprite (a shape in a colour) moves on a ring around the middle of a textured background at constant speed, once around
+in PERIOD frames. The caption names shape, colour, start, direction and background. What it does not name (the exact hue
+and shade, the texture, the start to the degree) differs from video to video and can only be kept by remembering it: that
+is what a long rollout loses. Everything is a pure function of `Scene`, so any frame of any length has a ground truth.
+
+Shapes: B videos, N pixel frames, Y and X pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DATA_VERSION = "ring-1"
+SIZE = 16  # pixels, both ways
+PERIOD = 80  # frames per turn
+RING = 4.2  # pixels from the middle to the sprite's centre
+SHAPES = ("disc", "ring", "cross")
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+STARTS = ("top", "right", "bottom", "left")
+DIRECTIONS = ("clockwise", "counterclockwise")
+BACKGROUNDS = ("slate", "sand", "grey", "forest")
+VOCABULARY = (SHAPES, COLOURS, STARTS, DIRECTIONS, BACKGROUNDS)
+BACKGROUND_RGB = ((0.16, 0.20, 0.30), (0.80, 0.72, 0.58), (0.55, 0.55, 0.57), (0.14, 0.28, 0.18))
+HUES = tuple(i / 6 for i in range(6))
+
+
+@dataclass
+class Scene:
+    """A batch of videos. classes: int64 [B, 5], indices into VOCABULARY; the rest float32, one row per video."""
+
+    classes: Tensor
+    rgb: Tensor  # [B, 3] sprite colour
+    background: Tensor  # [B, 3]
+    texture: Tensor  # [B, 2, 4]: amplitude, two wave numbers (radians a pixel), phase
+    phase: Tensor  # [B] angle at frame 0, radians; 0 is right, growing clockwise on the screen
+
+
+def hsv_to_rgb(h: Tensor, s: Tensor, v: Tensor) -> Tensor:
+    def channel(n: int) -> Tensor:
+        k = (n + h * 6) % 6
+        return v - v * s * torch.clamp(torch.minimum(k, 4 - k), 0, 1)
+
+    return torch.stack([channel(5), channel(3), channel(1)], -1)
+
+
+def sample_scenes(classes: Tensor, generator: torch.Generator) -> Scene:
+    """Random details for given captions. classes: int64 [B, 5]."""
+    batch = classes.shape[0]
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(batch, *shape, generator=generator)
+
+    hue = torch.tensor(HUES)[classes[:, 1]] + uniform(-0.04, 0.04)
+    start = torch.tensor([-math.pi / 2, 0.0, math.pi / 2, math.pi])[classes[:, 2]]
+    return Scene(
+        classes=classes,
+        rgb=hsv_to_rgb(hue % 1, uniform(0.7, 1.0), uniform(0.8, 1.0)),
+        background=(torch.tensor(BACKGROUND_RGB)[classes[:, 4]] + uniform(-0.06, 0.06, 3)).clamp(0.05, 0.95),
+        texture=torch.stack(
+            [uniform(0.03, 0.07, 2), uniform(-1.2, 1.2, 2), uniform(-1.2, 1.2, 2), uniform(0, 2 * math.pi, 2)], -1
+        ),
+        phase=start + uniform(-0.25, 0.25),
+    )
+
+
+def random_classes(batch: int, generator: torch.Generator) -> Tensor:
+    """Uniformly random captions, int64 [B, 5]."""
+    return torch.stack([torch.randint(0, len(words), (batch,), generator=generator) for words in VOCABULARY], -1)
+
+
+def angular_speed(classes: Tensor) -> Tensor:
+    """Radians a frame, positive clockwise on the screen, [B]."""
+    return (1.0 - 2.0 * classes[:, 3]) * 2 * math.pi / PERIOD
+
+
+def shape_mask(shape: int | Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Anti-aliased coverage 0..1 of a shape centred at offsets (dx, dy) = 0; `shape` broadcasts against dx."""
+    radius = (dx**2 + dy**2).sqrt()
+    disc = radius - 3.2
+    ring = (radius - 2.6).abs() - 0.95
+    ax, ay = dx.abs(), dy.abs()
+    cross = torch.minimum(torch.maximum(ax - 3.5, ay - 1.2), torch.maximum(ax - 1.2, ay - 3.5))
+    shape = torch.as_tensor(shape)
+    distance = torch.where(shape == 0, disc, torch.where(shape == 1, ring, cross))
+    return (0.5 - distance).clamp(0, 1)
+
+
+def pixel_grid() -> tuple[Tensor, Tensor]:
+    """x and y of pixel centres, each [SIZE, SIZE]."""
+    axis = torch.arange(SIZE) + 0.5
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y
+
+
+def render(scene: Scene, frames: int, first: int = 0) -> Tensor:
+    """Frames first .. first + frames - 1 (may be negative) -> float32 [B, N, 3, SIZE, SIZE] in 0..1."""
+    x, y = pixel_grid()
+    time = torch.arange(first, first + frames, dtype=torch.float32)
+    angle = scene.phase[:, None] + angular_speed(scene.classes)[:, None] * time
+    dx = x - (SIZE / 2 + RING * angle.cos())[..., None, None]
+    dy = y - (SIZE / 2 + RING * angle.sin())[..., None, None]
+    coverage = shape_mask(scene.classes[:, 0].view(-1, 1, 1, 1), dx, dy)[:, :, None]
+    amplitude, kx, ky, phase = (part[..., None, None] for part in scene.texture.unbind(-1))
+    texture = (amplitude * torch.sin(kx * x + ky * y + phase)).sum(1)
+    background = (scene.background[:, :, None, None] + texture[:, None]).clamp(0, 1)[:, None]
+    return coverage * scene.rgb[:, None, :, None, None] + (1 - coverage) * background
+
+
+def caption(classes: Tensor | list[int]) -> str:
+    """The sentence for one video's classes [5]."""
+    shape, colour, start, direction, background = (
+        words[int(index)] for words, index in zip(VOCABULARY, classes, strict=True)
+    )
+    return f"a {colour} {shape} starts at the {start} and circles {direction} on a {background} background"
+
+
+def parse_caption(text: str) -> list[int]:
+    """Classes named in a sentence: one word of each group of VOCABULARY, in any order; other words are ignored.
+
+    "ring" and "disc" name shapes. Raises ValueError that says which group is missing or named twice.
+    """
+    words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
+    classes = []
+    for group, name in zip(VOCABULARY, ("shape", "colour", "start", "direction", "background"), strict=True):
+        found = sorted({group.index(w) for w in words if w in group})
+        if len(found) != 1:
+            problem = "names no" if not found else "names more than one"
+            raise ValueError(
+                f"prompt {text[:80]!r} {problem} {name}; the tiny world knows {', '.join(group)}, "
+                f"as in {caption([0, 0, 0, 0, 0])!r}"
+            )
+        classes.append(found[0])
+    return classes

@@ -1,0 +1,191 @@
+"""From the tidy table of scores to means, curves, drifts and differences: pure functions, nothing is read or written.
+
+A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>.
+Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and intervals are percentile
+bootstraps over prompts (2000 resamples, 95 %, seeded, so that the same table gives the same interval). Missing scores
+are NaN and are left out; n says how many prompts are behind each number; with fewer than two prompts the interval is
+NaN. A range of time takes the windows whose middle lies in it, each weighted by its length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eval.metric import FloatArray, Value
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean of a - b over the prompts that both runs have, its bootstrap interval, and the paired t value.
+
+    t = mean / (standard deviation / sqrt(n)), the deviation with n - 1; NaN with fewer than two prompts or if all
+    differences are 0, infinite if they are equal but not 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    t: float
+    n: int
+
+
+def bootstrap_mean(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int_]]:
+    """Mean over prompts and its percentile interval: [prompts, K] -> mean, low, high, n, each [K]; NaN is left out."""
+    valid = ~np.isnan(values)
+    n = valid.sum(0)
+    filled = np.where(valid, values, 0.0)
+    prompts = len(values)
+    mean = ratio(filled.sum(0), n)
+    if prompts < 2:
+        return mean, np.full(mean.shape, np.nan), np.full(mean.shape, np.nan), n
+    # A resample is how often each prompt is drawn; all columns share the draws, so a curve's band moves as one.
+    draws = np.random.default_rng(SEED).multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
+    resampled = ratio(draws @ filled, draws @ valid.astype(np.float64))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
+    enough = n >= 2
+    if enough.any():
+        low[enough], high[enough] = np.nanquantile(resampled[:, enough], [tail, 1 - tail], axis=0)
+    return mean, low, high, n
+
+
+def ratio(total: NDArray[Any], count: NDArray[Any]) -> FloatArray:
+    """total / count, NaN where the count is 0."""
+    return np.asarray(np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0))
+
+
+def with_prompt(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column `prompt_id`, from the sample's name, and with its types, which an empty one may lack."""
+    table = table.astype({"run": str, "sample": str, "metric": str, "t_start": float, "t_end": float, "value": float})
+    return table.assign(prompt_id=table["sample"].str.rsplit("-s", n=1).str[0].astype(str))
+
+
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over prompts in every window: run, metric, t_start, t_end, mean, low, high, n."""
+    parts = []
+    keys = ["run", "metric"]
+    spans = ["t_start", "t_end"]
+    per_prompt = with_prompt(table).groupby([*keys, "prompt_id", *spans], as_index=False)["value"].mean()
+    for (run, metric), rows in per_prompt.groupby(keys):
+        matrix = rows.pivot(index="prompt_id", columns=spans, values="value")
+        mean, low, high, n = bootstrap_mean(matrix.to_numpy(dtype=np.float64))
+        part = matrix.columns.to_frame(index=False)
+        parts.append(part.assign(run=run, metric=metric, mean=mean, low=low, high=high, n=n))
+    columns = ["run", "metric", "t_start", "t_end", "mean", "low", "high", "n"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def sample_means(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
+    """Mean of each sample over start <= t < end seconds: run, metric, prompt_id, sample, value (NaN if none is known).
+
+    Every sample of the table keeps its row, also if no window of it lies in the range.
+    """
+    rows = with_prompt(table)
+    middle = (rows["t_start"] + rows["t_end"]) / 2
+    inside = (middle >= start) & (middle < end) & rows["value"].notna()
+    length = (rows["t_end"] - rows["t_start"]).where(inside, 0.0)
+    rows = rows.assign(weight=length, weighted=rows["value"].where(inside, 0.0) * length)
+    sums = rows.groupby(["run", "metric", "prompt_id", "sample"], as_index=False)[["weight", "weighted"]].sum()
+    value = ratio(sums["weighted"].to_numpy(), sums["weight"].to_numpy())
+    return sums.drop(columns=["weight", "weighted"]).assign(value=value)
+
+
+def summarise(samples: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean of one number per sample over seeds, then prompts: run, metric, mean, low, high, n."""
+    columns = ["run", "metric", "mean", "low", "high", "n"]
+    per_prompt = samples.groupby(["run", "metric", "prompt_id"], as_index=False)[column].mean()
+    found = []
+    for (run, metric), rows in per_prompt.groupby(["run", "metric"]):
+        mean, low, high, n = bootstrap_mean(rows[column].to_numpy(dtype=np.float64)[:, None])
+        found.append((run, metric, mean[0], low[0], high[0], int(n[0])))
+    return pd.DataFrame(found, columns=columns)
+
+
+def overall(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
+    """Mean over start <= t < end seconds with its interval over prompts: run, metric, mean, low, high, n."""
+    return summarise(sample_means(table, start, end), "value")
+
+
+def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
+    """The first against the last `seconds` of each video: run, metric, then four numbers each with _low and _high, n.
+
+    first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
+    differences of opposite sign do not cancel in. Videos shorter than twice `seconds` count as missing; n is of drift.
+    """
+    duration = table.groupby(["run", "sample"])["t_end"].transform("max")
+    long_enough = table[duration >= 2 * seconds - 1e-9]
+    keys = ["run", "metric", "prompt_id", "sample"]
+    from_end = long_enough["t_start"] - duration
+    shifted = long_enough.assign(t_start=from_end, t_end=from_end + long_enough["t_end"] - long_enough["t_start"])
+    samples = sample_means(table).drop(columns="value")
+    for name, part in (
+        ("first", sample_means(long_enough, 0.0, seconds)),
+        ("last", sample_means(shifted, -seconds, 0.0)),
+    ):
+        samples = samples.merge(part.rename(columns={"value": name}), on=keys, how="left")
+    samples = samples.assign(drift=samples["last"] - samples["first"])
+    samples = samples.assign(abs_drift=samples["drift"].abs())
+    result = None
+    for name in ("first", "last", "drift", "abs_drift"):
+        part = summarise(samples, name).rename(columns={"mean": name, "low": f"{name}_low", "high": f"{name}_high"})
+        if name != "drift":
+            part = part.drop(columns="n")
+        result = part if result is None else result.merge(part, on=["run", "metric"])
+    assert result is not None
+    return result[[*(c for c in result.columns if c != "n"), "n"]]
+
+
+def paired_difference(
+    table: pd.DataFrame, run_a: str, run_b: str, metric: str, start: float = 0.0, end: float = math.inf
+) -> Paired:
+    """a - b of a metric over start <= t < end seconds, paired by prompt and seed; only samples both runs have count.
+
+    Raises ValueError if the table does not know a run or the metric.
+    """
+    for column, name in (("run", run_a), ("run", run_b), ("metric", metric)):
+        if name not in set(table[column]):
+            raise ValueError(f"no {column} {name!r} in the table; it has {', '.join(sorted(set(table[column])))}")
+    means = sample_means(table[table["metric"] == metric], start, end)
+    a, b = (means[means["run"] == run] for run in (run_a, run_b))
+    both = a.merge(b, on=["prompt_id", "sample"], suffixes=("_a", "_b"))
+    both = both.assign(difference=both["value_a"] - both["value_b"])
+    values = both.groupby("prompt_id")["difference"].mean().dropna().to_numpy(dtype=np.float64)
+    mean, low, high, _ = bootstrap_mean(values[:, None])
+    return Paired(float(mean[0]), float(low[0]), float(high[0]), paired_t(values), len(values))
+
+
+def paired_t(differences: FloatArray) -> float:
+    """t value of the mean of the differences [n] against 0; see Paired."""
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(n)
+    if error > 0:
+        return mean / error
+    return math.copysign(math.inf, mean) if mean else math.nan
+
+
+def pivot(summary: pd.DataFrame, values: Sequence[Value] = (), column: str = "mean") -> pd.DataFrame:
+    """One row per run, one column per metric, from `overall` or `first_last`; `column` may also be n, low, drift ...
+
+    Columns follow the order of `values` (others come after) and are marked with an arrow up where higher is better and
+    down where lower is, by the values' own `higher_is_better`.
+    """
+    wide = summary.pivot(index="run", columns="metric", values=column)
+    known = {value.name: value for value in values}
+    order = [name for name in known if name in wide.columns]
+    wide = wide[order + [name for name in wide.columns if name not in known]]
+    marks = {None: "", True: " ↑", False: " ↓"}
+    names = [f"{name}{marks[known[name].higher_is_better]}" if name in known else name for name in wide.columns]
+    return wide.set_axis(names, axis=1)

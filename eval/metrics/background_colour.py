@@ -1,0 +1,40 @@
+"""Tiny world: whether the background keeps its colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from deepforcing.tiny.world import BACKGROUND_RGB, parse_caption
+from eval.background import background_pictures, mean_over_pixels, shared_with_first
+from eval.metric import Clip, FloatArray, Value, Window
+
+
+@dataclass(frozen=True)
+class BackgroundColour:
+    """Mean background colour with the sprite masked out: RGB distance from the first window and from the caption's.
+
+    The distance from the first window uses the pixels that are background in both. The caption names the colour only
+    roughly (the world jitters each channel by up to 0.06), so a real video's distance from it is not 0.
+    """
+
+    name: ClassVar[str] = "background_colour"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Literal["video", "tiny"]] = "tiny"
+    values: ClassVar[tuple[Value, ...]] = (
+        Value("background_drift", "RGB distance", False, "distance of the background colour from the first window's"),
+        Value("background_error", "RGB distance", False, "distance of the background colour from the caption's"),
+    )
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        pictures = background_pictures(clip, windows)
+        now, first = shared_with_first(pictures)
+        moved = mean_over_pixels(now) - mean_over_pixels(first)
+        wrong = mean_over_pixels(pictures) - np.array(BACKGROUND_RGB[parse_caption(clip.prompt)[4]])
+        return {
+            "background_drift": np.sqrt((moved**2).sum(1)),
+            "background_error": np.sqrt((wrong**2).sum(1)),
+        }

@@ -1,0 +1,50 @@
+"""Whether late frames copy early ones: the roll-back that frame differences and drift scores do not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+
+from eval.metric import Clip, FloatArray, Value, Window, window_mean
+
+EARLY_SECONDS = 2.5
+LATE_SECONDS = 5.0  # frames before this are near the early ones merely because they follow them
+THRESHOLD = 0.02  # root mean square error, of a range of 1: about 5 grey levels
+SHORT_SIDE = 32  # frames are compared after area averaging to at most this many pixels
+
+
+@dataclass(frozen=True)
+class Replay:
+    """d(t) = least root mean square RGB difference (0..1) of frame t from any frame of the first 2.5 s.
+
+    replay_distance is the mean of d over a window's frames, replay the share of them with d <= 0.02. Only frames from
+    5 s on count; windows before that are NaN. Frames are compared in decoded pixels, area-averaged to a short side of
+    at most 32. A frozen video replays itself (1), colour drift hides a replay, and true periodic motion replays
+    honestly: a real video that turns once in 5 s scores a half. So read it beside the real video's value.
+    """
+
+    name: ClassVar[str] = "replay"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Literal["video", "tiny"]] = "video"
+    values: ClassVar[tuple[Value, ...]] = (
+        Value("replay", "share of frames", None, "late frames that nearly copy a frame of the first 2.5 s"),
+        Value("replay_distance", "RMS, 0..1", None, "difference of late frames from the nearest of the first 2.5 s"),
+    )
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        n, height, width, _ = clip.frames.shape
+        factor = min(1.0, SHORT_SIDE * clip.pixel_scale / min(height, width)) / clip.pixel_scale
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        # Area averaging of bytes rounds to a grey level, which is a tenth of the threshold.
+        small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.frames])
+        points = small.reshape(n, -1).astype(np.float64) / 255
+        early = points[: max(1, round(EARLY_SECONDS * clip.fps))]
+        squared = (points**2).sum(1)[:, None] - 2 * points @ early.T + (early**2).sum(1)
+        distance = np.sqrt(np.maximum(squared.min(1), 0) / points.shape[1])
+        distance[: round(LATE_SECONDS * clip.fps)] = np.nan
+        near = np.where(np.isnan(distance), np.nan, (distance <= THRESHOLD).astype(np.float64))
+        return {"replay": window_mean(near, windows), "replay_distance": window_mean(distance, windows)}

@@ -1,0 +1,31 @@
+"""How much fine detail (or noise) the picture has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+
+from eval.metric import Clip, FloatArray, Value, Window, window_mean
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Variance of the Laplacian (4-neighbour kernel, reflected border) of the luma in decoded pixels; mean over frames.
+
+    Blur lowers it and noise raises it, so neither direction is better (Pech-Pacheco et al., ICPR 2000).
+    """
+
+    name: ClassVar[str] = "sharpness"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Literal["video", "tiny"]] = "video"
+    values: ClassVar[tuple[Value, ...]] = (
+        Value("sharpness", "grey levels squared", None, "variance of the Laplacian of the luma (0..255)"),
+    )
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        per_frame = [cv2.Laplacian(clip.luma(i), cv2.CV_32F, ksize=1).var() for i in range(len(clip.frames))]
+        return {"sharpness": window_mean(np.array(per_frame, dtype=np.float64), windows)}

@@ -1,0 +1,287 @@
+"""The report page: from runs and their tidy score table to one self-contained HTML file.
+
+Everything is inside the file: style, script, curves (SVG) and videos (base64), so that it can be mailed, archived with a
+paper and opened without a network. Text from prompts and configs is escaped by jinja2.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from eval.aggregate import curves
+from experiments.figures.colours import Ink, inks
+from experiments.figures.drift import Curve, drift_panel
+from experiments.figures.interval import interval_mark
+from experiments.figures.preview import preview
+from experiments.tables import prose
+from experiments.tables.configs import difference_rows, differing, yaml_lines
+from experiments.tables.runs import Run
+from experiments.tables.speed import PARTS, speed
+from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number
+
+HERE = Path(__file__).parent
+ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the page shows beside the numbers.
+
+    baseline: index of the run that differences are taken from. ends: seconds called "first" and "last". max_rows: rows of
+    videos (prompt and seed) in the page. page_megabytes: videos that would make it larger are made smaller. commands: the
+    lines that make these runs and this page again.
+    """
+
+    title: str | None
+    baseline: int
+    ends: float
+    max_rows: int
+    page_megabytes: float
+    commands: tuple[str, ...]
+
+
+def page_html(
+    runs: Sequence[Run], table: pd.DataFrame, rows: Sequence[MetricRow], chief: Sequence[str], options: Options
+) -> str:
+    """The page as text. table: tidy scores. rows: all metrics, each gets a panel; chief: names of those in the tables."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
+    page = page_context(runs, table, rows, [row for row in rows if row.info.name in chief], options)
+    return environment.get_template("report.html.j2").render(page=page, css=css, js=js)
+
+
+def page_context(
+    runs: Sequence[Run], table: pd.DataFrame, rows: Sequence[MetricRow], short: Sequence[MetricRow], options: Options
+) -> dict[str, Any]:
+    """Everything the template reads. short: the rows of the chief metrics."""
+    labels = [run.label for run in runs]
+    ink = inks(labels, [run.is_real for run in runs])
+    videos = video_grid(runs, options)
+    seconds = max([videos["video_seconds"], *(float(table["t_end"].max()) for _ in range(1) if len(table))])
+    lengths = {run.train_seconds for run in runs if run.train_seconds}
+    train = lengths.pop() if len(lengths) == 1 else None
+    windows = curves(table)
+    panels = [_curves(runs, windows[windows["metric"] == row.info.name], ink) for row in rows]
+    specs = [run.spec for run in runs]
+    marked = differing(specs)
+    return {
+        "title": options.title or prose.title(runs, seconds),
+        "lead": prose.lead(runs, train, len(rows)),
+        "problems": prose.problems(runs, set(table["run"])),
+        "labels": labels,
+        "inks": ink,
+        "ends": f"{options.ends:g}",
+        "seconds": round(seconds, 4),
+        "clock": f"{int(seconds // 60)}:{seconds % 60:04.1f}",
+        "train_share": round(100 * train / seconds, 2) if train and train < seconds else None,
+        "panels": [_panel(row, panel, seconds, train) for row, panel in zip(rows, panels, strict=True)],
+        "curves_note": "Lines are means over prompts, bands their 95 % intervals. A gap means that nothing could be "
+        "measured there. The value axes need not start at zero.",
+        "table": [_table_row(row, runs) for row in short],
+        "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, the "
+        "drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every other "
+        "run (real video aside), each paired 95 % interval excluding zero.",
+        **videos,
+        **_paired(runs, short, options),
+        **_speed(runs),
+        "differences": difference_rows(specs) if len(runs) > 1 else [],
+        "configs": [{"path": str(run.path / "run.json"), "lines": list(yaml_lines(run.spec, marked))} for run in runs],
+        "origins": [prose.origin(run) for run in runs],
+        "commands": options.commands,
+        "caveats": prose.caveats(runs, bool(len(table))),
+        "data": {
+            "seconds": round(seconds, 4),
+            "labels": labels,
+            "first_rows": list(range(min(ROWS_AT_ONCE, len(videos["rows"])))),
+            "curves": [[_curve_data(curve) for curve in panel] for panel in panels],
+        },
+    }
+
+
+def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
+    """Rows of prompts, columns of runs, and the videos as base64; smaller copies if they would make the page too large."""
+    by_key = [{(s["prompt_id"], s["seed"]): s for s in run.samples} for run in runs]
+    keys = sorted({key for one in by_key for key in one}, key=lambda key: (-sum(key in one for one in by_key), key))
+    chosen = keys[: options.max_rows]
+    seeds = {seed for _, seed in keys}
+    videos = {
+        (i, key): runs[i].path / "samples" / str(one[key]["video"])
+        for i, one in enumerate(by_key)
+        for key in chosen
+        if key in one and (runs[i].path / "samples" / str(one[key]["video"])).is_file()
+    }
+    too_large = sum(path.stat().st_size for path in videos.values()) * 4 / 3 > options.page_megabytes * 1e6
+    rows: list[dict[str, Any]] = []
+    sources: list[dict[str, str]] = []
+    for key in chosen:
+        sample = next(one[key] for one in by_key if key in one)
+        cells = []
+        for i, run in enumerate(runs):
+            path = videos.get((i, key))
+            if path is None:
+                cells.append(
+                    {"source": "", "title": "not rolled out" if key not in by_key[i] else "video file missing"}
+                )
+                continue
+            data = preview(path) if too_large else path.read_bytes()
+            sources.append({"id": f"video{len(sources)}", "base64": base64.b64encode(data).decode("ascii")})
+            cells.append({"source": sources[-1]["id"], "title": f"{run.label}: {sample['prompt']} (seed {key[1]})"})
+        note = f"seed {key[1]}" if len(seeds) > 1 else ""
+        rows.append({"prompt": sample["prompt"], "note": note, "cells": cells})
+    shown = [by_key[i][key] for i, key in videos]
+    width, height = next(((s["width"], s["height"]) for s in shown), (1, 1))
+    pixels = any((run.record.get("pixel_scale") or 1) > 1 for run in runs)
+    note = "One row per prompt, one column per run; one clock moves them all."
+    if len(keys) > len(chosen):
+        note += f" {len(chosen)} of {prose.plural(len(keys), 'row')} are in this page; the numbers below use all."
+    if too_large:
+        note += " Shown as smaller copies in coarser quality to keep the page light; numbers are of the originals."
+    return {
+        "rows": rows,
+        "sources": sources,
+        "video_seconds": max((float(s["frames"]) / float(s["fps"]) for s in shown), default=0.0),
+        "videos_note": note,
+        "choices": _choices(rows),
+        "aspect": f"{width} / {height}",
+        "pixels": pixels,
+        "cell": 116 if width <= 1.2 * height else 168,
+        "widest": 176 if width <= 1.2 * height else 340,
+    }
+
+
+def _choices(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The prompt selector, where there are more rows than are on screen at first."""
+    if len(rows) <= ROWS_AT_ONCE:
+        return []
+    groups = [list(range(a, min(a + ROWS_AT_ONCE, len(rows)))) for a in range(0, len(rows), ROWS_AT_ONCE)]
+    choices = [(g, f"rows {g[0] + 1} to {g[-1] + 1}" if len(g) > 1 else f"row {g[0] + 1}") for g in groups]
+    choices.append((list(range(len(rows))), f"all {len(rows)} rows"))
+    choices += [([i], f"{i + 1}: {row['prompt'][:60]} {row['note']}".strip()) for i, row in enumerate(rows)]
+    return [{"rows": json.dumps(group), "text": text} for group, text in choices]
+
+
+def _curves(runs: Sequence[Run], windows: pd.DataFrame, ink: Sequence[Ink]) -> list[Curve]:
+    found = []
+    for i, run in enumerate(runs):
+        part = windows[windows["run"] == run.name].sort_values("t_start")
+        if len(part) and part["mean"].notna().any():
+            middles = ((part["t_start"] + part["t_end"]) / 2).tolist()
+            bands = (part[column].tolist() for column in ("mean", "low", "high"))
+            found.append(Curve(i, run.label, ink[i].dash, middles, *bands))
+    return found
+
+
+def _panel(row: MetricRow, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
+    directions = {None: "", True: "↑ higher is better", False: "↓ lower is better"}
+    svg = Markup(drift_panel(panel, seconds, train, row.info.title))  # escapes its texts itself
+    return {"info": row.info, "direction": directions[row.info.higher_is_better], "svg": svg}
+
+
+def _curve_data(curve: Curve) -> dict[str, Any]:
+    means = [float(f"{value:.4g}") if math.isfinite(value) else None for value in curve.mean]
+    return {"run": curve.run, "t": [round(t, 3) for t in curve.t], "mean": means}
+
+
+def _table_row(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
+    cells = []
+    for run in runs:
+        cell = row.cells.get(run.name)
+        cells.append(
+            cell
+            and {
+                "first": number(cell.first.value, row.decimals),
+                "last": number(cell.last.value, row.decimals),
+                "drift": number(cell.drift.value, row.decimals, sign=True),
+                "interval": interval(cell.drift, row.decimals, sign=True),
+                "best": cell.best,
+            }
+        )
+    return {"title": row.info.title, "unit": row.info.unit, "arrow": arrow(row.info), "cells": cells}
+
+
+def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -> dict[str, Any]:
+    baseline = runs[options.baseline]
+    compared = [
+        i for i, run in enumerate(runs) if any(c.versus for r in short for n, c in r.cells.items() if n == run.name)
+    ]
+    context: dict[str, Any] = {"baseline": options.baseline, "compared": compared, "paired": [], "paired_note": ""}
+    context |= {"findings": [], "findings_notes": []}
+    if not compared:
+        return context
+    blocks: list[tuple[str, Callable[[Any], Estimate | None]]] = [
+        (f"In the last {options.ends:g} s", lambda cell: cell.versus),
+        ("In drift (last minus first)", lambda cell: cell.versus_drift),
+    ]
+    for title, pick in blocks:
+        rows = []
+        for row in short:
+            cells = [row.cells.get(runs[i].name) for i in compared]
+            rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells]))
+        context["paired"].append({"title": title, "rows": rows})
+    context["paired_note"] = (
+        f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval excluding "
+        "zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. Marks of one "
+        "line share a scale."
+    )
+    context["findings"] = prose.findings(runs, short, options.baseline, options.ends)
+    context["findings_notes"] = prose.findings_notes(short)
+    return context
+
+
+def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None]) -> dict[str, Any]:
+    ends = [abs(v) for e in estimates if e for v in (e.value, e.low, e.high) if math.isfinite(v)]
+    cells = []
+    for e in estimates:
+        if e is None or not math.isfinite(e.value):
+            cells.append({"text": "", "interval": "", "mark": "", "verdict": ""})
+            continue
+        cells.append(
+            {
+                "text": number(e.value, row.decimals, sign=True),
+                "interval": interval(e, row.decimals, sign=True),
+                "mark": Markup(interval_mark(e.value, e.low, e.high, max(ends))),
+                "verdict": prose.verdict(e.value, row.info.higher_is_better) if e.excludes_zero else "",
+            }
+        )
+    return {"title": row.info.title, "arrow": arrow(row.info), "cells": cells}
+
+
+def _speed(runs: Sequence[Run]) -> dict[str, Any]:
+    rows = []
+    for i, run in enumerate(runs):
+        stride = (run.record.get("geometry") or {}).get("temporal_stride") or 4
+        found = speed(run.samples, int(stride))
+        if found is None:
+            continue
+        texts = [number(found.chunk, 3), *(number(found.parts[part], 3) for part in PARTS), number(found.fps, 1)]
+        tokens = "–" if found.tokens is None else " to ".join(f"{t:,}" for t in sorted(set(found.tokens)))
+        rows.append({"run": i, "cells": [*texts, tokens, number(found.wall, 1), number(found.memory / 1e6, 0)]})
+    titles = [
+        ("a chunk", "s"),
+        *((part.removesuffix("_s"), "s") for part in PARTS),
+        ("frames", "per s"),
+        ("tokens attended", "per chunk"),
+    ]
+    titles += [("one video", "s, wall"), ("peak memory", "MB")]
+    return {
+        "speed": rows,
+        "speed_columns": [{"title": title, "unit": unit} for title, unit in titles],
+        "speed_note": "Medians over chunks of the second half of each video, where the window is full, as the rollouts ran: "
+        "other work on the machine is in these times. For a clean measurement: python -m experiments.bench.",
+    }

@@ -1,0 +1,184 @@
+"""Draw any set of runs as one self-contained HTML page, with the table beside it and in the terminal.
+
+python -m experiments.report runs=[DIR,DIR,...] out=reports/name.html
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eval.metrics import WEIGHT_FREE
+from eval.score import load_scores
+from experiments.html import Options, page_html
+from experiments.tables import prose
+from experiments.tables.runs import Run, find_runs, read_runs
+from experiments.tables.summary import (
+    MetricRow,
+    arrow,
+    chief_metrics,
+    flat_table,
+    markdown_table,
+    metric_infos,
+    metric_rows,
+    number,
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The keys of conf/report.yaml, checked. Raises ValueError with one line for a value that cannot work."""
+
+    runs: tuple[str, ...]
+    out: Path
+    title: str | None
+    baseline: str | None
+    ends: float
+    window_seconds: float
+    chief: tuple[str, ...]
+    max_rows: int
+    page_megabytes: float
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
+        if self.out.suffix != ".html":
+            raise ValueError(f"out={self.out} must end in .html, as in out=reports/report.html")
+        for key in ("ends", "window_seconds", "page_megabytes"):
+            value = getattr(self, key)
+            if not isinstance(value, int | float) or not value > 0 or not math.isfinite(value):
+                raise ValueError(f"{key}={value} must be a positive number")
+        if not isinstance(self.max_rows, int) or self.max_rows < 1:
+            raise ValueError(f"max_rows={self.max_rows} must be a whole number of at least 1")
+
+
+def from_config(config: DictConfig) -> Report:
+    """Plain values out of Hydra's config; a single word is taken for a list of one."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+
+    def words(key: str) -> tuple[str, ...]:
+        value = values[key]
+        return tuple(str(v) for v in value) if isinstance(value, list) else () if value is None else (str(value),)
+
+    return Report(
+        runs=words("runs"),
+        out=Path(str(values["out"])),
+        title=None if values["title"] is None else str(values["title"]),
+        baseline=None if values["baseline"] is None else str(values["baseline"]),
+        ends=values["ends"],
+        window_seconds=values["window_seconds"],
+        chief=words("chief"),
+        max_rows=values["max_rows"],
+        page_megabytes=values["page_megabytes"],
+    )
+
+
+def baseline_index(runs: Sequence[Run], wanted: str | None) -> int:
+    """Index of the run with this label or directory name; the first for None. Raises ValueError naming the choices."""
+    if wanted is None:
+        return 0
+    found = [i for i, run in enumerate(runs) if wanted in (run.label, run.name)]
+    if not found:
+        raise ValueError(f"baseline={wanted} is none of the runs: {', '.join(run.label for run in runs)}")
+    return found[0]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def terminal_tables(rows: Sequence[MetricRow], runs: Sequence[Run], width: int) -> Iterator[Table]:
+    """Metrics by runs: "first → last" and below it the drift; as many runs side by side as the terminal has room for."""
+    name = max(len(row.info.title) for row in rows) + 4  # and an arrow
+    column = max(13, *(len(run.label) for run in runs)) + 1
+    at_once = max(1, (width - name) // column)
+    for start in range(0, len(runs), at_once):
+        part = runs[start : start + at_once]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("metric", no_wrap=True)
+        for run in part:
+            table.add_column(Text(run.label), justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(f"{row.info.title} {arrow(row.info)}", *(_terminal_cell(row, run) for run in part))
+        yield table
+
+
+def _terminal_cell(row: MetricRow, run: Run) -> Text:
+    cell = row.cells.get(run.name)
+    if cell is None:
+        return Text("–")
+    text = Text(f"{number(cell.first.value, row.decimals)}→")
+    text.append(number(cell.last.value, row.decimals), style="bold" if cell.best else "")
+    return text.append(f"\n{number(cell.drift.value, row.decimals, sign=True)}", style="dim")
+
+
+def make(report: Report, console: Console) -> Path:
+    """Read the runs, write page and tables, print the table. Returns the page's path."""
+    runs = read_runs(find_runs(report.runs))
+    names = [run.name for run in runs]
+    baseline = baseline_index(runs, report.baseline)
+    table = load_scores([run.path for run in runs], window_seconds=report.window_seconds)
+    values = [value for metric in WEIGHT_FREE for value in metric.values]
+    infos = metric_infos(sorted(set(table["metric"])), values)
+    real = [run.name for run in runs if run.is_real]
+    rows = metric_rows(table, infos, names, names[baseline], real, report.ends)
+    chief = chief_metrics([info.name for info in infos], report.chief)
+    options = Options(
+        title=report.title,
+        baseline=baseline,
+        ends=report.ends,
+        max_rows=report.max_rows,
+        page_megabytes=report.page_megabytes,
+        commands=tuple(commands(runs, report)),
+    )
+    write_atomically(report.out, page_html(runs, table, rows, chief, options))
+    labels = {run.name: run.label for run in runs}
+    if rows:
+        write_atomically(report.out.with_suffix(".csv"), flat_table(rows, labels).to_csv(index=False))
+        write_atomically(report.out.with_suffix(".md"), markdown_table(rows, names, labels, report.ends))
+        console.print(f"first {report.ends:g} s → last {report.ends:g} s, and the drift (last minus first)")
+        for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
+            console.print(part)
+    for problem in prose.problems(runs, set(table["run"])):
+        console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
+    size = report.out.stat().st_size / 1e6
+    console.print(f"report: {report.out.absolute()} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
+    return report.out
+
+
+def commands(runs: Sequence[Run], report: Report) -> list[str]:
+    """The command lines of the page's footer."""
+    argument = prose.runs_argument([str(run.path) for run in runs])
+    return [f"python -m experiments.evaluate {argument}", f"python -m experiments.report {argument} out={report.out}"]
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+def main(config: DictConfig) -> None:
+    try:
+        make(from_config(config), Console())
+    except (ValueError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Generate videos into run directories. `python -m experiments.rollout --help`"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from deepforcing.generator import Generator, GeneratorSpec
+from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
+from deepforcing.environment import environment
+from deepforcing.runs import RunDir, check_writable
+from deepforcing.video import VideoWriter
+from experiments.cli import CONF, command
+
+
+def main_task(config: DictConfig) -> None:
+    rollout(config, Console())
+
+
+def rollout(config: DictConfig, console: Console) -> RunDir:
+    """Everything that can fail early fails before the first weight is read; then sample after sample."""
+    spec = build_spec(config)
+    prompts = find_prompts(config.prompts)
+    seeds = [config.seeds] if isinstance(config.seeds, int) else list(config.seeds)
+    plan = shard(plan_samples(prompts, seeds), str(config.shard))
+    total_frames = spec.latent_frames(float(config.seconds))
+    device = pick_device(str(config.device))
+    if config.threads is not None:
+        torch.set_num_threads(int(config.threads))
+    for prompt in prompts:
+        spec.model.check_prompt(prompt.text)
+    check_writable(config.runs_root)
+    spec.check(total_frames)
+    name = config.name or spec.cache.name or "run"
+    run = RunDir.create(
+        config.runs_root, name, spec.identity(total_frames), run_record(config, spec, total_frames, name, device)
+    )
+    todo = run.todo(plan)
+    console.print(
+        f"[bold]{run.path}[/bold]: {len(plan)} videos of {spec.model.geometry.seconds(total_frames):.1f} s, "
+        f"{len(plan) - len(todo)} already there"
+    )
+    if todo:
+        generator = spec.build(device)
+        chunks = total_frames // spec.chunk_frames
+        with progress_bar(console) as bar:
+            task = bar.add_task(name, total=len(todo) * chunks)
+            for sample in todo:
+                with run.claim(sample.name) as mine:
+                    if mine:
+                        make_sample(run, generator, sample, total_frames, lambda: bar.advance(task))
+                    else:
+                        bar.advance(task, chunks)
+    return run
+
+
+def progress_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("chunks"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
+
+
+def build_spec(config: DictConfig) -> GeneratorSpec:
+    """Plain dataclasses from the config; no DictConfig goes further."""
+    model = instantiate(config.model, _convert_="object")
+    cache = instantiate(config.cache, _convert_="object")
+    make = instantiate(config.generator, _convert_="object", _partial_=True)
+    spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
+    return spec
+
+
+def find_prompts(choice: Any) -> list[Prompt]:
+    """A list of texts, a text file, or the name of a suite in conf/suites/."""
+    if isinstance(choice, (ListConfig, list)):
+        return prompts_from_texts([str(text) for text in choice])
+    suites = {path.stem: path for path in sorted((CONF / "suites").glob("*.yaml"))}
+    if str(choice) in suites:
+        return prompts_from_texts([str(text) for text in OmegaConf.load(suites[str(choice)]).prompts])
+    if not Path(str(choice)).is_file():
+        raise ValueError(
+            f"prompts={choice} is neither a suite ({', '.join(suites)}) nor a text file; "
+            "or give texts: 'prompts=[\"a red disc ...\"]'"
+        )
+    return load_prompts(Path(str(choice)))
+
+
+def pick_device(choice: str) -> torch.device:
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(choice)
+    except RuntimeError:
+        raise ValueError(f"device={choice} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={choice}, but torch sees no CUDA device here; use device=cpu")
+    return device
+
+
+def run_record(
+    config: DictConfig, spec: GeneratorSpec, total_frames: int, name: str, device: torch.device
+) -> dict[str, Any]:
+    """The fields of run.json that describe the run without being its identity."""
+    g = spec.model.geometry
+    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
+    return {
+        "label": config.label or name,
+        "spec": {**kept, "train_seconds": g.seconds(spec.model.train_frames)},
+        "geometry": {
+            key: getattr(g, key)
+            for key in ("height", "width", "fps", "spatial_stride", "temporal_stride", "patch", "latent_channels")
+        },
+        "pixel_scale": spec.model.pixel_scale,
+        "world": spec.model.world,
+        "environment": environment(str(device)),
+        "checkpoint": {"sha256": spec.model.identity().get("checkpoint")},
+        "command": " ".join(["python", "-m", "experiments.rollout", *map(shlex.quote, sys.argv[1:])]),
+    }
+
+
+def make_sample(run: RunDir, generator: Generator, sample: Sample, total_frames: int, advance: Any) -> None:
+    """One video, streamed to disk; its record is written last."""
+    spec = generator.spec
+    g = spec.model.geometry
+    device = generator.device
+    began = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    chunks = []
+    with VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale) as video:
+        for chunk in generator.generate(sample.prompt.text, sample.prompt.id, sample.seed, total_frames):
+            started = time.perf_counter()
+            video.write(chunk.pixels)
+            seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
+            seconds["write_s"] = round(time.perf_counter() - started, 6)
+            chunks.append({**seconds, "tokens": chunk.tokens})
+            advance()
+        frames = video.frames
+    scale = spec.model.pixel_scale
+    run.commit(
+        {
+            "sample": sample.name,
+            "prompt_id": sample.prompt.id,
+            "prompt": sample.prompt.text,
+            "seed": sample.seed,
+            "fps": g.fps,
+            "frames": frames,
+            "width": g.width * scale,
+            "height": g.height * scale,
+            "seconds": frames / g.fps,
+            "latent_frames": total_frames,
+            "chunk_frames": spec.chunk_frames,
+            "wall_seconds": round(time.perf_counter() - began, 3),
+            "peak_memory_bytes": peak_memory(device),
+            "chunks": chunks,
+        }
+    )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's allocator, or the process's largest resident size."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+main = command("rollout")(main_task)
+
+if __name__ == "__main__":
+    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    main()

@@ -1,0 +1,202 @@
+"""The sentences of a report. Each says what was counted or measured; none says more than its interval does."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.tables.runs import Run
+from experiments.tables.summary import MetricRow, interval, number
+
+IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
+
+
+def join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def title(runs: Sequence[Run], seconds: float) -> str:
+    """The headline: the runs by label while they are few; real video is beside the point."""
+    labels = [run.label for run in runs if not run.is_real] or [run.label for run in runs]
+    names = join(labels) if len(labels) <= 5 else f"{len(labels)} runs side by side"
+    return f"{names} over {seconds:.0f} s" if seconds else names
+
+
+def model_name(run: Run) -> str:
+    """The model's name in the spec, else the checkpoint's file name."""
+    model = run.spec.get("model")
+    name = model.get("name") or model.get("preset") if isinstance(model, dict) else model
+    checkpoint = (run.record.get("checkpoint") or {}).get("path")
+    return str(name or (str(checkpoint).rsplit("/", 1)[-1] if checkpoint else "model not recorded"))
+
+
+def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list[str]:
+    """Two sentences: what was compared, and how to read it."""
+    samples = [s for run in runs for s in run.samples]
+    lengths = sorted({round(float(s.get("seconds") or 0), 1) for s in samples})
+    length = f"{lengths[0]:g} s" if len(lengths) == 1 else f"{lengths[0]:g} to {lengths[-1]:g} s" if lengths else "no"
+    prompts, seeds = {s["prompt_id"] for s in samples}, {s["seed"] for s in samples}
+    models = sorted({model_name(run) for run in runs if not run.is_real})
+    size = sorted({f"{s['width']} × {s['height']} px" for s in samples if "width" in s})
+    first = (
+        f"{plural(len(runs), 'run')} with {plural(len(models), 'model')} ({join(models)}), "
+        if models
+        else "Real video, "
+    ) + (
+        f"{plural(len(prompts), 'prompt')} and {plural(len(seeds), 'seed')} each: "
+        f"{plural(len(samples), 'video')} of {length}{f' ({join(size)})' if len(size) == 1 else ''}."
+    )
+    trained = (
+        f"The model was trained on clips of {train_seconds:.3g} s: all that comes after the dashed line is beyond what it "
+        "has seen in training."
+        if train_seconds
+        else "The length of the clips that the model was trained on is not recorded in these runs."
+    )
+    measured = f" {plural(metrics, 'metric')} follow every video over time." if metrics else ""
+    return [first, trained + measured]
+
+
+def problems(runs: Sequence[Run], scored: set[str]) -> list[dict[str, str]]:
+    """What is missing, and the command that adds it."""
+    found = []
+    empty = [run for run in runs if not run.samples]
+    if empty:
+        text = (
+            f"No finished video yet in {join([run.label for run in empty])}: run its rollout command again, it resumes."
+        )
+        found.append({"text": text, "command": ""})
+    bare = [run for run in runs if run.samples and run.name not in scored]
+    if bare:
+        command = f"python -m experiments.evaluate {runs_argument([str(run.path) for run in bare])}"
+        found.append({"text": f"Not scored yet: {join([run.label for run in bare])}. To score:", "command": command})
+    counts = {run.label: len(run.samples) for run in runs}
+    if len(set(counts.values())) > 1:
+        told = join([f"{label} has {count}" for label, count in counts.items()])
+        found.append(
+            {"text": f"The runs do not have equally many videos ({told}); pairs use what both have.", "command": ""}
+        )
+    return found
+
+
+def runs_argument(paths: Sequence[str]) -> str:
+    """`runs=[...]` as a shell needs it."""
+    return shlex.quote(f"runs=[{','.join(paths)}]")
+
+
+def findings(runs: Sequence[Run], rows: Sequence[MetricRow], baseline: int, ends: float) -> list[dict[str, Any]]:
+    """One entry per run: how the baseline moves, and how the others' last seconds differ from the baseline's."""
+    base, found = runs[baseline], []
+    cells = [(row, row.cells[base.name]) for row in rows if base.name in row.cells]
+    moved = [(row, cell) for row, cell in cells if cell.drift.excludes_zero]
+    if cells:
+        full = [
+            f"{row.info.title} {number(cell.first.value, row.decimals)} → {number(cell.last.value, row.decimals)} (drift "
+            f"{number(cell.drift.value, row.decimals, sign=True)} {interval(cell.drift, row.decimals, sign=True)})"
+            for row, cell in moved[:IN_FULL]
+        ]
+        names = [row.info.title for row, _ in moved[IN_FULL:]]
+        parts = ["; ".join(full)] if full else []
+        parts += [f"{'also ' if full else ''}{join(names)}"] if names else []
+        still = len(cells) - len(moved)
+        parts += [f"in {plural(still, 'metric')} the interval of the drift includes zero"] if still else []
+        found.append({"run": baseline, "text": f"from the first to the last {ends:g} s: {'; '.join(parts)}."})
+    for i, run in enumerate(runs):
+        if i != baseline and not run.is_real and any(run.name in row.cells for row in rows):
+            found.append({"run": i, "text": _against(run, base, rows, ends)})
+    return found
+
+
+def _against(run: Run, base: Run, rows: Sequence[MetricRow], ends: float) -> str:
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "different": []}
+    unclear, n = 0, 0
+    for row in rows:
+        cell = row.cells.get(run.name)
+        if cell is None or cell.versus is None:
+            continue
+        n = max(n, cell.versus.n)
+        kind = verdict(cell.versus.value, row.info.higher_is_better) if cell.versus.excludes_zero else ""
+        if not kind:
+            unclear += 1
+            continue
+        difference = number(cell.versus.value, row.decimals, sign=True)
+        groups[kind].append(f"{row.info.title} {difference} {interval(cell.versus, row.decimals, sign=True)}")
+    parts = []
+    for kind, words in (
+        ("better", "better in"),
+        ("worse", "worse in"),
+        ("different", "different, in no better direction, in"),
+    ):
+        items = groups[kind]
+        if items:
+            more = [item.split(" [")[0].rsplit(" ", 1)[0] for item in items[IN_FULL:]]
+            parts.append(f"{words} {join([*items[:IN_FULL], *more])}")
+    if unclear:
+        parts.append(f"the interval includes zero in {plural(unclear, 'metric')}")
+    if not parts:
+        return f"shares no scored video with {base.label}."
+    return f"against {base.label} in the last {ends:g} s: {'; '.join(parts)}."
+
+
+def verdict(difference: float, higher_is_better: bool | None) -> str:
+    """ "better" or "worse" for a difference that is not zero; "different" where the metric has no better direction."""
+    if higher_is_better is None:
+        return "different"
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def findings_notes(rows: Sequence[MetricRow]) -> list[str]:
+    versus = [cell.versus for row in rows for cell in row.cells.values() if cell.versus is not None]
+    compared = [v for v in versus if v.n > 1]
+    prompts = max((v.n for v in versus), default=0)
+    if not compared:
+        return ["One prompt gives no interval: nothing here can be told from chance."]
+    return [
+        f"In brackets: 95 % intervals over {plural(prompts, 'prompt')}, differences paired by prompt and seed. Of "
+        f"{len(compared)} comparisons about {max(1, round(0.05 * len(compared)))} would exclude zero by chance alone."
+        + (" So few prompts make rough intervals." if prompts < 12 else "")
+    ]
+
+
+def origin(run: Run) -> dict[str, str]:
+    """The footer's line for one run."""
+    environment, checkpoint = run.record.get("environment") or {}, run.record.get("checkpoint") or {}
+    commit = str(environment.get("git_commit") or "not recorded")[:12]
+    packages = environment.get("packages") or {}
+    versions = [f"python {environment['python']}"] if environment.get("python") else []
+    threads = environment.get("threads")
+    return {
+        "created": str(run.record.get("created") or "–")[:16].replace("T", " "),
+        "commit": commit + (" + uncommitted changes" if environment.get("git_dirty") else ""),
+        "checkpoint": str(checkpoint.get("path") or "none"),
+        "sha256": f"sha256 {checkpoint['sha256']}" if checkpoint.get("sha256") else "",
+        "machine": str(environment.get("device") or "–") + (f", {plural(int(threads), 'thread')}" if threads else ""),
+        "versions": ", ".join([*versions, *(f"{name} {version}" for name, version in packages.items())]),
+    }
+
+
+def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
+    found = []
+    if any(run.record.get("world") == "tiny" for run in runs):
+        found.append(
+            "The tiny world is not Wan: a model of a few million parameters, 16 × 16 pixels, one sprite on one ring, captions "
+            "that say nearly everything. What holds here may not hold for Wan2.1-1.3B, and the other way round."
+        )
+    if any(run.is_real for run in runs):
+        found.append(
+            "Real video is what the world's renderer draws for the same captions: it shows what a metric reads when "
+            "nothing drifts, so a score beyond it is no merit."
+        )
+    if scored:
+        found += [
+            "Intervals are over the prompts of these runs, of one set of weights. They say nothing of other prompts, other "
+            "lengths or a model trained again.",
+            "Frame differences and optical flow mistake jitter for motion, and a video that repeats its first seconds does not "
+            "drift: read motion beside progress, and every drift beside replay, where they were scored.",
+            "Metrics read the mp4 files (H.264), so compression is part of what they measure, alike in all runs.",
+        ]
+    return found

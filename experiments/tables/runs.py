@@ -1,0 +1,105 @@
+"""Reading run directories for tables and reports: which runs, under which label, with which finished samples."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.tables.configs import flatten
+
+REAL = "real video"  # label of the reference run whose frames come from a world's renderer
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory as written by `experiments.rollout`. `label` is unique among the runs that were read together."""
+
+    path: Path
+    label: str
+    record: dict[str, Any]  # run.json
+    samples: tuple[dict[str, Any], ...]  # samples/*.json in order of prompt id and seed: finished samples only
+
+    @property
+    def name(self) -> str:
+        """The directory's name: what the column `run` of the tidy score table holds."""
+        return self.path.name
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.record.get("spec") or {}
+
+    @property
+    def is_real(self) -> bool:
+        return bool(self.record.get("label") == REAL)
+
+    @property
+    def train_seconds(self) -> float | None:
+        """Length of the clips that the model was trained on, where the run says so."""
+        value = (
+            (self.spec.get("model") or {}).get("train_seconds") if isinstance(self.spec.get("model"), dict) else None
+        )
+        return float(value) if isinstance(value, int | float) else None
+
+
+def find_runs(patterns: Sequence[str]) -> list[Path]:
+    """Run directories for paths and glob patterns, in the order given, each once.
+
+    Raises ValueError naming the first path or pattern that leads to no run directory.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        literal = Path(pattern)
+        matches = [literal] if literal.exists() else sorted(Path(match) for match in glob.glob(pattern))
+        runs = [path for path in matches if (path / "run.json").is_file()]
+        if not matches:
+            raise ValueError(f"no such run directory: {pattern} (a run directory is <runs_root>/<name>-<8 hex>)")
+        if not runs:
+            inside = sorted(path.parent for path in literal.glob("*/run.json")) if literal.is_dir() else []
+            hint = f"; it holds {len(inside)} runs, write '{pattern.rstrip('/')}/*' for all of them" if inside else ""
+            raise ValueError(f"{pattern} is no run directory (it has no run.json){hint}")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    if not found:
+        raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
+    return list(found.values())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object from disk. Raises ValueError naming the file if it is anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}); delete it and run the rollout again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object; delete it and run the rollout again")
+    return value
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Every run with its finished samples; labels that occur twice are told apart by what differs between the runs."""
+    runs = []
+    for path in paths:
+        record = read_json(path / "run.json")
+        samples = (read_json(file) for file in (path / "samples").glob("*.json"))
+        ordered = sorted(samples, key=lambda s: (str(s.get("prompt_id")), int(s.get("seed", 0))))
+        label = str(record.get("label") or record.get("name") or path.name)
+        runs.append(Run(path=path, label=label, record=record, samples=tuple(ordered)))
+    counts = Counter(run.label for run in runs)
+    return [run if counts[run.label] == 1 else replace(run, label=_telling_label(run, runs)) for run in runs]
+
+
+def _telling_label(run: Run, runs: Sequence[Run]) -> str:
+    same = [other for other in runs if other.label == run.label]
+    flat = {other.path: flatten(other.spec) for other in same}
+    mine = flat[run.path]
+    keys = [key for key in mine if any(flat[other.path].get(key) != mine[key] for other in same)]
+    short = [f"{key.rsplit('.', 1)[-1]}={mine[key]}" for key in keys if not isinstance(mine[key], list)][:2]
+    telling = f"{run.label} {' '.join(short)}" if short else ""
+    others = [" ".join([o.label, *(f"{k.rsplit('.', 1)[-1]}={flat[o.path].get(k)}" for k in keys)]) for o in same]
+    unique = bool(telling) and len(set(others)) == len(same)
+    return telling if unique else f"{run.label} {run.name.rsplit('-', 1)[-1]}"

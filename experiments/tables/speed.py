@@ -1,0 +1,42 @@
+"""Speed of runs from the chunk records that rollouts leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PARTS = ("denoise_s", "commit_s", "decode_s", "write_s")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over the chunks of the second half of each video, where the window is full. Seconds per chunk."""
+
+    parts: dict[str, float]
+    chunk: float  # sum of the parts
+    fps: float  # pixel frames a second, end to end: chunk_frames x temporal_stride / chunk
+    tokens: tuple[int, int] | None  # fewest and most tokens attended by a chunk
+    wall: float  # median wall seconds of a sample
+    memory: float  # peak bytes of the hungriest sample
+
+
+def speed(samples: Sequence[Mapping[str, Any]], temporal_stride: int) -> Speed | None:
+    """The speed of one run; None if no sample has chunk records."""
+    chunks = [c for s in samples for c in (s.get("chunks") or [])[len(s.get("chunks") or []) // 2 :]]
+    if not chunks:
+        return None
+    parts = {part: float(np.median([c.get(part, np.nan) for c in chunks])) for part in PARTS}
+    total = float(np.nansum(list(parts.values())))
+    tokens = [int(c["tokens"]) for c in chunks if c.get("tokens") is not None]
+    frames = float(np.median([s.get("chunk_frames", np.nan) for s in samples])) * temporal_stride
+    return Speed(
+        parts=parts,
+        chunk=total,
+        fps=frames / total if total else float("nan"),
+        tokens=(min(tokens), max(tokens)) if tokens else None,
+        wall=float(np.median([s.get("wall_seconds", np.nan) for s in samples])),
+        memory=float(max((s.get("peak_memory_bytes") or np.nan for s in samples), default=np.nan)),
+    )

@@ -1,0 +1,228 @@
+"""The numbers of a report: first and last seconds, drift and paired differences per run and metric, from the tidy table.
+
+Pure functions of the table (run, sample, metric, version, t_start, t_end, value); the statistics are `eval.aggregate`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from eval.aggregate import Paired, first_last, paired_difference, sample_means
+from eval.metric import Value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over prompts with its 95 % interval; `n` prompts. NaN where there is nothing to say."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run and one metric. versus, versus_drift: last seconds and drift, run minus baseline, paired by prompt and seed.
+
+    They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every other
+    run (real video aside), each paired interval excluding zero.
+    """
+
+    first: Estimate
+    last: Estimate
+    drift: Estimate
+    versus: Estimate | None
+    versus_drift: Estimate | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How to speak of a metric's value; higher_is_better None: neither direction is better by itself."""
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool | None
+    description: str
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """All runs' cells for one metric, keyed by run directory name. `decimals` suits the size of all its numbers."""
+
+    info: MetricInfo
+    cells: Mapping[str, Cell]
+    decimals: int
+
+
+MOST_CHIEF = 8  # columns that a table has room for on a laptop
+
+
+def chief_metrics(present: Sequence[str], chief: Sequence[str]) -> list[str]:
+    """The metrics of the short tables: the first of `chief` that were scored, or of all if none of them was."""
+    return ([name for name in chief if name in present] or list(present))[:MOST_CHIEF]
+
+
+def number(value: float, decimals: int, sign: bool = False) -> str:
+    """Fixed decimals, a real minus, a dash for NaN, no "-0.00"."""
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:{'+' if sign else ''}.{decimals}f}"
+    if not any(c in "123456789" for c in text):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def interval(estimate: Estimate, decimals: int, sign: bool = False) -> str:
+    """ "[low, high]", or nothing where there is no interval."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return ""
+    return f"[{number(estimate.low, decimals, sign)}, {number(estimate.high, decimals, sign)}]"
+
+
+def decimals_for(values: Sequence[float], differences: Sequence[float] = ()) -> int:
+    """Decimals that show three digits of the largest value and two of the largest difference."""
+    wanted = [
+        digits - math.floor(math.log10(largest))
+        for digits, numbers in ((2, values), (1, differences))
+        if (largest := max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)) > 0
+    ]
+    return min(6, max([0, *wanted])) if wanted else 2
+
+
+def metric_infos(present: Sequence[str], values: Sequence[Value]) -> list[MetricInfo]:
+    """One per metric in the table: those of `values` in their order, then unknown ones by name, without unit."""
+    known = [value for value in values if value.name in present]
+    strangers = sorted(set(present) - {value.name for value in known})
+    found = [MetricInfo(v.name, _title(v.name), v.unit, v.higher_is_better, v.description) for v in known]
+    return found + [MetricInfo(name, _title(name), "", None, "") for name in strangers]
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def metric_rows(
+    table: pd.DataFrame,
+    infos: Sequence[MetricInfo],
+    runs: Sequence[str],
+    baseline: str,
+    real: Sequence[str],
+    ends: float,
+) -> list[MetricRow]:
+    """One row per metric with a cell per run that was scored, in the order of `runs`.
+
+    baseline: the run that differences are taken from. real: runs that cannot be "best". ends: seconds at either end.
+    """
+    if not len(table):
+        return []
+    summary = first_last(table, ends).set_index(["run", "metric"])
+    last, drift = paired_tables(table, ends)
+    rows = []
+    for info in infos:
+        scored = [run for run in runs if (run, info.name) in summary.index]
+        last_one, drift_one = (part[part["metric"] == info.name] for part in (last, drift))
+        numbers = {run: summary.loc[(run, info.name)] for run in scored}
+        best = _best(last_one, info, {run: numbers[run]["last"] for run in scored if run not in real})
+        cells = {}
+        for run in scored:
+            other = baseline if run != baseline and baseline in scored else None
+            cells[run] = Cell(
+                *(_estimate(numbers[run], name) for name in ("first", "last", "drift")),
+                versus=_versus(last_one, run, other, info.name),
+                versus_drift=_versus(drift_one, run, other, info.name),
+                best=run == best,
+            )
+        shown = [v for cell in cells.values() for v in (cell.first.value, cell.last.value)]
+        drifts = [cell.drift.value for cell in cells.values()]
+        rows.append(MetricRow(info, cells, decimals_for(shown, drifts)))
+    return rows
+
+
+def paired_tables(table: pd.DataFrame, ends: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tidy tables of one number per sample: the last seconds' mean, and its difference from the first seconds' mean.
+
+    Paired values must belong to the same time: where lengths differ, "last" is the end of the shortest run's videos.
+    Both NaN where that is shorter than twice `ends`, as in `eval.aggregate.first_last`.
+    """
+    end = float(table.groupby("run")["t_end"].max().min())
+    keys = ["run", "metric", "prompt_id", "sample"]
+    first, last = sample_means(table, 0.0, ends), sample_means(table, end - ends, end)
+    both = first.merge(last, on=keys, suffixes=("_first", "_last")).assign(version=0, t_start=0.0, t_end=1.0)
+    if end < 2 * ends - 1e-9:
+        both["value_last"] = math.nan
+    return both.assign(value=both["value_last"]), both.assign(value=both["value_last"] - both["value_first"])
+
+
+def _estimate(numbers: pd.Series, name: str) -> Estimate:
+    return Estimate(*(float(numbers[column]) for column in (name, f"{name}_low", f"{name}_high")), n=int(numbers["n"]))
+
+
+def _versus(part: pd.DataFrame, run: str, other: str | None, metric: str) -> Estimate | None:
+    if other is None:
+        return None
+    paired: Paired = paired_difference(part, run, other, metric)
+    return Estimate(paired.mean, paired.low, paired.high, paired.n) if paired.n else None
+
+
+def _best(part: pd.DataFrame, info: MetricInfo, last: Mapping[str, float]) -> str | None:
+    """The run that is better than all others beyond doubt, if there is one."""
+    finite = {run: value for run, value in last.items() if math.isfinite(value)}
+    if info.higher_is_better is None or len(finite) < 2:
+        return None
+    best = (max if info.higher_is_better else min)(finite, key=lambda run: finite[run])
+    differences = [_versus(part, best, other, info.name) for other in finite if other != best]
+    sign = 1 if info.higher_is_better else -1
+    clear = all(d is not None and d.excludes_zero and d.value * sign > 0 for d in differences)
+    return best if clear else None
+
+
+def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataFrame:
+    """All numbers of the report, one line per run and metric, for csv: estimates with their intervals."""
+    lines = []
+    for row in rows:
+        for run, cell in row.cells.items():
+            line: dict[str, object] = {"run": run, "label": labels[run], "metric": row.info.name, "unit": row.info.unit}
+            line["higher_is_better"] = row.info.higher_is_better
+            for name in ("first", "last", "drift", "versus", "versus_drift"):
+                estimate: Estimate | None = getattr(cell, name)
+                line |= {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low}
+                line |= {f"{name}_high": estimate and estimate.high}
+            lines.append(line | {"prompts": cell.last.n})
+    return pd.DataFrame(lines)
+
+
+def markdown_table(rows: Sequence[MetricRow], runs: Sequence[str], labels: Mapping[str, str], ends: float) -> str:
+    """The same for a README: one line per metric and run."""
+    lines = [
+        f"| metric | run | first {ends:g} s | last {ends:g} s | drift | 95 % interval | last, minus baseline | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for run in runs:
+            if (cell := row.cells.get(run)) is None:
+                continue
+            last = number(cell.last.value, row.decimals)
+            texts = [
+                f"{row.info.title} {arrow(row.info)}".strip(), labels[run], number(cell.first.value, row.decimals),
+                f"**{last}**" if cell.best else last, number(cell.drift.value, row.decimals, sign=True),
+                interval(cell.drift, row.decimals, sign=True),
+                number(cell.versus.value, row.decimals, sign=True) if cell.versus else "",
+                interval(cell.versus, row.decimals, sign=True) if cell.versus else "",
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def arrow(info: MetricInfo) -> str:
+    return {None: "", True: "↑", False: "↓"}[info.higher_is_better]

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.aggregate import bootstrap_mean, curves, first_last, overall, paired_difference, paired_t, pivot, sample_means
+from eval.metric import Value
+from eval.score import COLUMNS
+
+NAN = math.nan
+
+
+def tidy(values: dict[tuple[str, str], list[float]], metric: str = "m", seconds: float = 1.0) -> pd.DataFrame:
+    """{(run, sample): one value per window} -> table."""
+    rows = [
+        (run, sample, metric, 1, index * seconds, (index + 1) * seconds, value)
+        for (run, sample), series in values.items()
+        for index, value in enumerate(series)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_seeds_are_averaged_within_a_prompt_before_prompts() -> None:
+    table = tidy({("r", "a-s0"): [1, 0], ("r", "a-s1"): [3, NAN], ("r", "b-s0"): [10, NAN]})
+    found = curves(table)
+    assert found["mean"].tolist() == [6.0, 0.0]
+    assert found["n"].tolist() == [2, 1]
+    assert found[["t_start", "t_end"]].to_numpy().tolist() == [[0, 1], [1, 2]]
+    assert found.loc[0, "low"] == 2
+    assert found.loc[0, "high"] == 10
+    assert found.loc[1, ["low", "high"]].isna().all()
+    assert overall(table)[["mean", "n"]].to_numpy().tolist() == [[((0.5 + 3) / 2 + 10) / 2, 2]]
+
+
+def test_prompts_with_a_dash_s_in_their_name_keep_it() -> None:
+    table = tidy({("r", "a-s-s0"): [1], ("r", "a-s-s1"): [3]})
+    assert set(sample_means(table)["prompt_id"]) == {"a-s"}
+
+
+def test_missing_is_nan_and_never_nothing() -> None:
+    table = tidy({("r", "a-s0"): [NAN, NAN], ("r", "b-s0"): [1.0, NAN]})
+    found = curves(table)
+    assert found["n"].tolist() == [1, 0]
+    np.testing.assert_array_equal(found["mean"], [1, NAN])
+    assert overall(table)["n"].tolist() == [1]
+    alone = overall(table, 1, 2)
+    assert alone["n"].tolist() == [0]
+    assert alone[["mean", "low", "high"]].isna().all(axis=None)
+
+
+def test_a_range_takes_windows_by_their_middle_and_weights_by_length() -> None:
+    table = tidy({("r", "a-s0"): [1.0, 2.0, 4.0]})
+    table.loc[2, "t_end"] = 2.5
+    assert overall(table)["mean"].tolist() == [(1 + 2 + 4 * 0.5) / 2.5]
+    assert overall(table, 0.5, 1.5)["mean"].tolist() == [1.0]
+    assert overall(table, 0.6, 2.25)["mean"].tolist() == [2.0]
+
+
+def test_first_against_last() -> None:
+    up = [1.0] * 5 + [9.0] * 3 + [3.0] * 5
+    down = [5.0] * 5 + [9.0] * 3 + [1.0] * 5
+    found = first_last(tidy({("r", "a-s0"): up, ("r", "b-s0"): down})).iloc[0]
+    assert found[["first", "last", "drift", "abs_drift", "n"]].tolist() == [3, 2, -1, 3, 2]
+    assert found[["drift_low", "drift_high", "abs_drift_low", "abs_drift_high"]].tolist() == [-4, 2, 2, 4]
+
+
+def test_first_against_last_of_a_minute_that_ends_in_a_partial_window() -> None:
+    table = tidy({("r", "a-s0"): [*range(60)]})
+    table.loc[59, "t_end"] = 957 / 16
+    found = first_last(table).iloc[0]
+    assert found["first"] == 2
+    assert found["last"] == pytest.approx((55 + 56 + 57 + 58 + 59 * 13 / 16) / (4 + 13 / 16))
+
+
+def test_first_against_last_of_a_short_or_partly_missing_video_is_missing() -> None:
+    table = tidy({("short", "a-s0"): [1.0] * 9, ("gap", "a-s0"): [NAN] * 5 + [1.0] * 7})
+    found = first_last(table).set_index("run")
+    assert found["n"].tolist() == [0, 0]
+    assert found["drift"].isna().all()
+    assert found.loc["gap", "last"] == 1
+    assert math.isnan(found.loc["short", "last"])
+
+
+def test_runs_metrics_and_prompts_are_kept_apart() -> None:
+    table = pd.concat(
+        [
+            tidy({("r", "a-s0"): [1.0], ("q", "a-s0"): [2.0]}),
+            tidy({("r", "a-s0"): [3.0], ("q", "a-s0"): [4.0]}, metric="k"),
+        ]
+    )
+    found = overall(table).set_index(["run", "metric"])["mean"].to_dict()
+    assert found == {("r", "m"): 1, ("q", "m"): 2, ("r", "k"): 3, ("q", "k"): 4}
+    assert len(curves(table)) == 4
+
+
+def test_paired_difference_takes_common_samples_only() -> None:
+    table = tidy(
+        {
+            ("a", "p-s0"): [5.0],
+            ("a", "p-s1"): [7.0],
+            ("a", "q-s0"): [1.0],
+            ("a", "only-s0"): [100.0],
+            ("b", "p-s0"): [4.0],
+            ("b", "p-s1"): [4.0],
+            ("b", "q-s0"): [0.0],
+            ("b", "lost-s0"): [NAN],
+        }
+    )
+    found = paired_difference(table, "a", "b", "m")
+    assert (found.mean, found.n, found.low, found.high) == (1.5, 2, 1.0, 2.0)
+    assert found.t == pytest.approx(1.5 / (math.sqrt(0.5) / math.sqrt(2)))
+    back = paired_difference(table, "b", "a", "m")
+    assert (back.mean, back.t) == (-found.mean, pytest.approx(-found.t))
+    with pytest.raises(ValueError, match="no run 'c' in the table; it has a, b"):
+        paired_difference(table, "a", "c", "m")
+
+
+def test_paired_t_at_its_edges() -> None:
+    assert math.isnan(paired_t(np.array([1.0])))
+    assert math.isnan(paired_t(np.zeros(4)))
+    assert paired_t(np.full(4, -2.0)) == -math.inf
+    assert paired_t(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 * math.sqrt(3))
+
+
+def test_pairing_is_sharper_than_the_runs_apart() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 10, 40)
+    noise = rng.normal(0.5, 0.1, 40)
+    table = tidy(
+        {("a", f"{i}-s0"): [base[i] + noise[i]] for i in range(40)} | {("b", f"{i}-s0"): [base[i]] for i in range(40)}
+    )
+    paired = paired_difference(table, "a", "b", "m")
+    assert 0.4 < paired.low < 0.5 < paired.high + 0.05 < 0.65
+    assert paired.t > 20
+    apart = overall(table).set_index("run")
+    assert apart.loc["a", "low"] < apart.loc["b", "high"]
+
+
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    _, low, high, _ = bootstrap_mean(rng.normal(3, 2, (40, 400)))
+    assert 0.90 <= ((low <= 3) & (high >= 3)).mean() <= 0.97
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.just(NAN), st.floats(-100, 100)), min_size=1, max_size=12))
+def test_bootstrap_is_reproducible_and_holds_its_mean(values: list[float]) -> None:
+    column = np.array(values)[:, None]
+    mean, low, high, n = bootstrap_mean(column)
+    known = column[~np.isnan(column)]
+    assert n[0] == len(known)
+    np.testing.assert_array_equal(low, bootstrap_mean(column)[1])
+    if len(known) == 0:
+        assert np.isnan(mean[0])
+    else:
+        assert mean[0] == pytest.approx(known.mean(), abs=1e-9)
+    if len(known) < 2:
+        assert np.isnan(low[0])
+        assert np.isnan(high[0])
+    else:
+        assert known.min() - 1e-9 <= low[0] <= high[0] <= known.max() + 1e-9
+
+
+def test_pivot_orders_and_marks() -> None:
+    table = pd.concat([tidy({("r", "a-s0"): [1.0]}, metric=m) for m in ("other", "up", "down", "plain")])
+    values = (Value("down", "", False, ""), Value("plain", "", None, ""), Value("up", "", True, ""))
+    wide = pivot(overall(table), values)
+    assert list(wide.columns) == ["down ↓", "plain", "up ↑", "other"]
+    assert wide.loc["r"].tolist() == [1, 1, 1, 1]
+    assert pivot(overall(table), values, "n").loc["r"].tolist() == [1, 1, 1, 1]
+    assert math.isnan(pivot(first_last(table), values, "drift").loc["r", "up ↑"])
+
+
+@pytest.mark.parametrize("function", [curves, overall, first_last])
+def test_an_empty_table_gives_an_empty_one(function: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    found = function(pd.DataFrame(columns=COLUMNS))
+    assert len(found) == 0
+    assert "n" in found.columns

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.metric import Clip, Window, applies, distance_from_first, window_mean, windows
+from eval.metrics import WEIGHT_FREE
+
+
+def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> None:
+    found = windows(957, 16)
+    assert len(found) == 60
+    assert found[0] == Window(0, 16, 0.0, 1.0)
+    assert found[4].t_end == 5.0
+    assert found[-1] == Window(944, 957, 59.0, 957 / 16)
+
+
+@pytest.mark.parametrize(("frames", "ends"), [(32, [16, 32]), (39, [16, 32]), (40, [16, 32, 40]), (8, [8]), (7, [])])
+def test_a_partial_window_is_kept_from_half_its_length_on(frames: int, ends: list[int]) -> None:
+    assert [w.end for w in windows(frames, 16)] == ends
+
+
+@given(st.integers(0, 400), st.floats(1, 60), st.floats(0.1, 5))
+def test_windows_tile_the_video_from_its_start(frames: int, fps: float, seconds: float) -> None:
+    if round(seconds * fps) < 1:
+        with pytest.raises(ValueError, match="at least one frame"):
+            windows(frames, fps, seconds)
+        return
+    found = windows(frames, fps, seconds)
+    assert [w.start for w in found] == [0, *(w.end for w in found)][: len(found)]
+    rest = frames - (found[-1].end if found else 0)
+    assert 0 <= rest < max(1, seconds * fps / 2)
+    for w in found:
+        assert 2 * (w.end - w.start) >= seconds * fps - 1
+        assert (w.t_start, w.t_end) == (w.start / fps, w.end / fps)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_window_without_frames_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="window_seconds"):
+        windows(100, 16, seconds)
+
+
+def test_window_mean_leaves_nan_out() -> None:
+    spans = windows(6, 2)
+    values = np.array([1.0, np.nan, np.nan, np.nan, 2.0, 4.0])
+    np.testing.assert_array_equal(window_mean(values, spans), [1.0, np.nan, 3.0])
+
+
+def test_distance_from_a_first_window_without_value_is_missing() -> None:
+    np.testing.assert_array_equal(distance_from_first(np.array([[0.0, 0], [3, 4], [np.nan, 1]])), [0, 5, np.nan])
+    assert np.isnan(distance_from_first(np.array([[np.nan, 0], [3, 4]]))).all()
+
+
+def test_pooling_averages_blocks_exactly() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
+    pooled = Clip(frames, 16, "", pixel_scale=4).pooled
+    assert pooled.shape == (3, 2, 3, 3)
+    np.testing.assert_allclose(pooled[1, 1, 2], frames[1, 4:8, 8:12].reshape(-1, 3).mean(0) / 255, rtol=1e-6)
+
+
+def test_luma_is_taken_in_decoded_pixels() -> None:
+    frames = np.zeros((1, 4, 4, 3), np.uint8)
+    frames[0, :2, :2] = (255, 0, 0)
+    luma = Clip(frames, 16, "", pixel_scale=2).luma(0)
+    np.testing.assert_allclose(luma, [[0.299 * 255, 0], [0, 0]], atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "scale", "message"),
+    [
+        ((2, 4, 4), np.uint8, 1, "uint8"),
+        ((2, 4, 4, 3), np.float32, 1, "uint8"),
+        ((2, 4, 6, 3), np.uint8, 4, "divide"),
+    ],
+)
+def test_a_clip_refuses_frames_that_it_cannot_be(
+    shape: tuple[int, ...], dtype: type[np.generic], scale: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Clip(np.zeros(shape, dtype), 16, "", pixel_scale=scale)
+
+
+def test_names_are_unique_and_every_metric_gives_what_it_declares() -> None:
+    names = [value.name for metric in WEIGHT_FREE for value in metric.values]
+    assert len(names) == len(set(names))
+    assert len({metric.name for metric in WEIGHT_FREE}) == len(WEIGHT_FREE)
+    prompt = "a red disc starts at the top and circles clockwise on a grey background"
+    clip = Clip(np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), 16, prompt, 2, "tiny")
+    for metric in WEIGHT_FREE:
+        assert applies(metric, "tiny")
+        assert applies(metric, None) == (metric.needs == "video")
+        scores = metric.score(clip, windows(40, 16))
+        assert list(scores) == [value.name for value in metric.values]
+        assert all(np.shape(numbers) == (3,) for numbers in scores.values())

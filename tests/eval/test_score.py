@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import eval.score
+from eval.metric import Clip, FloatArray, Value, Window
+from eval.metrics import WEIGHT_FREE
+from eval.metrics.exposure import Exposure
+from eval.metrics.presence import Presence
+from eval.metrics.saturation import Saturation
+from eval.score import COLUMNS, KEYS, add_rows, load_scores, score_run
+
+MakeRun = Callable[..., Path]
+AddSample = Callable[[Path, str, int, int], None]
+TWO = {"aaaaaaaaaa-s0": (0, 40), "bbbbbbbbbb-s0": (1, 40)}
+
+
+@dataclass(frozen=True)
+class Length:
+    """Frames per window; raises for videos of 24 frames."""
+
+    name: ClassVar[str] = "length"
+    version: ClassVar[int] = 10
+    needs: ClassVar[Literal["video", "tiny"]] = "video"
+    values: ClassVar[tuple[Value, ...]] = (Value("length", "frames", None, "how many"),)
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        if len(clip.frames) == 24:
+            raise ValueError("24 frames are unlucky")
+        return {"length": np.array([float(w.end - w.start) for w in windows])}
+
+
+def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
+    run = make_run(TWO)
+    calls: list[tuple[int, int, str]] = []
+    first = score_run(run, WEIGHT_FREE, progress=lambda *call: calls.append(call))
+    assert (first.decoded, first.problems) == (2, [])
+    assert calls == [(1, 2, "aaaaaaaaaa-s0"), (2, 2, "bbbbbbbbbb-s0")]
+    assert list(first.table.columns) == COLUMNS
+    names = {value.name for metric in WEIGHT_FREE for value in metric.values}
+    assert len(first.table) == 2 * 3 * len(names)
+    assert set(first.table["metric"]) == names
+    assert set(first.table["run"]) == {run.name}
+    assert (first.table.query("metric == 'presence'")["value"] == 1).all()
+    assert first.table.query("metric == 'replay'")["value"].isna().all()
+    before = {path: path.stat().st_mtime_ns for path in (run / "scores").glob("*.parquet")}
+    assert {path.stem for path in before} == {f"{metric.name}@{metric.version}" for metric in WEIGHT_FREE}
+    again = score_run(run, WEIGHT_FREE, progress=lambda *call: calls.append(call))
+    assert (again.decoded, len(calls)) == (0, 2)
+    pd.testing.assert_frame_equal(again.table, first.table)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_new_metric_or_sample_scores_only_itself(make_run: MakeRun, add_sample: AddSample) -> None:
+    run = make_run(TWO)
+    score_run(run, [Exposure()])
+    exposure = (run / "scores" / "exposure@1.parquet").read_bytes()
+    assert score_run(run, [Exposure(), Saturation()]).decoded == 2
+    assert (run / "scores" / "exposure@1.parquet").read_bytes() == exposure
+    add_sample(run, "cccccccccc-s0", 2, 40)
+    scored = score_run(run, [Exposure()])
+    assert scored.decoded == 1
+    assert scored.table["sample"].nunique() == 3
+
+
+def test_a_video_made_anew_is_scored_anew(make_run: MakeRun, add_sample: AddSample) -> None:
+    run = make_run(TWO)
+    old = score_run(run, [Exposure()]).table
+    add_sample(run, "aaaaaaaaaa-s0", 4, 24)
+    assert set(load_scores([run])["sample"]) == {"bbbbbbbbbb-s0"}
+    scored = score_run(run, [Exposure()])
+    assert scored.decoded == 1
+    new = scored.table.query("sample == 'aaaaaaaaaa-s0' and metric == 'luma'")
+    assert new["t_end"].tolist() == [1.0, 1.5]
+    assert len(scored.table) == len(old) - 2
+
+
+def test_what_cannot_be_scored_is_named_and_has_no_rows(make_run: MakeRun, add_sample: AddSample) -> None:
+    run = make_run(TWO)
+    for sample, seed in (("cccccccccc-s0", 2), ("dddddddddd-s0", 3), ("eeeeeeeeee-s0", 4), ("ffffffffff-s0", 5)):
+        add_sample(run, sample, seed, 40)
+    samples = run / "samples"
+    (samples / "aaaaaaaaaa-s0.mp4").write_bytes(b"no video")  # not the one in its record
+    (samples / "bbbbbbbbbb-s0.mp4").unlink()
+    broken = samples / "cccccccccc-s0.mp4"
+    broken.write_bytes(broken.read_bytes()[:500])
+    record = json.loads((samples / "cccccccccc-s0.json").read_text())
+    record["sha256"] = eval.score.sha256_file(broken)
+    (samples / "cccccccccc-s0.json").write_text(json.dumps(record))
+    (samples / "dddddddddd-s0.json").write_text("{")
+    record = json.loads((samples / "eeeeeeeeee-s0.json").read_text())
+    (samples / "eeeeeeeeee-s0.json").write_text(json.dumps(record | {"frames": 41}))
+    scored = score_run(run, WEIGHT_FREE)
+    assert set(scored.table["sample"]) == {"ffffffffff-s0"}
+    assert len(scored.problems) == 5
+    for sample, reason in zip("abcde", ("replaced", "No such file", "", "JSON", "record says 41"), strict=True):
+        (line,) = [problem for problem in scored.problems if f"sample {sample * 10}-s0" in problem]
+        assert reason in line
+        assert "\n" not in line
+
+
+def test_a_metric_that_cannot_score_a_clip_does_not_stop_the_others(make_run: MakeRun) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 24), "bbbbbbbbbb-s0": (1, 32)})
+    scored = score_run(run, [Length(), Exposure()])
+    assert [p for p in scored.problems if "length: 24 frames are unlucky" in p] == scored.problems != []
+    assert set(scored.table.query("metric == 'length'")["sample"]) == {"bbbbbbbbbb-s0"}
+    assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
+
+
+def test_metrics_of_another_world_are_skipped(make_run: MakeRun) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 24)}, world=None)
+    scored = score_run(run, [Presence(), Exposure()])
+    assert scored.problems == []
+    assert set(scored.table["metric"]) == {"luma", "exposure_drift"}
+
+
+def test_a_video_too_short_for_half_a_window_is_named(make_run: MakeRun) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 7)})
+    scored = score_run(run, [Exposure()])
+    assert len(scored.table) == 0
+    assert list(scored.table.columns) == COLUMNS
+    assert "7 frames are less than half a window" in scored.problems[0]
+
+
+def test_window_lengths_live_side_by_side(make_run: MakeRun) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 32)})
+    score_run(run, [Length()])
+    assert score_run(run, [Length()], window_seconds=2.0).table["value"].tolist() == [32]
+    assert score_run(run, [Length()]).decoded == 0
+    assert load_scores([run])["value"].tolist() == [16, 16]
+    assert load_scores([run], window_seconds=2.0)["value"].tolist() == [32]
+
+
+def test_stale_versions_are_left_out(make_run: MakeRun) -> None:
+    run, other = make_run({"aaaaaaaaaa-s0": (0, 16)}), make_run({"aaaaaaaaaa-s0": (0, 16)}, name="other-0123abcd")
+    for directory, version, value in ((run, 9, 1.0), (run, 10, 2.0), (other, 9, 3.0)):
+        score_run(directory, [Length()])
+        path = directory / "scores" / "length@10.parquet"
+        rows = pd.read_parquet(path).assign(version=version, value=value)
+        if version == 9:
+            path.unlink()
+        rows.to_parquet(path.with_name(f"length@{version}.parquet"))
+    for metrics in (None, [Length()]):
+        table = load_scores([run, other], metrics)
+        assert table[["run", "version", "value"]].to_numpy().tolist() == [[run.name, 10, 2.0]]
+
+
+def test_runs_are_named_after_their_directories(make_run: MakeRun) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 16)})
+    score_run(run, [Exposure()])
+    moved = run.rename(run.with_name("renamed-0123abcd"))
+    assert set(load_scores([moved])["run"]) == {"renamed-0123abcd"}
+
+
+def test_no_scores_is_an_empty_table(make_run: MakeRun) -> None:
+    assert list(load_scores([make_run({})]).columns) == COLUMNS
+    assert len(load_scores([])) == 0
+
+
+def test_directories_that_are_no_run_and_broken_scores_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"run\.json does not exist"):
+        score_run(tmp_path, [Exposure()])
+    run = make_run({"aaaaaaaaaa-s0": (0, 16)})
+    score_run(run, [Exposure()])
+    (run / "scores" / "exposure@1.parquet").write_bytes(b"PAR1")
+    for call in (lambda: score_run(run, [Exposure()]), lambda: load_scores([run])):
+        with pytest.raises(ValueError, match="delete it and evaluate again"):
+            call()
+
+
+KILL = """
+import os, signal, sys
+from eval.metrics.exposure import Exposure
+from eval.score import score_run
+replace, count = os.replace, 0
+def dying(source, target):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = dying
+score_run(sys.argv[1], [Exposure()])
+"""
+
+
+def test_kill_loses_the_sample_in_hand_only(make_run: MakeRun) -> None:
+    run = make_run(TWO)
+    env = os.environ | {"PYTHONPATH": str(Path(eval.score.__file__).parents[1])}
+    killed = subprocess.run([sys.executable, "-c", KILL, str(run)], env=env, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert set(load_scores([run])["sample"]) == {"aaaaaaaaaa-s0"}
+    scored = score_run(run, [Exposure()])
+    assert scored.decoded == 1
+    assert scored.table["sample"].nunique() == 2
+    assert not list((run / "scores").glob("*.part"))
+    assert sorted(path.name for path in (run / "scores").iterdir()) == [".lock", "exposure@1.parquet"]
+
+
+def test_writers_at_once_lose_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "scores" / "m@1.parquet"
+
+    def write(writer: int) -> None:
+        for number in range(8):
+            row = ("run", f"{writer}{number}-s0", "m", 1, 0.0, 1.0, 0.5, "hash", 1.0)
+            add_rows(path, pd.DataFrame([row], columns=COLUMNS + KEYS))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pd.read_parquet(path)) == 24
