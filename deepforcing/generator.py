@@ -137,9 +137,7 @@ class Generator:
         spec, wan = self.spec, self.model.wan
         dtype = DTYPES[spec.dtype]
         geometry = spec.model.geometry
-        cache = KVCache(
-            spec.cache, wan.config, geometry.grid, spec.chunk_frames, total_frames, 1, dtype, self.device
-        )
+        cache = KVCache(spec.cache, wan.config, geometry.grid, spec.chunk_frames, total_frames, 1, dtype, self.device)
         text = wan.encode_text(self.model.embed([prompt]).to(self.device, dtype))
         noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
         decode = self.model.decoder()

@@ -31,7 +31,9 @@ class Geometry:
         for name, size in (("height", self.height), ("width", self.width)):
             if size <= 0 or size % unit:
                 low = max(unit, size // unit * unit)
-                raise ValueError(f"{name}={size} is not a positive multiple of {unit} pixels; try {low} or {low + unit}")
+                raise ValueError(
+                    f"{name}={size} is not a positive multiple of {unit} pixels; try {low} or {low + unit}"
+                )
 
     @property
     def latent_height(self) -> int:

@@ -123,11 +123,13 @@ def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
     first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
     differences of opposite sign do not cancel in. Videos shorter than twice `seconds` count as missing; n is of drift.
     """
-    duration = table.groupby(["run", "sample"])["t_end"].transform("max")
-    long_enough = table[duration >= 2 * seconds - 1e-9]
     keys = ["run", "metric", "prompt_id", "sample"]
-    from_end = long_enough["t_start"] - duration
-    shifted = long_enough.assign(t_start=from_end, t_end=from_end + long_enough["t_end"] - long_enough["t_start"])
+    timed = table.assign(duration=table.groupby(["run", "sample"])["t_end"].transform("max"))
+    long_enough = timed[timed["duration"] >= 2 * seconds - 1e-9]
+    shifted = long_enough.assign(
+        t_start=long_enough["t_start"] - long_enough["duration"],
+        t_end=long_enough["t_end"] - long_enough["duration"],
+    )
     samples = sample_means(table).drop(columns="value")
     for name, part in (
         ("first", sample_means(long_enough, 0.0, seconds)),

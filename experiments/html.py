@@ -1,7 +1,7 @@
 """The report page: from runs and their tidy score table to one self-contained HTML file.
 
-Everything is inside the file: style, script, curves (SVG) and videos (base64), so that it can be mailed, archived with a
-paper and opened without a network. Text from prompts and configs is escaped by jinja2.
+Everything is inside the file: style, script, curves (SVG) and videos (base64), so that it can be mailed, archived
+with a paper and opened without a network. Text from prompts and configs is escaped by jinja2.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
 class Options:
     """What the page shows beside the numbers.
 
-    baseline: index of the run that differences are taken from. ends: seconds called "first" and "last". max_rows: rows of
-    videos (prompt and seed) in the page. page_megabytes: videos that would make it larger are made smaller. commands: the
-    lines that make these runs and this page again.
+    baseline: index of the run that differences are taken from. ends: seconds called "first" and "last". max_rows: rows
+    of videos (prompt and seed) in the page. page_megabytes: videos that would make it larger are made smaller.
+    commands: the lines that make these runs and this page again.
     """
 
     title: str | None
@@ -53,7 +53,7 @@ class Options:
 def page_html(
     runs: Sequence[Run], table: pd.DataFrame, rows: Sequence[MetricRow], chief: Sequence[str], options: Options
 ) -> str:
-    """The page as text. table: tidy scores. rows: all metrics, each gets a panel; chief: names of those in the tables."""
+    """The page as text. table: tidy scores. rows: all metrics, a panel each; chief: names of those in the tables."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -94,15 +94,15 @@ def page_context(
         "curves_note": "Lines are means over prompts, bands their 95 % intervals. A gap means that nothing could be "
         "measured there. The value axes need not start at zero.",
         "table": [_table_row(row, runs) for row in short],
-        "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, the "
-        "drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every other "
-        "run (real video aside), each paired 95 % interval excluding zero.",
+        "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, "
+        "the drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every "
+        "other run (real video aside), each paired 95 % interval excluding zero.",
         **videos,
         **_paired(runs, short, options),
         **_speed(runs),
         "differences": difference_rows(specs) if len(runs) > 1 else [],
         "configs": [{"path": str(run.path / "run.json"), "lines": list(yaml_lines(run.spec, marked))} for run in runs],
-        "origins": [prose.origin(run) for run in runs],
+        "origins": prose.origins(runs),
         "commands": options.commands,
         "caveats": prose.caveats(runs, bool(len(table))),
         "data": {
@@ -115,7 +115,7 @@ def page_context(
 
 
 def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
-    """Rows of prompts, columns of runs, and the videos as base64; smaller copies if they would make the page too large."""
+    """Rows of prompts, columns of runs, the videos as base64; smaller copies where the page would grow too large."""
     by_key = [{(s["prompt_id"], s["seed"]): s for s in run.samples} for run in runs]
     keys = sorted({key for one in by_key for key in one}, key=lambda key: (-sum(key in one for one in by_key), key))
     chosen = keys[: options.max_rows]
@@ -235,9 +235,9 @@ def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -
             rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells]))
         context["paired"].append({"title": title, "rows": rows})
     context["paired_note"] = (
-        f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval excluding "
-        "zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. Marks of one "
-        "line share a scale."
+        f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval "
+        "excluding zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. "
+        "Marks of one line share a scale."
     )
     context["findings"] = prose.findings(runs, short, options.baseline, options.ends)
     context["findings_notes"] = prose.findings_notes(short)
@@ -282,6 +282,6 @@ def _speed(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "speed": rows,
         "speed_columns": [{"title": title, "unit": unit} for title, unit in titles],
-        "speed_note": "Medians over chunks of the second half of each video, where the window is full, as the rollouts ran: "
-        "other work on the machine is in these times. For a clean measurement: python -m experiments.bench.",
+        "speed_note": "Medians over chunks of the second half of each video, where the window is full, as the rollouts "
+        "ran: other work on the machine is in these times. For a clean measurement: python -m experiments.bench.",
     }

@@ -66,7 +66,9 @@ class Produced:
 def policy_of(options: dict[str, Any]) -> CachePolicy:
     """The cache policy that a fixture's options name."""
     if options.get("repo") not in CHUNKWISE_SYSTEMS:
-        raise ValueError(f"system {options.get('repo')!r} is not one that this engine replays: {', '.join(CHUNKWISE_SYSTEMS)}")
+        raise ValueError(
+            f"system {options.get('repo')!r} is not one that this engine replays: {', '.join(CHUNKWISE_SYSTEMS)}"
+        )
     window, sink = options["local"], options.get("sink", 0)
     if window == -1:
         return CachePolicy(KeepAll(), Absolute())
@@ -205,7 +207,10 @@ def main(arguments: list[str]) -> int:
             missed = missed or not record["ok"]
         except (ValueError, KeyError, RuntimeError, OSError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(json.dumps({"fixture": directory.name, "error": reason, "tolerance": tolerance, "ok": False}), flush=True)
+            print(
+                json.dumps({"fixture": directory.name, "error": reason, "tolerance": tolerance, "ok": False}),
+                flush=True,
+            )
             unusable = True
     return 2 if unusable else int(missed)
 

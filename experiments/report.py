@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-import sys
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from eval.metrics import WEIGHT_FREE
 from eval.score import load_scores
+from experiments.cli import command
 from experiments.html import Options, page_html
 from experiments.tables import prose
 from experiments.tables.runs import Run, find_runs, read_runs
@@ -107,7 +107,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def terminal_tables(rows: Sequence[MetricRow], runs: Sequence[Run], width: int) -> Iterator[Table]:
-    """Metrics by runs: "first → last" and below it the drift; as many runs side by side as the terminal has room for."""
+    """Metrics by runs: "first → last" and below it the drift; as many runs side by side as there is room for."""
     name = max(len(row.info.title) for row in rows) + 4  # and an arrow
     column = max(13, *(len(run.label) for run in runs)) + 1
     at_once = max(1, (width - name) // column)
@@ -166,19 +166,18 @@ def make(report: Report, console: Console) -> Path:
 
 
 def commands(runs: Sequence[Run], report: Report) -> list[str]:
-    """The command lines of the page's footer."""
+    """The command lines of the page's footer: the rollouts' own, then the measuring and the drawing."""
     argument = prose.runs_argument([str(run.path) for run in runs])
-    return [f"python -m experiments.evaluate {argument}", f"python -m experiments.report {argument} out={report.out}"]
+    rollouts = dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command"))
+    drawing = f"python -m experiments.report {argument} out={shlex.quote(str(report.out))}"
+    return [*rollouts, f"python -m experiments.evaluate {argument}", drawing]
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
-def main(config: DictConfig) -> None:
-    try:
-        make(from_config(config), Console())
-    except (ValueError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        sys.exit(2)
+def main_task(config: DictConfig) -> None:
+    make(from_config(config), Console())
 
+
+main = command("report")(main_task)
 
 if __name__ == "__main__":
     main()

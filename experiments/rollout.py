@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepforcing.environment import environment
 from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
-from deepforcing.environment import environment
 from deepforcing.runs import RunDir, check_writable
 from deepforcing.video import VideoWriter
 from experiments.cli import CONF, command
@@ -28,40 +29,64 @@ def main_task(config: DictConfig) -> None:
     rollout(config, Console())
 
 
-def rollout(config: DictConfig, console: Console) -> RunDir:
-    """Everything that can fail early fails before the first weight is read; then sample after sample."""
+@dataclass(frozen=True)
+class Request:
+    """A checked request: what to make, where, on which device."""
+
+    spec: GeneratorSpec
+    plan: list[Sample]
+    total_frames: int
+    device: torch.device
+    name: str
+
+
+def check_request(config: DictConfig) -> Request:
+    """Everything that can fail early fails here, before the first weight is read. Raises ValueError or OSError."""
     spec = build_spec(config)
     prompts = find_prompts(config.prompts)
     seeds = [config.seeds] if isinstance(config.seeds, int) else list(config.seeds)
     plan = shard(plan_samples(prompts, seeds), str(config.shard))
     total_frames = spec.latent_frames(float(config.seconds))
     device = pick_device(str(config.device))
-    if config.threads is not None:
-        torch.set_num_threads(int(config.threads))
     for prompt in prompts:
         spec.model.check_prompt(prompt.text)
     check_writable(config.runs_root)
     spec.check(total_frames)
-    name = config.name or spec.cache.name or "run"
-    run = RunDir.create(
-        config.runs_root, name, spec.identity(total_frames), run_record(config, spec, total_frames, name, device)
-    )
+    return Request(spec, plan, total_frames, device, config.name or spec.cache.name or "run")
+
+
+def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lambda: None) -> RunDir:
+    """Make every video of the request that is not there yet. tick: called after each chunk, done before or not."""
+    request = check_request(config)
+    spec, plan, total_frames = request.spec, request.plan, request.total_frames
+    if config.threads is not None:
+        torch.set_num_threads(int(config.threads))
+    record = run_record(config, request)
+    run = RunDir.create(config.runs_root, request.name, spec.identity(total_frames), record)
     todo = run.todo(plan)
+    chunks = total_frames // spec.chunk_frames
     console.print(
         f"[bold]{run.path}[/bold]: {len(plan)} videos of {spec.model.geometry.seconds(total_frames):.1f} s, "
         f"{len(plan) - len(todo)} already there"
     )
+    for _ in range((len(plan) - len(todo)) * chunks):
+        tick()
     if todo:
-        generator = spec.build(device)
-        chunks = total_frames // spec.chunk_frames
+        generator = spec.build(request.device)
         with progress_bar(console) as bar:
-            task = bar.add_task(name, total=len(todo) * chunks)
+            task = bar.add_task(request.name, total=len(todo) * chunks)
+
+            def advance() -> None:
+                bar.advance(task)
+                tick()
+
             for sample in todo:
                 with run.claim(sample.name) as mine:
                     if mine:
-                        make_sample(run, generator, sample, total_frames, lambda: bar.advance(task))
-                    else:
-                        bar.advance(task, chunks)
+                        make_sample(run, generator, sample, total_frames, advance)
+                    else:  # another process is at it
+                        for _ in range(chunks):
+                            advance()
     return run
 
 
@@ -108,15 +133,14 @@ def pick_device(choice: str) -> torch.device:
     return device
 
 
-def run_record(
-    config: DictConfig, spec: GeneratorSpec, total_frames: int, name: str, device: torch.device
-) -> dict[str, Any]:
+def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     """The fields of run.json that describe the run without being its identity."""
+    spec = request.spec
     g = spec.model.geometry
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
     return {
-        "label": config.label or name,
+        "label": config.label or request.name,
         "spec": {**kept, "train_seconds": g.seconds(spec.model.train_frames)},
         "geometry": {
             key: getattr(g, key)
@@ -124,13 +148,15 @@ def run_record(
         },
         "pixel_scale": spec.model.pixel_scale,
         "world": spec.model.world,
-        "environment": environment(str(device)),
+        "environment": environment(str(request.device)),
         "checkpoint": {"sha256": spec.model.identity().get("checkpoint")},
         "command": " ".join(["python", "-m", "experiments.rollout", *map(shlex.quote, sys.argv[1:])]),
     }
 
 
-def make_sample(run: RunDir, generator: Generator, sample: Sample, total_frames: int, advance: Any) -> None:
+def make_sample(
+    run: RunDir, generator: Generator, sample: Sample, total_frames: int, advance: Callable[[], None]
+) -> None:
     """One video, streamed to disk; its record is written last."""
     spec = generator.spec
     g = spec.model.geometry
@@ -180,5 +206,4 @@ def peak_memory(device: torch.device) -> int:
 main = command("rollout")(main_task)
 
 if __name__ == "__main__":
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     main()

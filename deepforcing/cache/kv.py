@@ -68,7 +68,9 @@ class Origins:
         """Tokens of whole frames, from token `first` on."""
         at = slice(first, first + len(frames) * slot_tokens)
         place = torch.arange(slot_tokens, device=self.place.device)
-        self.frame[:, :, at] = torch.arange(frames.start, frames.stop, device=place.device).repeat_interleave(slot_tokens)
+        self.frame[:, :, at] = torch.arange(frames.start, frames.stop, device=place.device).repeat_interleave(
+            slot_tokens
+        )
         self.place[:, :, at] = place.repeat(len(frames))
         self.reuse[:, :, at] = 0
 
@@ -100,8 +102,7 @@ class KVCache:
         window = policy.retention.capacity(chunk_frames)
         self.capacity = total_frames if window is None else min(window, total_frames)
         self.layers = [
-            Layer(batch, config, self.capacity * self.slot_tokens, dtype, self.device)
-            for _ in range(config.num_layers)
+            Layer(batch, config, self.capacity * self.slot_tokens, dtype, self.device) for _ in range(config.num_layers)
         ]
         self.compression = policy.retention if isinstance(policy.retention, ParticipativeCompression) else None
         groups = config.num_heads if self.compression is not None and self.compression.per_head else 1
@@ -114,7 +115,9 @@ class KVCache:
         self.storage: list[int] = []  # where each slot of the layout lies in the buffers
         self.rendered: dict[int, int | None] = {}  # buffer slot -> temporal position at which `k` now holds it
         self.own: list[int] = []  # buffer slots of the current chunk
-        self.stale: list[tuple[int, Slot, int | None]] = []  # (buffer slot, slot, position) to turn before the first read
+        self.stale: list[
+            tuple[int, Slot, int | None]
+        ] = []  # (buffer slot, slot, position) to turn before the first read
         self.pending: Compress | None = None
         self.before = 0  # slots of the past before this chunk's compression
         self.used = 0  # tokens that the chunk's queries see

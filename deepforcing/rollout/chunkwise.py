@@ -68,7 +68,9 @@ def chunkwise(
     shape = (batch, frames, model.config.in_dim, *latent_size)
     given = 0 if initial is None else initial.shape[1]
     if given % frames or total_frames % frames:
-        raise ValueError(f"{given} given and {total_frames} total latent frames must be multiples of the chunk, {frames}")
+        raise ValueError(
+            f"{given} given and {total_frames} total latent frames must be multiples of the chunk, {frames}"
+        )
 
     def levels(first_chunk: bool) -> list[tuple[float, Tensor]]:
         times = schedule.timesteps_of(first_chunk)

@@ -37,7 +37,9 @@ class Schedule:
                 continue
             whole = all(isinstance(s, int) and 0 < s <= TABLE for s in steps)
             if not steps or not whole or list(steps) != sorted(set(steps), reverse=True):
-                raise ValueError(f"{name}={list(steps)} must be descending integers in 1..{TABLE}, e.g. [1000, 750, 500, 250]")
+                raise ValueError(
+                    f"{name}={list(steps)} must be descending integers in 1..{TABLE}, e.g. [1000, 750, 500, 250]"
+                )
         if self.shift <= 0:
             raise ValueError(f"shift={self.shift} must be positive; the published models use 5.0")
 
@@ -60,9 +62,7 @@ class Schedule:
     def sigmas_of(self, first_chunk: bool = False) -> list[float]:
         """The nearest table entry of each timestep (the first of equals), float32 values in 0..1."""
         sigmas = self.table()
-        return [
-            float(sigmas[torch.argmin((sigmas * TABLE - t).abs())]) for t in self.timesteps_of(first_chunk)
-        ]
+        return [float(sigmas[torch.argmin((sigmas * TABLE - t).abs())]) for t in self.timesteps_of(first_chunk)]
 
     @property
     def timesteps(self) -> list[float]:

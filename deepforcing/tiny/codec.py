@@ -58,8 +58,12 @@ class TinyCodec(nn.Module):
         video = torch.cat([video[:, :1].expand(-1, lead, -1, -1, -1) if before is None else before, video], 1)
         b, n, c, y, x = video.shape
         s = STRIDE_SPACE
-        groups = video.reshape(b, n // STRIDE_TIME, STRIDE_TIME, c, y // s, s, x // s, s).permute(0, 1, 4, 6, 2, 3, 5, 7)
-        latents = (groups.reshape(b, n // STRIDE_TIME, y // s, x // s, CHANNELS) @ self.basis.T - self.mean) / self.scale
+        groups = video.reshape(b, n // STRIDE_TIME, STRIDE_TIME, c, y // s, s, x // s, s).permute(
+            0, 1, 4, 6, 2, 3, 5, 7
+        )
+        latents = (
+            groups.reshape(b, n // STRIDE_TIME, y // s, x // s, CHANNELS) @ self.basis.T - self.mean
+        ) / self.scale
         return latents.permute(0, 1, 4, 2, 3)
 
     def decode(self, latents: Tensor, first: bool = True) -> Tensor:

@@ -15,25 +15,22 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll
 from deepforcing.rollout.schedule import Schedule
-from deepforcing.tiny.codec import CHANNELS, TinyCodec
+from deepforcing.tiny.codec import TinyCodec
 from deepforcing.tiny.model import CHUNK_FRAMES, TINY_CONFIG, TINY_GEOMETRY, TRAIN_FRAMES, TinyModel, save_tiny
 from deepforcing.tiny.muon import Muon
-from deepforcing.tiny.world import DATA_VERSION, random_classes, render, sample_scenes
+from deepforcing.tiny.world import random_classes, render, sample_scenes
 from deepforcing.wan.attention import attend
 from deepforcing.wan.rope import Rope, rotate
 
@@ -191,7 +188,6 @@ class Trainer:
         past = latents + context * torch.randn(latents.shape, generator=self.generator)
         return self.update(classes, past, self.noised(latents, sigma), sigma, latents, lr)
 
-
     @torch.no_grad()
     def own_rollout(self, classes: Tensor, truth: Tensor, given: int) -> tuple[Tensor, dict[int, Tensor]]:
         """A few-step rollout with the current weights: latents like `truth`, and the noisy inputs met on the way.
@@ -273,7 +269,11 @@ def main() -> None:
         log.write("step,seconds,first_chunk_mse,later_chunks_mse,lr\n")
         for step in range(total):
             progress = step / total
-            lr = args.lr * min(1.0, (step + 1) / 60) * (1.0 - (1 - args.final_lr) * max(0.0, (progress - args.flat) / (1 - args.flat)))
+            lr = (
+                args.lr
+                * min(1.0, (step + 1) / 60)
+                * (1.0 - (1 - args.final_lr) * max(0.0, (progress - args.flat) / (1 - args.flat)))
+            )
             update = trainer.teacher_step if args.stage == "teacher" else trainer.on_policy_step
             error = update(args.batch, args.frames, lr)
             recent.append((float(error[:, 0].mean()), float(error[:, 1:].mean())))

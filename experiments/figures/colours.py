@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
-# Okabe & Ito (2008), without their black and with the light hues deepened on white paper so that thin lines stay visible.
+# Okabe & Ito (2008) without their black, light hues deepened on white paper so that thin lines stay visible.
 LIGHT = ("#c8500a", "#0068a8", "#008a65", "#b5578f", "#c28a00", "#3b97cf", "#6b6b00", "#7a4fb5")
 DARK = ("#f0803c", "#4aa8e8", "#2fc59a", "#e08fc0", "#f0b93a", "#8fd0f5", "#c9c84a", "#b695ea")
 GREY = ("#6f6f6a", "#a5a59e")

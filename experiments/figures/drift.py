@@ -1,14 +1,15 @@
-"""Drift over time: one small panel per metric, a line and a confidence band per run, as SVG that follows the page's theme.
+"""Drift over time: one small panel per metric, a line and a confidence band per run, as SVG in the page's theme.
 
-Hand-made SVG and no picture: a panel is a few kilobytes, its text can be read and searched, colours come from CSS variables
-(--run0, --run1, ... set by the page) so that it is right on light and on dark paper, and a cursor can move in it.
+Hand-made SVG and no picture: a panel is a few kilobytes, its text can be read and searched, colours come from the
+page's CSS variables --run0, --run1, ... so that it is right on light and on dark paper, and a cursor can move in it.
 """
 
 from __future__ import annotations
 
 import html
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 380, 216
@@ -16,6 +17,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 104, 16, 26
 LABEL_GAP = 12.5  # pixels between two labels at the end of lines
 LABEL_LETTERS = 17
 MOST_LABELS = 8
+
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     placed = list(positions)
     for _ in range(60):
         moved = False
-        for a, b in zip(order, order[1:], strict=False):
+        for a, b in itertools.pairwise(order):
             lack = gap - (placed[b] - placed[a])
             if lack > 1e-3:
                 placed[a] -= lack / 2
@@ -87,7 +90,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def drift_panel(curves: Sequence[Curve], seconds: float, train_seconds: float | None, title: str) -> str:
-    """SVG text of one panel. seconds: length of the time axis. train_seconds: where the dashed line stands, if anywhere."""
+    """SVG text of one panel. seconds: length of the time axis. train_seconds: where the dashed line is, if at all."""
     right, bottom = WIDTH - (RIGHT if len(curves) <= MOST_LABELS else 14), HEIGHT - BOTTOM
     y_low, y_high = y_range(curves)
 
@@ -149,7 +152,7 @@ def _pieces(curve: Curve) -> list[list[int]]:
     return [piece for piece in pieces if piece]
 
 
-def _end_labels(curves: Sequence[Curve], x, y, right: float, bottom: float) -> list[str]:  # type: ignore[no-untyped-def]
+def _end_labels(curves: Sequence[Curve], x: Scale, y: Scale, right: float, bottom: float) -> list[str]:
     ends = [(c, max((i for i, v in enumerate(c.mean) if math.isfinite(v)), default=None)) for c in curves]
     shown = [(c, c.t[i], y(c.mean[i])) for c, i in ends if i is not None]
     places = spread([at for _, _, at in shown], LABEL_GAP, TOP + 2, bottom - 2)
@@ -161,7 +164,6 @@ def _end_labels(curves: Sequence[Curve], x, y, right: float, bottom: float) -> l
             f'{right + 9:.1f},{place:.1f}"/>'
         )
         short = curve.label if len(curve.label) <= LABEL_LETTERS else curve.label[: LABEL_LETTERS - 1] + "…"
-        out.append(
-            f'<text class="label" fill="{colour}" x="{right + 11:.1f}" y="{place + 3.6:.1f}">{html.escape(short)}</text>'
-        )
+        at_end = f'x="{right + 11:.1f}" y="{place + 3.6:.1f}"'
+        out.append(f'<text class="label" fill="{colour}" {at_end}>{html.escape(short)}</text>')
     return out

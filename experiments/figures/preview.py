@@ -12,7 +12,7 @@ CRF = "27"
 
 
 def preview(path: Path) -> bytes:
-    """The video again as H.264 in an mp4, at most WIDTH wide and in coarser quality. Raises ValueError naming the file."""
+    """The video again as mp4 (H.264), at most WIDTH wide, in coarser quality. Raises ValueError naming the file."""
     buffer = io.BytesIO()
     try:
         with av.open(str(path)) as source, av.open(buffer, "w", format="mp4") as target:

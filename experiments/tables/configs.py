@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 ABSENT = object()
+LONGEST = 160  # letters of a value in the table "what differs"
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ def scalar(value: Any) -> str:
     """A leaf in YAML's words on one line; a dash for a key that the run does not have."""
     if value is ABSENT:
         return "–"
-    return yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True).removesuffix("...\n").strip()
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def difference_rows(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """The table "what differs": (dotted key, one text per spec)."""
+    """The table "what differs": (dotted key, one text per spec), long lists cut."""
     flat = [flatten(spec) for spec in specs]
-    return [(key, [scalar(one.get(key, ABSENT)) for one in flat]) for key in differing(specs)]
+    texts = [(key, [scalar(one.get(key, ABSENT)) for one in flat]) for key in differing(specs)]
+    return [(key, [t if len(t) <= LONGEST else f"{t[: LONGEST - 1]}…" for t in values]) for key, values in texts]
 
 
 def yaml_lines(spec: Mapping[str, Any], marked: Sequence[str], depth: int = 0, prefix: str = "") -> Iterator[YamlLine]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.tables.runs import Run
-from experiments.tables.summary import MetricRow, interval, number
+from experiments.tables.summary import Cell, MetricRow, interval, number
 
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
 
@@ -28,11 +28,14 @@ def title(runs: Sequence[Run], seconds: float) -> str:
 
 
 def model_name(run: Run) -> str:
-    """The model's name in the spec, else the checkpoint's file name."""
+    """The model's name in the spec, else the world that it was trained on, else its class."""
     model = run.spec.get("model")
-    name = model.get("name") or model.get("preset") if isinstance(model, dict) else model
-    checkpoint = (run.record.get("checkpoint") or {}).get("path")
-    return str(name or (str(checkpoint).rsplit("/", 1)[-1] if checkpoint else "model not recorded"))
+    if not isinstance(model, dict):
+        return str(model or "an unrecorded")
+    name = model.get("name") or model.get("preset")
+    world = run.record.get("world")
+    target = str(model.get("_target_", "an unrecorded")).rsplit(".", 1)[-1]
+    return f"the {name}" if name else (f"the {world} world's" if world else target)
 
 
 def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list[str]:
@@ -43,17 +46,18 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     prompts, seeds = {s["prompt_id"] for s in samples}, {s["seed"] for s in samples}
     models = sorted({model_name(run) for run in runs if not run.is_real})
     size = sorted({f"{s['width']} × {s['height']} px" for s in samples if "width" in s})
+    generated = [run for run in runs if not run.is_real]
+    of = f" of {join(models)} model" if len(models) == 1 else f" of {len(models)} models ({join(models)})"
+    what = [f"{plural(len(generated), 'run')}{of}"] if generated else []
+    what += ["real video for reference" if generated else "real video"] if len(generated) < len(runs) else []
     first = (
-        f"{plural(len(runs), 'run')} with {plural(len(models), 'model')} ({join(models)}), "
-        if models
-        else "Real video, "
-    ) + (
-        f"{plural(len(prompts), 'prompt')} and {plural(len(seeds), 'seed')} each: "
-        f"{plural(len(samples), 'video')} of {length}{f' ({join(size)})' if len(size) == 1 else ''}."
+        f"{join(what)}: {plural(len(prompts), 'prompt')}, {plural(len(seeds), 'seed')}, "
+        f"{plural(len(samples), 'video')} of {length}{f' ({size[0]})' if len(size) == 1 else ''}."
     )
+    first = first[0].upper() + first[1:]
     trained = (
-        f"The model was trained on clips of {train_seconds:.3g} s: all that comes after the dashed line is beyond what it "
-        "has seen in training."
+        f"The model was trained on clips of {train_seconds:.3g} s: all that comes after the dashed line is beyond what "
+        "it has seen in training."
         if train_seconds
         else "The length of the clips that the model was trained on is not recorded in these runs."
     )
@@ -94,11 +98,7 @@ def findings(runs: Sequence[Run], rows: Sequence[MetricRow], baseline: int, ends
     cells = [(row, row.cells[base.name]) for row in rows if base.name in row.cells]
     moved = [(row, cell) for row, cell in cells if cell.drift.excludes_zero]
     if cells:
-        full = [
-            f"{row.info.title} {number(cell.first.value, row.decimals)} → {number(cell.last.value, row.decimals)} (drift "
-            f"{number(cell.drift.value, row.decimals, sign=True)} {interval(cell.drift, row.decimals, sign=True)})"
-            for row, cell in moved[:IN_FULL]
-        ]
+        full = [_moved(row, cell) for row, cell in moved[:IN_FULL]]
         names = [row.info.title for row, _ in moved[IN_FULL:]]
         parts = ["; ".join(full)] if full else []
         parts += [f"{'also ' if full else ''}{join(names)}"] if names else []
@@ -109,6 +109,12 @@ def findings(runs: Sequence[Run], rows: Sequence[MetricRow], baseline: int, ends
         if i != baseline and not run.is_real and any(run.name in row.cells for row in rows):
             found.append({"run": i, "text": _against(run, base, rows, ends)})
     return found
+
+
+def _moved(row: MetricRow, cell: Cell) -> str:
+    first, last = number(cell.first.value, row.decimals), number(cell.last.value, row.decimals)
+    drift = number(cell.drift.value, row.decimals, sign=True)
+    return f"{row.info.title} {first} → {last} (drift {drift} {interval(cell.drift, row.decimals, sign=True)})"
 
 
 def _against(run: Run, base: Run, rows: Sequence[MetricRow], ends: float) -> str:
@@ -162,29 +168,42 @@ def findings_notes(rows: Sequence[MetricRow]) -> list[str]:
     ]
 
 
-def origin(run: Run) -> dict[str, str]:
-    """The footer's line for one run."""
+def origins(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The footer's lines: what runs were made with, runs of the same making together."""
+    grouped: dict[tuple[str, ...], list[int]] = {}
+    for i, run in enumerate(runs):
+        grouped.setdefault(_making(run), []).append(i)
+    found = []
+    for (commit, checkpoint, sha256, machine, versions), members in grouped.items():
+        days = sorted({str(runs[i].record.get("created") or "–")[:16].replace("T", " ") for i in members})
+        created = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        line = {"created": created, "commit": commit, "checkpoint": checkpoint, "sha256": sha256}
+        found.append({"runs": members, "machine": machine, "versions": versions, **line})
+    return found
+
+
+def _making(run: Run) -> tuple[str, str, str, str, str]:
     environment, checkpoint = run.record.get("environment") or {}, run.record.get("checkpoint") or {}
     commit = str(environment.get("git_commit") or "not recorded")[:12]
-    packages = environment.get("packages") or {}
-    versions = [f"python {environment['python']}"] if environment.get("python") else []
+    model = run.spec.get("model")
+    path = checkpoint.get("path") or (model.get("checkpoint") if isinstance(model, dict) else None)
+    packages = {"python": environment.get("python"), **(environment.get("packages") or {})}
     threads = environment.get("threads")
-    return {
-        "created": str(run.record.get("created") or "–")[:16].replace("T", " "),
-        "commit": commit + (" + uncommitted changes" if environment.get("git_dirty") else ""),
-        "checkpoint": str(checkpoint.get("path") or "none"),
-        "sha256": f"sha256 {checkpoint['sha256']}" if checkpoint.get("sha256") else "",
-        "machine": str(environment.get("device") or "–") + (f", {plural(int(threads), 'thread')}" if threads else ""),
-        "versions": ", ".join([*versions, *(f"{name} {version}" for name, version in packages.items())]),
-    }
+    return (
+        commit + (" + uncommitted changes" if environment.get("git_dirty") else ""),
+        str(path or ("shipped weights" if checkpoint.get("sha256") else "none")),
+        str(checkpoint.get("sha256") or ""),
+        str(environment.get("device") or "–") + (f", {plural(int(threads), 'thread')}" if threads else ""),
+        ", ".join(f"{name} {version}" for name, version in packages.items() if version),
+    )
 
 
 def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
     found = []
     if any(run.record.get("world") == "tiny" for run in runs):
         found.append(
-            "The tiny world is not Wan: a model of a few million parameters, 16 × 16 pixels, one sprite on one ring, captions "
-            "that say nearly everything. What holds here may not hold for Wan2.1-1.3B, and the other way round."
+            "The tiny world is not Wan: a model of a few million parameters, 16 × 16 pixels, one sprite on one ring, "
+            "captions that say nearly everything. What holds here need not hold for Wan2.1-1.3B, nor the reverse."
         )
     if any(run.is_real for run in runs):
         found.append(
@@ -193,10 +212,10 @@ def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
         )
     if scored:
         found += [
-            "Intervals are over the prompts of these runs, of one set of weights. They say nothing of other prompts, other "
-            "lengths or a model trained again.",
-            "Frame differences and optical flow mistake jitter for motion, and a video that repeats its first seconds does not "
-            "drift: read motion beside progress, and every drift beside replay, where they were scored.",
+            "Intervals are over the prompts of these runs, of one set of weights. They say nothing of other prompts, "
+            "other lengths or a model trained again.",
+            "Frame differences and optical flow mistake jitter for motion, and a video that repeats its first seconds "
+            "does not drift: read motion beside progress, and every drift beside replay, where they were scored.",
             "Metrics read the mp4 files (H.264), so compression is part of what they measure, alike in all runs.",
         ]
     return found

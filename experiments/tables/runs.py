@@ -17,7 +17,7 @@ REAL = "real video"  # label of the reference run whose frames come from a world
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory as written by `experiments.rollout`. `label` is unique among the runs that were read together."""
+    """One run directory as written by `experiments.rollout`. `label` is unique among the runs read together."""
 
     path: Path
     label: str
@@ -40,10 +40,9 @@ class Run:
     @property
     def train_seconds(self) -> float | None:
         """Length of the clips that the model was trained on, where the run says so."""
-        value = (
-            (self.spec.get("model") or {}).get("train_seconds") if isinstance(self.spec.get("model"), dict) else None
-        )
-        return float(value) if isinstance(value, int | float) else None
+        model = self.spec.get("model")
+        value = self.spec.get("train_seconds", model.get("train_seconds") if isinstance(model, dict) else None)
+        return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
@@ -89,17 +88,21 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         ordered = sorted(samples, key=lambda s: (str(s.get("prompt_id")), int(s.get("seed", 0))))
         label = str(record.get("label") or record.get("name") or path.name)
         runs.append(Run(path=path, label=label, record=record, samples=tuple(ordered)))
+    names = Counter(run.name for run in runs)
+    for run in runs:
+        if names[run.name] > 1:
+            raise ValueError(f"two of the runs are called {run.name}: name one of them only, they hold the same videos")
     counts = Counter(run.label for run in runs)
     return [run if counts[run.label] == 1 else replace(run, label=_telling_label(run, runs)) for run in runs]
 
 
 def _telling_label(run: Run, runs: Sequence[Run]) -> str:
-    same = [other for other in runs if other.label == run.label]
-    flat = {other.path: flatten(other.spec) for other in same}
-    mine = flat[run.path]
-    keys = [key for key in mine if any(flat[other.path].get(key) != mine[key] for other in same)]
-    short = [f"{key.rsplit('.', 1)[-1]}={mine[key]}" for key in keys if not isinstance(mine[key], list)][:2]
-    telling = f"{run.label} {' '.join(short)}" if short else ""
-    others = [" ".join([o.label, *(f"{k.rsplit('.', 1)[-1]}={flat[o.path].get(k)}" for k in keys)]) for o in same]
-    unique = bool(telling) and len(set(others)) == len(same)
-    return telling if unique else f"{run.label} {run.name.rsplit('-', 1)[-1]}"
+    same = [flatten(other.spec) for other in runs if other.label == run.label]
+    keys = [key for key in same[0] if len({str(flat.get(key)) for flat in same}) > 1]
+    short = [key for key in keys if not key.rsplit(".", 1)[-1].startswith("_")][:2]
+
+    def told(flat: dict[str, Any]) -> str:
+        return " ".join(f"{key.rsplit('.', 1)[-1]}={flat.get(key)}" for key in short)
+
+    unique = len({told(flat) for flat in same}) == len(same)
+    return f"{run.label} {told(flatten(run.spec)) if unique else run.name.rsplit('-', 1)[-1]}"

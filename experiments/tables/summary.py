@@ -1,6 +1,7 @@
-"""The numbers of a report: first and last seconds, drift and paired differences per run and metric, from the tidy table.
+"""The numbers of a report: first and last seconds, drift and paired differences per run and metric.
 
-Pure functions of the table (run, sample, metric, version, t_start, t_end, value); the statistics are `eval.aggregate`'s.
+Pure functions of the tidy table (run, sample, metric, version, t_start, t_end, value); the statistics are those of
+`eval.aggregate`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run and one metric. versus, versus_drift: last seconds and drift, run minus baseline, paired by prompt and seed.
+    """One run and one metric. versus, versus_drift: last seconds and drift, run minus baseline, paired by sample.
 
-    They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every other
-    run (real video aside), each paired interval excluding zero.
+    They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every
+    other run (real video aside), each paired interval excluding zero.
     """
 
     first: Estimate
@@ -138,7 +139,9 @@ def metric_rows(
         for run in scored:
             other = baseline if run != baseline and baseline in scored else None
             cells[run] = Cell(
-                *(_estimate(numbers[run], name) for name in ("first", "last", "drift")),
+                first=_estimate(numbers[run], "first"),
+                last=_estimate(numbers[run], "last"),
+                drift=_estimate(numbers[run], "drift"),
                 versus=_versus(last_one, run, other, info.name),
                 versus_drift=_versus(drift_one, run, other, info.name),
                 best=run == best,
@@ -165,7 +168,8 @@ def paired_tables(table: pd.DataFrame, ends: float) -> tuple[pd.DataFrame, pd.Da
 
 
 def _estimate(numbers: pd.Series, name: str) -> Estimate:
-    return Estimate(*(float(numbers[column]) for column in (name, f"{name}_low", f"{name}_high")), n=int(numbers["n"]))
+    value, low, high = (float(numbers[column]) for column in (name, f"{name}_low", f"{name}_high"))
+    return Estimate(value, low, high, int(numbers["n"]))
 
 
 def _versus(part: pd.DataFrame, run: str, other: str | None, metric: str) -> Estimate | None:
@@ -205,7 +209,8 @@ def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataF
 def markdown_table(rows: Sequence[MetricRow], runs: Sequence[str], labels: Mapping[str, str], ends: float) -> str:
     """The same for a README: one line per metric and run."""
     lines = [
-        f"| metric | run | first {ends:g} s | last {ends:g} s | drift | 95 % interval | last, minus baseline | 95 % interval |",
+        f"| metric | run | first {ends:g} s | last {ends:g} s | drift | 95 % interval "
+        "| last minus baseline | 95 % interval |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

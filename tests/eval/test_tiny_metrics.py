@@ -87,6 +87,26 @@ def test_hue_of_the_six_colours() -> None:
     np.testing.assert_allclose(hue(rgb), [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, np.nan])
 
 
+@pytest.mark.parametrize("blue", [0, 40, 80])
+def test_hue_error_is_measured_round_the_circle(blue: int, tiny_clip: MakeClip) -> None:
+    frames = np.full((16, 16, 16, 3), 128, np.uint8)
+    frames[:, 4:10, 4:10] = (255, 0, blue)  # hue -blue / 255 sixths of a turn
+    clip = tiny_clip(frames, "a red disc starts at the top and circles clockwise on a grey background")
+    np.testing.assert_allclose(scores(SpriteColour(), clip)["sprite_hue_error"], 60 * blue / 255, atol=0.01)
+    assert (scores(Presence(), clip)["presence"] == 1).all()
+
+
+def test_noise_does_not_hide_the_sprite(rendered: Rendered, tiny_clip: MakeClip) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        prompt, frames = rendered(seed, 48)
+        noisy = (frames + rng.normal(0, 20, frames.shape)).round().clip(0, 255).astype(np.uint8)
+        clip = tiny_clip(noisy, prompt)
+        assert (scores(Presence(), clip)["presence"] == 1).all()
+        assert (scores(Shape(), clip)["shape"] == 1).all()
+        np.testing.assert_allclose(scores(MotionProgress(), clip)["progress"], 1, atol=0.1)
+
+
 def test_presence_counts_frames_with_the_captions_colour(rendered: Rendered, tiny_clip: MakeClip) -> None:
     prompt, frames = rendered(1, 80)
     half = frames.copy()

@@ -1,0 +1,153 @@
+"""Speed and memory of a rollout, as JSON. `python -m experiments.bench --help`
+
+"Steady state" means: the cache has been full for a while. Denoise, commit, decode and write are timed apart and together,
+because a frame rate says nothing without them (FPS = pixel frames of a chunk / its seconds).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from deepforcing.cache.kv import KVCache
+from deepforcing.generator import DTYPES, GeneratorSpec, Model, Stopwatch
+from deepforcing.rollout.chunkwise import chunkwise
+from deepforcing.rollout.noise import KeyedNoise
+from deepforcing.video import VideoWriter
+from experiments.cli import command
+from experiments.rollout import build_spec, peak_memory, pick_device
+
+PARTS = ("denoise", "commit", "decode", "write")
+DEFAULT_LENGTHS = "lengths=[60,600]"
+
+
+def bench_task(config: DictConfig) -> None:
+    device = pick_device(str(config.device))
+    if config.threads is not None:
+        torch.set_num_threads(int(config.threads))
+    if int(config.chunks) < 1 or int(config.repeats) < 1:
+        raise ValueError(f"chunks={config.chunks} and repeats={config.repeats} must be at least 1")
+    spec = build_spec(config)
+    model = spec.model.build(device, DTYPES[spec.dtype])
+    if config.lengths is not None:
+        for seconds in config.lengths:
+            print(json.dumps(by_length(spec, model, device, float(seconds), int(config.chunks))), flush=True)
+        return
+    if config.from_start is not None:
+        total, skip = int(config.from_start), 0
+    else:
+        window = spec.cache.retention.capacity(spec.chunk_frames) or spec.model.train_frames
+        # Twice the window: compressed caches have found their cycle, and every allocation has been made.
+        skip = 2 * (window // spec.chunk_frames + 1)
+        total = (skip + int(config.chunks)) * spec.chunk_frames
+    chunks: list[dict[str, Any]] = []
+    for _ in range(int(config.repeats)):
+        chunks += list(timed(spec, model, device, total))[skip:]
+    print(json.dumps({**describe(spec, device), **summary(spec, chunks), "latent_frames": total}))
+
+
+def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -> Iterator[dict[str, Any]]:
+    """Seconds per part and attended tokens of every chunk of one video."""
+    g, dtype = spec.model.geometry, DTYPES[spec.dtype]
+    clock = Stopwatch(device)
+    try:
+        decode = model.decoder()
+    except ValueError:
+        decode = None
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        cache = KVCache(spec.cache, model.wan.config, g.grid, spec.chunk_frames, total, 1, dtype, device)
+        text = model.wan.encode_text(model.embed([PROMPT]).to(device, dtype))
+        noise = KeyedNoise([(0, "bench")], dtype, device)
+        size = (g.latent_height, g.latent_width)
+        writer = VideoWriter(Path(folder) / "bench.mp4", g.width, g.height, g.fps, spec.model.pixel_scale)
+        with writer as video:
+            clock.take()
+            for chunk in chunkwise(model.wan, text, cache, spec.schedule, noise, total, size, clock=clock.lap):
+                if decode is not None:
+                    pixels = decode(chunk.latents)[0].float().clamp(0, 1).cpu()
+                    clock.lap("decode")
+                    video.write(pixels)
+                    clock.lap("write")
+                elif chunk.start == 0:
+                    video.write(torch.zeros(1, 3, g.height, g.width))
+                yield {**clock.take(), "tokens": chunk.tokens}
+
+
+PROMPT = "a red disc starts at the left and circles clockwise on a slate background"
+
+
+def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "model": spec.model.name,
+        "generator": spec.name,
+        "cache": spec.cache.name,
+        "device": name,
+        "dtype": spec.dtype,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def summary(spec: GeneratorSpec, chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median seconds a chunk per part (null: the model has no such part), end to end, and frame rates."""
+    g = spec.model.geometry
+    frames = spec.chunk_frames * g.temporal_stride
+    seconds = {p: statistics.median(c[p] for c in chunks) if p in chunks[0] else None for p in PARTS}
+    totals = [sum(c.get(p, 0.0) for p in PARTS) for c in chunks]
+    whole = statistics.median(totals)
+    rates = {p: round(frames / s, 3) if s else None for p, s in seconds.items()}
+    return {
+        "seconds_per_chunk": {**{p: s and round(s, 6) for p, s in seconds.items()}, "end_to_end": round(whole, 6)},
+        "mean_seconds_per_chunk": round(statistics.fmean(totals), 6),
+        "fps": {**rates, "end_to_end": round(frames / whole, 3)},
+        "tokens_attended": sorted({c["tokens"] for c in chunks}),
+        "peak_memory_bytes": peak_memory(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "chunks_timed": len(chunks),
+    }
+
+
+def by_length(spec: GeneratorSpec, model: Model, device: torch.device, seconds: float, last: int) -> dict[str, Any]:
+    """One whole video: resident memory at its end and the cost of its last chunks."""
+    total = spec.latent_frames(seconds)
+    spec.cache.check(spec.chunk_frames, total)
+    tail: list[dict[str, Any]] = []
+    began = time.perf_counter()
+    for chunk in timed(spec, model, device, total):
+        tail = [*tail[1 - last :], chunk] if last > 1 else [chunk]
+    wall = time.perf_counter() - began
+    result = {**describe(spec, device), "video_seconds": round(spec.model.geometry.seconds(total), 2)}
+    return {**result, "memory_bytes": memory_now(device), "wall_seconds": round(wall, 2), **summary(spec, tail)}
+
+
+def memory_now(device: torch.device) -> int:
+    """Bytes held now: the GPU allocator's, or the resident set's where the system tells (Linux)."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_memory(device)
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+run = command("bench")(bench_task)
+
+
+def main() -> None:
+    # --lengths reads better than the key it stands for, and is what the documentation says.
+    sys.argv[1:] = [DEFAULT_LENGTHS if a == "--lengths" else a for a in sys.argv[1:]]
+    run()
+
+
+if __name__ == "__main__":
+    main()

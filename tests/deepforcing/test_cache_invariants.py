@@ -1,0 +1,470 @@
+"""The test matrix of every retention x every alignment, on the cache alone, driven with random queries, keys and values.
+
+Positions and kept frames are written out here from the definitions; attention references run in float64 on the raw keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise, product
+from typing import Literal
+from zlib import crc32
+
+import pytest
+import torch
+from naive import softmax_attention, split_of, turn, turn_frames
+from torch import Tensor
+
+from deepforcing.cache.alignment import NAMED, Absolute, ReleaseSink
+from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.kv import KVCache
+from deepforcing.cache.policy import Alignment, CachePolicy, Layout, Retention, Slot
+from deepforcing.cache.retention import KeepAll, SinkWindow
+from deepforcing.cache.scorers import Random
+from deepforcing.wan.config import WanConfig
+
+CONFIG = WanConfig(dim=28, num_heads=2, num_layers=2)  # head 14: 7 pairs, 3 of time, 2 of rows, 2 of columns
+GRID, S, CHUNK = (2, 2), 4, 3
+CHUNKS = 9
+
+
+def compression(**changes: object) -> ParticipativeCompression:
+    sizes = {"window_frames": 12, "sink_frames": 3, "budget_frames": 9, "recent_frames": 4, **changes}
+    return ParticipativeCompression(**sizes)  # type: ignore[arg-type]
+
+
+RETENTIONS: dict[str, Retention] = {
+    "keep_all": KeepAll(),
+    "window9": SinkWindow(9),
+    "window11": SinkWindow(11),
+    "window3": SinkWindow(3),
+    "sink3of9": SinkWindow(9, 3),
+    "sink4of9": SinkWindow(9, 4),
+    "sink4of11": SinkWindow(11, 4),
+    "sink6of9_no_tail": SinkWindow(9, 6),
+    "pc_both": compression(),
+    "pc_denoising": compression(queries="denoising", sink_frames=4, recent_frames=3),
+    "pc_past": compression(queries="past", recent_frames=5),
+    "pc_random": compression(scorer=Random(1)),
+    "pc_per_head": compression(per_head=True),
+    "pc_per_head_random_reuse": compression(per_head=True, scorer=Random(2), reuse_limit=2),
+    "pc_reuse1": compression(reuse_limit=1),
+    "pc_every_chunk": compression(budget_frames=11, reuse_limit=3),
+    "pc_exhausted": compression(budget_frames=12, sink_frames=2, reuse_limit=1),
+    "pc_no_top": compression(budget_frames=7),
+    "pc_no_sink": compression(sink_frames=0, window_frames=11, budget_frames=8),
+    "pc_every_pass": compression(every_pass=True, recent_frames=5, reuse_limit=7),
+}
+ALIGNMENTS: dict[str, Alignment] = {**NAMED, "release": ReleaseSink(16)}
+MATRIX = [pytest.param(r, a, id=f"{r}-{a}") for r, a in product(RETENTIONS, ALIGNMENTS)]
+
+
+@lru_cache(maxsize=1024)
+def draw(name: str, batch: tuple[int, ...] = (0,)) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v [B, H, 12, 14] that depend on (name, item) alone: attention scores of a few units, far from uniform."""
+    rows = []
+    for item in batch:
+        generator = torch.Generator().manual_seed(crc32(f"{name}/{item}".encode()))
+        rows.append(torch.randn(3, 2, CHUNK * S, 14, generator=generator))
+    q, k, v = torch.stack(rows, 1)
+    return 2 * q, k, v
+
+
+def cache_for(policy: CachePolicy, chunks: int = CHUNKS, batch: int = 1, **options: object) -> KVCache:
+    return KVCache(policy, CONFIG, GRID, CHUNK, chunks * CHUNK, batch, **options)  # type: ignore[arg-type]
+
+
+@dataclass
+class Step:
+    """One chunk just finished: its layout, and the outputs of its passes, [passes][layers]."""
+
+    layout: Layout
+    out: list[list[Tensor]]
+
+
+def drive(
+    cache: KVCache, chunks: int = CHUNKS, items: tuple[int, ...] = (0,), first: int = 0, video: str = ""
+) -> Iterator[Step]:
+    """Two denoising passes and a commit per chunk."""
+    for chunk in range(chunks):
+        cache.begin(first + chunk * CHUNK)
+        out = []
+        for name in ("noisy", "less noisy"):
+            out.append([cache.attend(layer, *draw(f"{video}{chunk}{name}{layer}", items)) for layer in (0, 1)])
+        with cache.commit():
+            out.append([cache.attend(layer, *draw(f"{video}{chunk}clean{layer}", items)) for layer in (0, 1)])
+        yield Step(cache.layout, out)
+
+
+def outputs(cache: KVCache, **options: object) -> list[Tensor]:
+    """Per chunk: all its outputs in one tensor."""
+    return [torch.stack([o for layers in step.out for o in layers]) for step in drive(cache, **options)]  # type: ignore[arg-type]
+
+
+def policy(retention: str, alignment: str) -> CachePolicy:
+    return CachePolicy(RETENTIONS[retention], ALIGNMENTS[alignment])
+
+
+@pytest.mark.parametrize(("retention", "alignment"), MATRIX)
+def test_capacity_order_sinks_and_positions(retention: str, alignment: str) -> None:
+    chosen = policy(retention, alignment)
+    rule = chosen.retention
+    cache = cache_for(chosen)
+    window = rule.capacity(CHUNK) or CHUNKS * CHUNK
+    sink = getattr(rule, "sink_frames", 0)
+    size = cache.layers[0].k.shape
+    dropped = False
+    for step in drive(cache):
+        layout, start = step.layout, step.layout.start
+        slots = layout.slots
+        # Capacity: never more than the window, and not an unused slot while there is something to remember.
+        assert len(slots) + CHUNK <= window
+        assert cache.attended_tokens == (len(slots) + CHUNK) * S
+        assert cache.layers[0].k.shape == cache.layers[0].raw.shape == cache.layers[0].v.shape == size
+        assert size[2] == window * S
+        assert sorted([*cache.storage, *cache.own]) == list(range(len(slots) + CHUNK))
+        # Temporal order: sink, chosen tokens, contiguous tail up to the chunk.
+        roles = [slot.role for slot in slots]
+        assert roles == sorted(roles, key=["sink", "top", "tail"].index)
+        whole = [slot.frame for slot in slots if slot.frame is not None]
+        assert all(a < b for a, b in pairwise(whole))
+        tail = [slot.frame for slot in slots if slot.role == "tail"]
+        assert tail == list(range(start - len(tail), start))
+        # Sinks survive for ever.
+        assert [slot.frame for slot in slots if slot.role == "sink"] == list(range(min(sink, start)))
+        dropped = dropped or (start > 0 and len(slots) < start)
+        # Positions.
+        positions = chosen.aligned.positions(layout)
+        assert len(positions) == len(slots)
+        if not dropped:
+            assert positions == list(range(start))
+        elif alignment == "absolute":
+            assert positions == [slot.frame for slot in slots]
+        elif alignment in ("unified", "slot"):
+            assert positions == list(range(start - len(slots), start))
+        elif alignment == "sink":
+            count, tops = roles.count("sink"), roles.count("top")
+            begin = start - len(tail) - tops - count
+            assert positions == [*range(begin, begin + count), *[None] * tops, *tail]
+        if alignment != "release":  # its first step is hard-wired for a window of 21
+            assert all(p is None or p < start for p in positions)
+            assert len({p for p in positions if p is not None}) == sum(p is not None for p in positions)
+    assert dropped == (retention != "keep_all")
+
+
+@pytest.mark.parametrize(("retention", "alignment"), MATRIX)
+def test_aligned_equals_absolute_until_the_first_drop(retention: str, alignment: str) -> None:
+    absolute = outputs(cache_for(CachePolicy(RETENTIONS[retention])))
+    aligned = outputs(cache_for(policy(retention, alignment)))
+    window = RETENTIONS[retention].capacity(CHUNK) or CHUNKS * CHUNK
+    kept = window // CHUNK
+    for chunk in range(kept):
+        assert torch.equal(aligned[chunk], absolute[chunk])
+    moves = any(
+        list(ALIGNMENTS[alignment].positions(step.layout)) != [slot.frame for slot in step.layout.slots]
+        for step in drive(cache_for(policy(retention, alignment)))
+    )
+    differs = any((a - b).abs().max() > 1e-3 for a, b in zip(aligned[kept:], absolute[kept:], strict=True))
+    assert differs == moves
+
+
+@pytest.mark.parametrize(("retention", "alignment"), MATRIX)
+def test_nothing_leaks_from_one_video_to_another(retention: str, alignment: str) -> None:
+    fresh = outputs(cache_for(policy(retention, alignment)), chunks=8)
+    one, two = (drive(cache_for(policy(retention, alignment)), 8, video=v) for v in ("", "other"))
+    interleaved = []
+    for mine, other in zip(one, two, strict=True):
+        interleaved.append(torch.stack([o for layers in mine.out for o in layers]))
+        assert not torch.equal(interleaved[-1][0], other.out[0][0])
+    assert all(torch.equal(a, b) for a, b in zip(fresh, interleaved, strict=True))
+
+
+@pytest.mark.parametrize(("retention", "alignment"), MATRIX)
+def test_batch_item_equals_its_own_run(retention: str, alignment: str) -> None:
+    both = cache_for(policy(retention, alignment), batch=2, keep_selections=True)
+    together = outputs(both, items=(7, 8))
+    for row, item in enumerate((7, 8)):
+        alone = cache_for(policy(retention, alignment), keep_selections=True)
+        for chunk, want in enumerate(outputs(alone, items=(item,))):
+            torch.testing.assert_close(together[chunk][:, row : row + 1], want, atol=2e-5, rtol=1e-5)
+        for a, b in zip(both.selections or [], alone.selections or [], strict=True):
+            assert torch.equal(a.indices[row], b.indices[0])
+    if isinstance(RETENTIONS[retention], ParticipativeCompression) and "no_top" not in retention:
+        assert both.selections
+    if "random" not in retention and "no_top" not in retention and "exhausted" not in retention:
+        assert all(not torch.equal(s.indices[0], s.indices[1]) for s in both.selections or [])
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("long", [SinkWindow(36), SinkWindow(40, 10), compression(window_frames=36, reuse_limit=1)])
+def test_window_longer_than_the_video_keeps_all(long: Retention, alignment: str) -> None:
+    cache = cache_for(CachePolicy(long, ALIGNMENTS[alignment]))
+    assert cache.layers[0].k.shape[2] == CHUNKS * CHUNK * S  # no more is allocated than the video needs
+    got, want = outputs(cache), outputs(cache_for(CachePolicy(KeepAll())))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@dataclass(frozen=True)
+class LateSinkWindow(SinkWindow):
+    """A SinkWindow for a video whose frame numbers begin at `origin`."""
+
+    origin: int = 0
+
+    def role(self, frame: int) -> Literal["sink", "tail"]:
+        return super().role(frame - self.origin)
+
+
+@dataclass(frozen=True)
+class LateCompression(ParticipativeCompression):
+    origin: int = 0
+
+    def role(self, frame: int) -> Literal["sink", "tail"]:
+        return super().role(frame - self.origin)
+
+
+def late(retention: Retention, origin: int) -> Retention:
+    kinds = {SinkWindow: LateSinkWindow, ParticipativeCompression: LateCompression}
+    kind = kinds.get(type(retention))
+    if kind is None:
+        return retention
+    fields = {name: getattr(retention, name) for name in type(retention).__dataclass_fields__}
+    return kind(**fields, origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("retention", "alignment"), [m for m in MATRIX if "random" not in m.id and "release" not in m.id]
+)
+def test_a_constant_shift_of_all_positions_changes_nothing(retention: str, alignment: str) -> None:
+    """The same queries, keys and values, as if the video began at frame 300: every position is 300 more.
+
+    The cache is driven directly with begin(300), begin(303) ...; which frames are sinks is told by a retention whose
+    frame numbers start there. Attention depends on differences of positions only.
+    """
+    plain = cache_for(policy(retention, alignment))
+    shifted = cache_for(CachePolicy(late(RETENTIONS[retention], 300), ALIGNMENTS[alignment]))
+    for a, b in zip(drive(plain), drive(shifted, first=300), strict=True):
+        assert b.layout.start == a.layout.start + 300
+        assert [s.role for s in a.layout.slots] == [s.role for s in b.layout.slots]
+        for x, y in zip(a.out, b.out, strict=True):
+            torch.testing.assert_close(torch.stack(x), torch.stack(y), atol=5e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("retention", RETENTIONS)
+def test_unified_is_by_slot(retention: str) -> None:
+    a, b = (outputs(cache_for(policy(retention, name))) for name in ("unified", "slot"))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_release_moves_its_sink_by_its_own_rule() -> None:
+    """First by 21 - capacity, then by as much as the chunk's start has moved since the drop before."""
+    for capacity, window, sink in ((16, 21, 10), (18, 21, 10), (9, 12, 3)):
+        cache = cache_for(CachePolicy(SinkWindow(window, sink), ReleaseSink(capacity)), chunks=14)
+        shift, last = 0, None
+        for step in drive(cache, 14):
+            start = step.layout.start
+            if start + CHUNK > window:
+                shift += 21 - capacity if last is None else start - last
+                last = start
+            positions = ReleaseSink(capacity).positions(step.layout)[: min(sink, start)]
+            assert positions == [i + shift for i in range(min(sink, start))]
+        assert shift > 0
+
+
+@pytest.mark.parametrize("alignment", ["sink", "unified"])
+@pytest.mark.parametrize("retention", [r for r in RETENTIONS if "sink" in r or r.startswith("pc")])
+def test_only_temporal_channels_of_cached_keys_ever_change(retention: str, alignment: str) -> None:
+    """Follow every token by its value, which is random and thus its name.
+
+    Raw keys and values stay bit for bit. Of the keys as read, row and column channels stay (to a float32 rounding: the
+    last bit depends on how many tokens are turned together) while the temporal ones turn.
+    """
+    time = 2 * split_of(14)[0]
+    cache = cache_for(policy(retention, alignment))
+    store = cache.layers[1]
+    before: dict[tuple[float, ...], Tensor] = {}
+    followed, turned = 0, 0.0
+    for step in drive(cache):
+        tokens = [t for i in [*cache.storage, *cache.own] for t in range(i * S, i * S + S)]
+        past = len(step.layout.slots) * S
+        now = {}
+        for head in (0, 1):
+            both = torch.cat([store.raw[0, head, tokens], store.k[0, head, tokens]], -1)
+            now.update(zip(map(tuple, store.v[0, head, tokens].tolist()), both, strict=True))
+        assert len(now) == 2 * len(tokens)
+        kept = [name for name in now if name in before]
+        assert len(kept) == 2 * past  # every cached value is one that was committed before, unchanged
+        if kept:
+            new, old = torch.stack([now[n] for n in kept]), torch.stack([before[n] for n in kept])
+            assert torch.equal(new[:, :14], old[:, :14])
+            torch.testing.assert_close(new[:, 14 + time :], old[:, 14 + time :], atol=1e-6, rtol=1e-6)
+            turned = max(turned, float((new - old).abs().max()))
+            followed += len(kept)
+        before = now
+    assert followed > 300
+    fixed = getattr(RETENTIONS[retention], "sink_frames", 0) == 0 and alignment == "sink"
+    assert (turned > 0.1) != fixed
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("retention", [r for r in RETENTIONS if not r.startswith("pc")])
+def test_frame_policies_equal_a_reference_that_recomputes_everything(retention: str, alignment: str) -> None:
+    """Raw history of all frames; visible ones chosen by frame number; keys turned from scratch in float64."""
+    rule = RETENTIONS[retention]
+    window, sink = rule.capacity(CHUNK) or 10**6, getattr(rule, "sink_frames", 0)
+    history: dict[int, list[tuple[Tensor, Tensor]]] = {0: [], 1: []}
+    first_drop = None
+    for step in drive(cache_for(policy(retention, alignment))):
+        start = step.layout.start
+        chunk = start // CHUNK
+        drops = start + CHUNK > window
+        tail = list(range(start - (window - CHUNK - sink), start)) if drops else list(range(min(sink, start), start))
+        sinks = list(range(min(sink, start)))
+        first_drop = start if drops and first_drop is None else first_drop
+        if not drops or alignment == "absolute":
+            moved = sinks
+        elif alignment == "release":
+            moved = [f + 5 + start - first_drop for f in sinks]
+        else:
+            moved = [start - len(tail) - len(sinks) + f for f in sinks]
+        for layer in (0, 1):
+            past = [history[layer][f] for f in sinks + tail]
+            for p, name in enumerate(("noisy", "less noisy", "clean")):
+                q, k, v = draw(f"{chunk}{name}{layer}")
+                own = [(k[:, :, i * S : i * S + S], v[:, :, i * S : i * S + S]) for i in range(CHUNK)]
+                keys = torch.cat([a for a, _ in past + own], 2)
+                values = torch.cat([b for _, b in past + own], 2)
+                frames = list(range(start, start + CHUNK))
+                want = softmax_attention(
+                    turn_frames(q, frames, GRID), turn_frames(keys, moved + tail + frames, GRID), values
+                )
+                torch.testing.assert_close(step.out[p][layer].double(), want, atol=2e-5, rtol=1e-5)
+            history[layer] += own
+
+
+@dataclass(frozen=True)
+class DropHalf:
+    """A retention that frees several chunks at once: what a newcomer might write."""
+
+    window_frames: int = 12
+
+    def check(self, chunk_frames: int) -> None:
+        pass
+
+    def capacity(self, chunk_frames: int) -> int | None:
+        return self.window_frames
+
+    def role(self, frame: int) -> Literal["sink", "tail"]:
+        return "sink" if frame < 2 else "tail"
+
+    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
+        if len(slots) + chunk_frames <= self.window_frames:
+            return tuple(range(len(slots)))
+        return (0, 1, *range(len(slots) - 3, len(slots)))
+
+
+@pytest.mark.parametrize("alignment", ["absolute", "slot"])
+def test_a_retention_may_free_more_than_the_chunk_needs(alignment: str) -> None:
+    """Every frame kept is attended, and nothing else, wherever the cache stores it."""
+    history: list[tuple[Tensor, Tensor]] = []
+    kept: list[int] = []
+    for step in drive(cache_for(CachePolicy(DropHalf(), ALIGNMENTS[alignment]))):
+        start = step.layout.start
+        if len(kept) + CHUNK > 12:
+            kept = [0, 1, *kept[-3:]]
+        q, k, v = draw(f"{start // CHUNK}clean0")
+        own = [(k[:, :, i * S : i * S + S], v[:, :, i * S : i * S + S]) for i in range(CHUNK)]
+        frames = list(range(start, start + CHUNK))
+        positions = kept if alignment == "absolute" else list(range(start - len(kept), start))
+        parts = [history[f] for f in kept] + own
+        keys = turn_frames(torch.cat([a for a, _ in parts], 2), positions + frames, GRID)
+        want = softmax_attention(turn_frames(q, frames, GRID), keys, torch.cat([b for _, b in parts], 2))
+        torch.testing.assert_close(step.out[2][0].double(), want, atol=2e-5, rtol=1e-5)
+        history += own
+        kept = [*kept, *frames]
+
+
+def test_rounding_does_not_grow_over_300_chunks() -> None:
+    """bfloat16, Deep Sink: the sink's keys as read stay one rounding away from the exact rotation of the raw keys.
+
+    Turning the stored keys a little further at every chunk, as the published code does, is shown to grow meanwhile.
+    """
+    config = replace(CONFIG, dim=128, num_heads=1, num_layers=1)  # the full-size model's head: 22 temporal pairs
+    time = 2 * 22
+    cache = KVCache(CachePolicy(SinkWindow(9, 4), "sink"), config, (1, 2), CHUNK, 903, dtype=torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    errors, in_place_errors = {}, {}
+    in_place = None
+    for chunk in range(301):
+        cache.begin(chunk * CHUNK)
+        q, k, v = torch.randn(3, 1, 1, CHUNK * 2, 128, generator=generator).bfloat16()
+        with cache.commit():
+            cache.attend(0, q, k, v)
+        if chunk < 3:
+            continue
+        slots = cache.layout.slots[:4]
+        assert [slot.role for slot in slots] == ["sink"] * 4
+        begin = chunk * CHUNK - 2 - 4  # the tail holds 9 - 4 - 3 frames
+        order = [t for i in cache.storage[:4] for t in (2 * i, 2 * i + 1)]
+        raw = cache.layers[0].raw[:, :, order]
+        exact = turn_frames(raw, list(range(begin, begin + 4)), (1, 2))[..., :time]
+        read = cache.keys(0).transpose(1, 2)[:, :, :8, :time].double()
+        errors[chunk] = float((read - exact).norm() / exact.norm())
+        if in_place is None:
+            in_place = turn_frames(raw, list(range(begin, begin + 4)), (1, 2)).bfloat16()
+        else:
+            in_place = turn(in_place, torch.tensor([3.0]), torch.tensor([0.0]), torch.tensor([0.0])).bfloat16()
+        in_place_errors[chunk] = float((in_place[..., :time].double() - exact).norm() / exact.norm())
+    assert errors[300] < 1.15 * errors[20]
+    assert max(errors.values()) < 0.004  # one bfloat16 rounding
+    assert in_place_errors[300] > 0.05
+    assert in_place_errors[300] > 3 * in_place_errors[20]
+
+
+@pytest.mark.parametrize(
+    ("retention", "chunk", "words"),
+    [
+        (lambda: SinkWindow(9, 9), 3, "below window_frames=9"),
+        (lambda: SinkWindow(9, 12), 3, "below window_frames=9"),
+        (lambda: SinkWindow(9, 7), 3, "at most 6"),
+        (lambda: SinkWindow(2), 3, "window_frames=2"),
+        (lambda: SinkWindow(9, -1), 3, "sink_frames=-1"),
+        (lambda: ParticipativeCompression(recent_frames=7), 3, "budget_frames=16"),
+        (lambda: ParticipativeCompression(budget_frames=22), 3, "must not exceed window_frames=21"),
+        (lambda: ParticipativeCompression(sink_frames=21), 3, "below window_frames=21"),
+        (lambda: ParticipativeCompression(recent_frames=2), 3, "recent_frames=2"),
+        (lambda: ParticipativeCompression(reuse_limit=0), 3, "at least 1"),
+        (lambda: ParticipativeCompression(queries="past", recent_frames=3), 3, "use 4 or more"),
+        (lambda: ParticipativeCompression(queries="noisy"), 3, "'denoising', 'past' or 'both'"),  # type: ignore[arg-type]
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_in_one_line(retention, chunk: int, words: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=words) as caught:
+        CachePolicy(retention()).check(chunk, 63)
+    assert "\n" not in str(caught.value)
+
+
+def test_length_limits() -> None:
+    """Absolute positions end with the published table of 1024, in whole chunks; re-aligned windows do not end."""
+    for unlimited in (policy("sink3of9", "sink"), policy("pc_both", "unified"), policy("sink3of9", "slot")):
+        assert unlimited.max_frames(CHUNK) is None
+        unlimited.check(CHUNK, 30_000)
+    for limited in (
+        policy("window9", "absolute"),
+        policy("keep_all", "slot"),
+        policy("sink3of9", "release"),
+        policy("pc_both", "absolute"),
+        policy("pc_both", "sink"),  # the chosen tokens keep their frames, however old
+    ):
+        assert limited.max_frames(CHUNK) == 1023
+        assert limited.max_frames(1) == 1024
+        limited.check(CHUNK, 1023)
+        with pytest.raises(ValueError, match="1023"):
+            limited.check(CHUNK, 1026)
+
+
+def test_unknown_alignment_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="absolute, sink, unified, slot"):
+        CachePolicy(KeepAll(), "sinks")
+    assert CachePolicy(KeepAll(), "deepforcing.cache.alignment.Absolute").alignment == Absolute()
