@@ -16,8 +16,9 @@ def causal_forcing(
     chunk_frames: int = 1,
     steps: tuple[int, ...] = (1000, 500),
     dtype: str = "float32",
+    noise: str = "keyed",
 ) -> GeneratorSpec:
     """steps: [1000, 750, 500, 250], [1000, 500] or [1000]; below 4 steps the first chunk uses the 4-step list."""
     steps = tuple(steps)
     first = FULL if len(steps) < len(FULL) else None
-    return GeneratorSpec(name, model, cache, Schedule(steps, 5.0, True, first), chunk_frames, dtype)
+    return GeneratorSpec(name, model, cache, Schedule(steps, 5.0, True, first), chunk_frames, dtype, noise)

@@ -1,4 +1,4 @@
-"""Self Forcing (arXiv 2506.08009): chunk-wise, 4 warped steps, shift 5. Also the base of Deep Forcing, which is training-free."""
+"""Self Forcing (arXiv 2506.08009): chunk-wise, 4 warped steps, shift 5. Deep Forcing, training-free, builds on it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def self_forcing(
     chunk_frames: int = 3,
     steps: tuple[int, ...] = (1000, 750, 500, 250),
     dtype: str = "float32",
+    noise: str = "keyed",
 ) -> GeneratorSpec:
     """The published inference rule on any model and cache policy."""
-    return GeneratorSpec(name, model, cache, Schedule(steps=tuple(steps), shift=5.0), chunk_frames, dtype)
+    return GeneratorSpec(name, model, cache, Schedule(steps=tuple(steps), shift=5.0), chunk_frames, dtype, noise)

@@ -19,7 +19,7 @@ from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import chunkwise
-from deepforcing.rollout.noise import KeyedNoise
+from deepforcing.rollout.noise import KeyedNoise, Noise, UpstreamNoise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan
 
@@ -81,7 +81,11 @@ class NonFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk."""
+    """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
+
+    noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
+    draws for one video, for comparing with them (see rollout/noise.py).
+    """
 
     name: str
     model: ModelSpec
@@ -89,8 +93,11 @@ class GeneratorSpec:
     schedule: Schedule = field(default_factory=Schedule)
     chunk_frames: int = 3
     dtype: str = "float32"
+    noise: str = "keyed"
 
     def __post_init__(self) -> None:
+        if self.noise not in ("keyed", "upstream"):
+            raise ValueError(f"noise={self.noise!r} must be 'keyed' or 'upstream'")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
         if self.chunk_frames < 1:
@@ -107,7 +114,7 @@ class GeneratorSpec:
     def identity(self, total_frames: int) -> dict[str, Any]:
         """What changes pixels, as plain JSON values; not device, names or places."""
         return {
-            "generator": self.name,
+            "rule": "chunkwise",
             "schedule": plain(self.schedule),
             "chunk_frames": self.chunk_frames,
             "retention": plain(self.cache.retention),
@@ -115,7 +122,7 @@ class GeneratorSpec:
             "model": self.model.identity(),
             "dtype": self.dtype,
             "latent_frames": total_frames,
-            "noise": "keyed-1",
+            "noise": self.noise,
         }
 
     def build(self, device: torch.device) -> Generator:
@@ -139,10 +146,12 @@ class Generator:
         geometry = spec.model.geometry
         cache = KVCache(spec.cache, wan.config, geometry.grid, spec.chunk_frames, total_frames, 1, dtype, self.device)
         text = wan.encode_text(self.model.embed([prompt]).to(self.device, dtype))
-        noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
+        size = (geometry.latent_height, geometry.latent_width)
+        noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
+        if spec.noise == "upstream":
+            noise = UpstreamNoise(seed, (1, total_frames, wan.config.in_dim, *size), 0, dtype, self.device)
         decode = self.model.decoder()
         clock = Stopwatch(self.device)
-        size = (geometry.latent_height, geometry.latent_width)
         for chunk in chunkwise(wan, text, cache, spec.schedule, noise, total_frames, size, clock=clock.lap):
             pixels = decode(chunk.latents)[0].float().cpu()
             clock.lap("decode")

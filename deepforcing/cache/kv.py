@@ -115,9 +115,8 @@ class KVCache:
         self.storage: list[int] = []  # where each slot of the layout lies in the buffers
         self.rendered: dict[int, int | None] = {}  # buffer slot -> temporal position at which `k` now holds it
         self.own: list[int] = []  # buffer slots of the current chunk
-        self.stale: list[
-            tuple[int, Slot, int | None]
-        ] = []  # (buffer slot, slot, position) to turn before the first read
+        self.turns: list[tuple[slice, Tensor]] = []  # tokens of whole frames to turn before the first read, and how
+        self.top_turns: list[tuple[int, int | None]] = []  # buffer slots of chosen tokens, and their position
         self.pending: Compress | None = None
         self.before = 0  # slots of the past before this chunk's compression
         self.used = 0  # tokens that the chunk's queries see
@@ -141,7 +140,7 @@ class KVCache:
             self.rendered = {i: p for i, p in self.rendered.items() if i < decision.sink}
             self.own = list(range(len(slots), len(slots) + self.chunk_frames))
         else:
-            kept = [storage[i] for i in decision]
+            kept = self._moved_up([storage[i] for i in decision])
             taken = set(kept)
             free = (i for i in range(self.capacity) if i not in taken)
             slots, storage = tuple(slots[i] for i in decision), kept
@@ -152,15 +151,49 @@ class KVCache:
         self.layout = Layout(slots, start, first, start if dropping else self.layout.last_drop)
         self.storage = storage
         positions = self.policy.aligned.positions(self.layout)
-        self.stale = [
-            (i, slot, p)
-            for i, slot, p in zip(storage, slots, positions, strict=True)
-            if i not in self.rendered or self.rendered[i] != p
-        ]
-        self.rendered.update({i: p for i, _, p in self.stale})
+        self._plan_turns(positions)
         self.used = (len(slots) + self.chunk_frames) * self.slot_tokens
         self.rotation = self.rope.frames(range(start, start + self.chunk_frames))
         self.entered = set()
+
+    def _plan_turns(self, positions: list[int | None]) -> None:
+        """Which buffer slots must be turned to which positions before the first read; the same for every layer."""
+        s, whole = self.slot_tokens, []
+        self.turns, self.top_turns = [], []
+        for i, slot, p in zip(self.storage, self.layout.slots, positions, strict=True):
+            p = slot.frame if p is None else p
+            p = slot.frame if p is None else p
+            if i in self.rendered and self.rendered[i] == p:
+                continue
+            self.rendered[i] = p
+            if slot.role == "top":  # its tokens come from other frames and places in every layer
+                self.top_turns.append((i, p))
+            else:
+                assert p is not None
+                whole.append((i, p))
+        whole.sort()
+        first = 0
+        while first < len(whole):  # neighbouring buffer slots in one go
+            last = first
+            while last + 1 < len(whole) and whole[last + 1][0] == whole[last][0] + 1:
+                last += 1
+            at = slice(whole[first][0] * s, whole[last][0] * s + s)
+            self.turns.append((at, self.rope.frames([p for _, p in whole[first : last + 1]])))
+            first = last + 1
+
+    def _moved_up(self, kept: list[int]) -> list[int]:
+        """Reads take the first slots of the buffers: survivors beyond them (a retention freed a lot) move into holes."""
+        end, s = len(kept) + self.chunk_frames, self.slot_tokens
+        holes = iter(sorted(set(range(end)) - set(kept)))
+        moved = [i if i < end else next(holes) for i in kept]
+        for i, to in zip(kept, moved, strict=True):
+            if i == to:
+                continue
+            for store in self.layers:
+                for buffer in (store.raw, store.k, store.v):
+                    buffer[:, :, to * s : to * s + s] = buffer[:, :, i * s : i * s + s]
+            self.rendered[to] = self.rendered[i]
+        return moved
 
     def _absorb(self) -> None:
         """The chunk just finished becomes part of the past."""
@@ -168,7 +201,7 @@ class KVCache:
         new = [Slot(self.policy.retention.role(f), f) for f in range(start, start + len(self.own))]
         self.layout = Layout((*self.layout.slots, *new), start, self.layout.first_drop, self.layout.last_drop)
         self.storage = self.storage + self.own
-        self.rendered.update({i: f for i, f in zip(self.own, range(start, start + len(self.own)), strict=True)})
+        self.rendered.update(zip(self.own, range(start, start + len(self.own)), strict=True))
         self.own = []
 
     def _compressed(self, c: Compress, slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
@@ -222,33 +255,15 @@ class KVCache:
     def _turn(self, layer: int) -> None:
         """Bring `k` to this chunk's positions, from the stored un-rotated keys."""
         store, s = self.layers[layer], self.slot_tokens
-        whole = sorted((i, p) for i, slot, p in self.stale if slot.role != "top" and p is not None)
-        first = 0
-        while first < len(whole):  # neighbouring buffer slots in one go
-            last = first
-            while last + 1 < len(whole) and whole[last + 1][0] == whole[last][0] + 1:
-                last += 1
-            at = slice(whole[first][0] * s, whole[last][0] * s + s)
-            rotation = self.rope.frames([p for _, p in whole[first : last + 1]])
+        for at, rotation in self.turns:
             store.k[:, :, at] = rotate(store.raw[:, :, at], rotation)
-            first = last + 1
-        for i, slot, p in self.stale:
-            if slot.role == "top":
-                at, origin = slice(i * s, i * s + s), self.origins[layer]
-                time = origin.frame[:, :, at]
-                rotation = self.rope.tokens(time if p is None else torch.full_like(time, p), origin.place[:, :, at])
-                store.k[:, :, at] = rotate(store.raw[:, :, at], rotation)
+        for i, p in self.top_turns:
+            at, origin = slice(i * s, i * s + s), self.origins[layer]
+            time = origin.frame[:, :, at]
+            rotation = self.rope.tokens(time if p is None else torch.full_like(time, p), origin.place[:, :, at])
+            store.k[:, :, at] = rotate(store.raw[:, :, at], rotation)
 
     # ---- compression ----------------------------------------------------------------------------------------------
-
-    def _remember_queries(self, store: Layer, q: Tensor) -> None:
-        assert self.compression is not None
-        keep = (self.compression.recent_frames - self.chunk_frames) * self.slot_tokens
-        if keep <= 0:
-            return
-        if q.shape[2] < keep and store.past_queries is not None:
-            q = torch.cat([store.past_queries, q], 2)
-        store.past_queries = q[:, :, -keep:].clone()
 
     def _compress(self, layer: int, c: Compress, q: Tensor, k: Tensor, k_raw: Tensor, v: Tensor) -> None:
         """Choose this layer's tokens and pack them behind the sink, the chunk's own (k, k_raw, v) among them."""
@@ -286,6 +301,7 @@ class KVCache:
         """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""
         assert self.compression is not None
         which, past = self.compression.queries, store.past_queries
+        q = q[:, :, -self.compression.recent_frames * self.slot_tokens :]
         if which == "denoising" or past is None:
             return q
         return past if which == "past" else torch.cat([past, q], 2)

@@ -112,8 +112,13 @@ class CachePolicy:
 
         The published models' rotary table has 1024 positions; whatever reads at absolute positions ends there.
         """
-        if self.aligned.relative and self.retention.capacity(chunk_frames) is not None:
-            return None
+        capacity = self.retention.capacity(chunk_frames)
+        if self.aligned.relative and capacity is not None:
+            full = tuple(Slot(self.retention.role(f), f) for f in range(capacity))
+            chooses = isinstance(self.retention.decide(full, chunk_frames), Compress)
+            # Chosen tokens that keep their own frames fall ever further behind.
+            if not (chooses and self.aligned.positions(Layout((Slot("top", None),), chunk_frames)) == [None]):
+                return None
         return TABLE_FRAMES // chunk_frames * chunk_frames
 
     def check(self, chunk_frames: int, total_frames: int) -> None:

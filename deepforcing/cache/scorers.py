@@ -29,7 +29,8 @@ class QueryKey:
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         heads, dim = keys_BHTD.shape[1], keys_BHTD.shape[3]
         summed = queries_BHLD.float().sum(2, keepdim=True).to(keys_BHTD.dtype)
-        return (summed @ keys_BHTD.mT).squeeze(2).float() / (dim**0.5 * heads)
+        scores: Tensor = (summed @ keys_BHTD.mT).squeeze(2).float() / (dim**0.5 * heads)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -40,4 +41,5 @@ class Random:
 
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         generator = torch.Generator(keys_BHTD.device).manual_seed(self.seed * 1_000_003 + key)
-        return torch.rand(keys_BHTD.shape[:3], generator=generator, device=keys_BHTD.device)
+        scores = torch.rand(keys_BHTD.shape[1:3], generator=generator, device=keys_BHTD.device)
+        return scores.expand(keys_BHTD.shape[0], -1, -1)  # one choice for all videos: none depends on its batch

@@ -40,7 +40,7 @@ class Schedule:
                 raise ValueError(
                     f"{name}={list(steps)} must be descending integers in 1..{TABLE}, e.g. [1000, 750, 500, 250]"
                 )
-        if self.shift <= 0:
+        if not self.shift > 0:
             raise ValueError(f"shift={self.shift} must be positive; the published models use 5.0")
 
     def table(self) -> Tensor:

@@ -7,6 +7,7 @@ stacking equal shapes in float32 takes 0.05 s.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def orthogonalise(m: Tensor, steps: int = 5) -> Tensor:
     """Approximate U V^T of a stack of matrices [n, rows, columns] by a quintic Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ
     wide = m.shape[1] <= m.shape[2]
-    x = m if wide else m.mT
+    x: Tensor = m if wide else m.mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(steps):
         gram = x @ x.mT
@@ -29,7 +30,7 @@ def orthogonalise(m: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For 2-d parameters only. The update's RMS is 0.2, like AdamW's, so both can share one learning rate."""
 
-    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+    def __init__(self, params: Sequence[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -40,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     shapes[p.shape].append(p)
             for shape, params in shapes.items():
-                grads = [p.grad for p in params]
+                grads = [p.grad for p in params if p.grad is not None]
                 for p in params:
                     if not self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)

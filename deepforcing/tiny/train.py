@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
+import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from deepforcing.cache.kv import KVCache
@@ -30,7 +31,7 @@ from deepforcing.rollout.schedule import Schedule
 from deepforcing.tiny.codec import TinyCodec
 from deepforcing.tiny.model import CHUNK_FRAMES, TINY_CONFIG, TINY_GEOMETRY, TRAIN_FRAMES, TinyModel, save_tiny
 from deepforcing.tiny.muon import Muon
-from deepforcing.tiny.world import random_classes, render, sample_scenes
+from deepforcing.tiny.world import DATA_VERSION, random_classes, render, sample_scenes
 from deepforcing.wan.attention import attend
 from deepforcing.wan.rope import Rope, rotate
 
@@ -78,7 +79,7 @@ class ChunkedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v = ctx.saved_tensors
         grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
         for own, seen in ctx.views:
@@ -167,7 +168,7 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = lr
             optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -175,7 +176,8 @@ class Trainer:
         decay = min(0.998, (self.updates + 1) / (self.updates + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
-        return error.detach()
+        errors: Tensor = error.detach()
+        return errors
 
     def noised(self, latents: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.repeat_interleave(CHUNK_FRAMES, 1)[..., None, None, None]
@@ -237,6 +239,20 @@ class Trainer:
         return error
 
 
+def provenance(args: argparse.Namespace, step: int) -> dict[str, str]:
+    """How a checkpoint came to be: kept in the file's own metadata, one entry per command since the start."""
+    before = ""
+    if args.init:
+        with safe_open(args.init, framework="pt") as file:
+            before = (file.metadata() or {}).get("history", "")
+    options = " ".join(
+        f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if k not in ("init", "out") and v is not None
+    )
+    line = f"python -m deepforcing.tiny.train {options} -> {step} steps"
+    machine = f"{platform.machine()} {platform.system()}, {args.threads} threads, torch {torch.__version__}"
+    return {"history": "\n".join(filter(None, [before, line])), "data": DATA_VERSION, "machine": machine}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors)")
@@ -284,8 +300,8 @@ def main() -> None:
                 log.flush()
                 print(line, f"{(time.time() - last) / 50:.2f} s/step", flush=True)
                 recent, last = [], time.time()
-            if (step + 1) % 250 == 0 or step + 1 == total:
-                save_tiny(trainer.ema, args.out, {"step": str(step + 1), "command": " ".join(sys.argv)})
+            if (step + 1) % 50 == 0 or step + 1 == total:
+                save_tiny(trainer.ema, args.out, provenance(args, step + 1))
 
 
 if __name__ == "__main__":

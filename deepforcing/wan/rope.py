@@ -39,7 +39,8 @@ class Rope:
 
     def frames(self, positions: Sequence[int] | Tensor) -> Tensor:
         """Rotations of whole latent frames at integer temporal positions -> complex64 [len(positions) * S, P]."""
-        time_F = torch.as_tensor(positions, dtype=torch.float64, device=self.device)
+        # non_blocking: the host must not wait for the device here, once per chunk and inside the first pass.
+        time_F = torch.as_tensor(positions, dtype=torch.float64).to(self.device, non_blocking=True)
         angles_FSP = torch.cat(
             [
                 (time_F[:, None] * self.time_freqs)[:, None].expand(-1, self.space_SP.shape[0], -1),
@@ -60,5 +61,5 @@ class Rope:
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn channel pairs. x: [..., L, D]; rotation: complex64 broadcastable to [..., L, P]. Keeps x's dtype."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.norm_q, self.norm_k = RMSNorm(dim, config.eps), RMSNorm(dim, config.eps)
 
     def heads(self, x_BLE: Tensor) -> Tensor:
-        return x_BLE.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return x_BLE.view(*x_BLE.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def queries(self, x_BLE: Tensor) -> Tensor:
         return self.heads(self.norm_q(self.q(x_BLE)))
@@ -157,7 +157,7 @@ class CausalWan(nn.Module):
         The padded rows are attended to like the others, as in the published systems.
         """
         context = self.text_embedding(text_BTE)
-        attentions = [block.cross_attn for block in self.blocks]
+        attentions: list[Attention] = [block.cross_attn for block in self.blocks]  # type: ignore[misc]
         return TextMemory(
             tuple(a.keys(context) for a in attentions),
             tuple(a.values(context) for a in attentions),

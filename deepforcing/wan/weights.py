@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from deepforcing.wan.config import WanConfig
@@ -54,13 +55,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         else:
-            tensors = _unwrap(torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of unusual pickle protocols; what cannot be read is told below
+                tensors = _unwrap(
+                    torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                )
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle may fail in any way
         unsafe = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
         reason = (
             "it holds pickled code or objects, which are never loaded; convert it to safetensors where you trust it"
             if unsafe
-            else f"it is truncated or not a checkpoint ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
+            else f"it is truncated or not a checkpoint ({(str(error) or type(error).__name__).splitlines()[0][:120]})"
         )
         raise ValueError(f"checkpoint {path} cannot be read: {reason}") from None
     return {_bare(name): tensor for name, tensor in tensors.items()}
