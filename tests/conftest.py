@@ -1,4 +1,7 @@
-"""Settings for all tests: one thread (tiny tensors run slower on more), and `import naive` for the slow reference."""
+"""Settings for all tests: one thread (tiny tensors run slower on more), and `import naive`, `import driver`.
+
+These two helpers lie beside this file: a slow reference implementation, and what drives a cache without a model.
+"""
 
 from __future__ import annotations
 

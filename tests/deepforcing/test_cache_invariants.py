@@ -5,106 +5,36 @@ Positions and kept frames are written out here from the definitions; attention r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise, product
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
-from zlib import crc32
 
 import pytest
 import torch
-from naive import softmax_attention, split_of, turn, turn_frames
+from driver import (
+    ALIGNMENTS,
+    CHUNK,
+    CHUNKS,
+    GRID,
+    MATRIX,
+    RETENTIONS,
+    S,
+    cache_for,
+    compression,
+    draw,
+    drive,
+    outputs,
+    policy,
+    run,
+    stacked,
+)
+from naive import softmax_attention, split_of, turn_frames
 from torch import Tensor
 
-from deepforcing.cache.alignment import NAMED, Absolute, ReleaseSink
+from deepforcing.cache.alignment import ReleaseSink
 from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.kv import KVCache
-from deepforcing.cache.policy import Alignment, CachePolicy, Layout, Retention, Slot
+from deepforcing.cache.policy import CachePolicy, Retention, Slot
 from deepforcing.cache.retention import KeepAll, SinkWindow
-from deepforcing.cache.scorers import Random
-from deepforcing.wan.config import WanConfig
-
-CONFIG = WanConfig(dim=28, num_heads=2, num_layers=2)  # head 14: 7 pairs, 3 of time, 2 of rows, 2 of columns
-GRID, S, CHUNK = (2, 2), 4, 3
-CHUNKS = 9
-
-
-def compression(**changes: object) -> ParticipativeCompression:
-    sizes = {"window_frames": 12, "sink_frames": 3, "budget_frames": 9, "recent_frames": 4, **changes}
-    return ParticipativeCompression(**sizes)  # type: ignore[arg-type]
-
-
-RETENTIONS: dict[str, Retention] = {
-    "keep_all": KeepAll(),
-    "window9": SinkWindow(9),
-    "window11": SinkWindow(11),
-    "window3": SinkWindow(3),
-    "sink3of9": SinkWindow(9, 3),
-    "sink4of9": SinkWindow(9, 4),
-    "sink4of11": SinkWindow(11, 4),
-    "sink6of9_no_tail": SinkWindow(9, 6),
-    "pc_both": compression(),
-    "pc_denoising": compression(queries="denoising", sink_frames=4, recent_frames=3),
-    "pc_past": compression(queries="past", recent_frames=5),
-    "pc_random": compression(scorer=Random(1)),
-    "pc_per_head": compression(per_head=True),
-    "pc_per_head_random_reuse": compression(per_head=True, scorer=Random(2), reuse_limit=2),
-    "pc_reuse1": compression(reuse_limit=1),
-    "pc_every_chunk": compression(budget_frames=11, reuse_limit=3),
-    "pc_exhausted": compression(budget_frames=12, sink_frames=2, reuse_limit=1),
-    "pc_no_top": compression(budget_frames=7),
-    "pc_no_sink": compression(sink_frames=0, window_frames=11, budget_frames=8),
-    "pc_every_pass": compression(every_pass=True, recent_frames=5, reuse_limit=7),
-}
-ALIGNMENTS: dict[str, Alignment] = {**NAMED, "release": ReleaseSink(16)}
-MATRIX = [pytest.param(r, a, id=f"{r}-{a}") for r, a in product(RETENTIONS, ALIGNMENTS)]
-
-
-@lru_cache(maxsize=1024)
-def draw(name: str, batch: tuple[int, ...] = (0,)) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v [B, H, 12, 14] that depend on (name, item) alone: attention scores of a few units, far from uniform."""
-    rows = []
-    for item in batch:
-        generator = torch.Generator().manual_seed(crc32(f"{name}/{item}".encode()))
-        rows.append(torch.randn(3, 2, CHUNK * S, 14, generator=generator))
-    q, k, v = torch.stack(rows, 1)
-    return 2 * q, k, v
-
-
-def cache_for(policy: CachePolicy, chunks: int = CHUNKS, batch: int = 1, **options: object) -> KVCache:
-    return KVCache(policy, CONFIG, GRID, CHUNK, chunks * CHUNK, batch, **options)  # type: ignore[arg-type]
-
-
-@dataclass
-class Step:
-    """One chunk just finished: its layout, and the outputs of its passes, [passes][layers]."""
-
-    layout: Layout
-    out: list[list[Tensor]]
-
-
-def drive(
-    cache: KVCache, chunks: int = CHUNKS, items: tuple[int, ...] = (0,), first: int = 0, video: str = ""
-) -> Iterator[Step]:
-    """Two denoising passes and a commit per chunk."""
-    for chunk in range(chunks):
-        cache.begin(first + chunk * CHUNK)
-        out = []
-        for name in ("noisy", "less noisy"):
-            out.append([cache.attend(layer, *draw(f"{video}{chunk}{name}{layer}", items)) for layer in (0, 1)])
-        with cache.commit():
-            out.append([cache.attend(layer, *draw(f"{video}{chunk}clean{layer}", items)) for layer in (0, 1)])
-        yield Step(cache.layout, out)
-
-
-def outputs(cache: KVCache, **options: object) -> list[Tensor]:
-    """Per chunk: all its outputs in one tensor."""
-    return [torch.stack([o for layers in step.out for o in layers]) for step in drive(cache, **options)]  # type: ignore[arg-type]
-
-
-def policy(retention: str, alignment: str) -> CachePolicy:
-    return CachePolicy(RETENTIONS[retention], ALIGNMENTS[alignment])
 
 
 @pytest.mark.parametrize(("retention", "alignment"), MATRIX)
@@ -156,15 +86,14 @@ def test_capacity_order_sinks_and_positions(retention: str, alignment: str) -> N
 
 @pytest.mark.parametrize(("retention", "alignment"), MATRIX)
 def test_aligned_equals_absolute_until_the_first_drop(retention: str, alignment: str) -> None:
-    absolute = outputs(cache_for(CachePolicy(RETENTIONS[retention])))
-    aligned = outputs(cache_for(policy(retention, alignment)))
+    absolute, aligned = stacked(run(retention, "absolute")), stacked(run(retention, alignment))
     window = RETENTIONS[retention].capacity(CHUNK) or CHUNKS * CHUNK
     kept = window // CHUNK
     for chunk in range(kept):
         assert torch.equal(aligned[chunk], absolute[chunk])
     moves = any(
         list(ALIGNMENTS[alignment].positions(step.layout)) != [slot.frame for slot in step.layout.slots]
-        for step in drive(cache_for(policy(retention, alignment)))
+        for step in run(retention, alignment)
     )
     differs = any((a - b).abs().max() > 1e-3 for a, b in zip(aligned[kept:], absolute[kept:], strict=True))
     assert differs == moves
@@ -172,8 +101,8 @@ def test_aligned_equals_absolute_until_the_first_drop(retention: str, alignment:
 
 @pytest.mark.parametrize(("retention", "alignment"), MATRIX)
 def test_nothing_leaks_from_one_video_to_another(retention: str, alignment: str) -> None:
-    fresh = outputs(cache_for(policy(retention, alignment)), chunks=8)
-    one, two = (drive(cache_for(policy(retention, alignment)), 8, video=v) for v in ("", "other"))
+    fresh = stacked(run(retention, alignment))
+    one, two = (drive(cache_for(policy(retention, alignment)), video=v) for v in ("", "other"))
     interleaved = []
     for mine, other in zip(one, two, strict=True):
         interleaved.append(torch.stack([o for layers in mine.out for o in layers]))
@@ -242,9 +171,8 @@ def test_a_constant_shift_of_all_positions_changes_nothing(retention: str, align
     The cache is driven directly with begin(300), begin(303) ...; which frames are sinks is told by a retention whose
     frame numbers start there. Attention depends on differences of positions only.
     """
-    plain = cache_for(policy(retention, alignment))
     shifted = cache_for(CachePolicy(late(RETENTIONS[retention], 300), ALIGNMENTS[alignment]))
-    for a, b in zip(drive(plain), drive(shifted, first=300), strict=True):
+    for a, b in zip(run(retention, alignment), drive(shifted, first=300), strict=True):
         assert b.layout.start == a.layout.start + 300
         assert [s.role for s in a.layout.slots] == [s.role for s in b.layout.slots]
         for x, y in zip(a.out, b.out, strict=True):
@@ -253,7 +181,7 @@ def test_a_constant_shift_of_all_positions_changes_nothing(retention: str, align
 
 @pytest.mark.parametrize("retention", RETENTIONS)
 def test_unified_is_by_slot(retention: str) -> None:
-    a, b = (outputs(cache_for(policy(retention, name))) for name in ("unified", "slot"))
+    a, b = (stacked(run(retention, name)) for name in ("unified", "slot"))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -315,7 +243,7 @@ def test_frame_policies_equal_a_reference_that_recomputes_everything(retention: 
     window, sink = rule.capacity(CHUNK) or 10**6, getattr(rule, "sink_frames", 0)
     history: dict[int, list[tuple[Tensor, Tensor]]] = {0: [], 1: []}
     first_drop = None
-    for step in drive(cache_for(policy(retention, alignment))):
+    for step in run(retention, alignment):
         start = step.layout.start
         chunk = start // CHUNK
         drops = start + CHUNK > window
@@ -383,88 +311,3 @@ def test_a_retention_may_free_more_than_the_chunk_needs(alignment: str) -> None:
         torch.testing.assert_close(step.out[2][0].double(), want, atol=2e-5, rtol=1e-5)
         history += own
         kept = [*kept, *frames]
-
-
-def test_rounding_does_not_grow_over_300_chunks() -> None:
-    """bfloat16, Deep Sink: the sink's keys as read stay one rounding away from the exact rotation of the raw keys.
-
-    Turning the stored keys a little further at every chunk, as the published code does, is shown to grow meanwhile.
-    """
-    config = replace(CONFIG, dim=128, num_heads=1, num_layers=1)  # the full-size model's head: 22 temporal pairs
-    time = 2 * 22
-    cache = KVCache(CachePolicy(SinkWindow(9, 4), "sink"), config, (1, 2), CHUNK, 903, dtype=torch.bfloat16)
-    generator = torch.Generator().manual_seed(0)
-    errors, in_place_errors = {}, {}
-    in_place = None
-    for chunk in range(301):
-        cache.begin(chunk * CHUNK)
-        q, k, v = torch.randn(3, 1, 1, CHUNK * 2, 128, generator=generator).bfloat16()
-        with cache.commit():
-            cache.attend(0, q, k, v)
-        if chunk < 3:
-            continue
-        slots = cache.layout.slots[:4]
-        assert [slot.role for slot in slots] == ["sink"] * 4
-        begin = chunk * CHUNK - 2 - 4  # the tail holds 9 - 4 - 3 frames
-        order = [t for i in cache.storage[:4] for t in (2 * i, 2 * i + 1)]
-        raw = cache.layers[0].raw[:, :, order]
-        exact = turn_frames(raw, list(range(begin, begin + 4)), (1, 2))[..., :time]
-        read = cache.keys(0).transpose(1, 2)[:, :, :8, :time].double()
-        errors[chunk] = float((read - exact).norm() / exact.norm())
-        if in_place is None:
-            in_place = turn_frames(raw, list(range(begin, begin + 4)), (1, 2)).bfloat16()
-        else:
-            in_place = turn(in_place, torch.tensor([3.0]), torch.tensor([0.0]), torch.tensor([0.0])).bfloat16()
-        in_place_errors[chunk] = float((in_place[..., :time].double() - exact).norm() / exact.norm())
-    assert errors[300] < 1.15 * errors[20]
-    assert max(errors.values()) < 0.004  # one bfloat16 rounding
-    assert in_place_errors[300] > 0.05
-    assert in_place_errors[300] > 3 * in_place_errors[20]
-
-
-@pytest.mark.parametrize(
-    ("retention", "chunk", "words"),
-    [
-        (lambda: SinkWindow(9, 9), 3, "below window_frames=9"),
-        (lambda: SinkWindow(9, 12), 3, "below window_frames=9"),
-        (lambda: SinkWindow(9, 7), 3, "at most 6"),
-        (lambda: SinkWindow(2), 3, "window_frames=2"),
-        (lambda: SinkWindow(9, -1), 3, "sink_frames=-1"),
-        (lambda: ParticipativeCompression(recent_frames=7), 3, "budget_frames=16"),
-        (lambda: ParticipativeCompression(budget_frames=22), 3, "must not exceed window_frames=21"),
-        (lambda: ParticipativeCompression(sink_frames=21), 3, "below window_frames=21"),
-        (lambda: ParticipativeCompression(recent_frames=2), 3, "recent_frames=2"),
-        (lambda: ParticipativeCompression(reuse_limit=0), 3, "at least 1"),
-        (lambda: ParticipativeCompression(queries="past", recent_frames=3), 3, "use 4 or more"),
-        (lambda: ParticipativeCompression(queries="noisy"), 3, "'denoising', 'past' or 'both'"),  # type: ignore[arg-type]
-    ],
-)
-def test_sizes_that_cannot_work_are_refused_in_one_line(retention, chunk: int, words: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=words) as caught:
-        CachePolicy(retention()).check(chunk, 63)
-    assert "\n" not in str(caught.value)
-
-
-def test_length_limits() -> None:
-    """Absolute positions end with the published table of 1024, in whole chunks; re-aligned windows do not end."""
-    for unlimited in (policy("sink3of9", "sink"), policy("pc_both", "unified"), policy("sink3of9", "slot")):
-        assert unlimited.max_frames(CHUNK) is None
-        unlimited.check(CHUNK, 30_000)
-    for limited in (
-        policy("window9", "absolute"),
-        policy("keep_all", "slot"),
-        policy("sink3of9", "release"),
-        policy("pc_both", "absolute"),
-        policy("pc_both", "sink"),  # the chosen tokens keep their frames, however old
-    ):
-        assert limited.max_frames(CHUNK) == 1023
-        assert limited.max_frames(1) == 1024
-        limited.check(CHUNK, 1023)
-        with pytest.raises(ValueError, match="1023"):
-            limited.check(CHUNK, 1026)
-
-
-def test_unknown_alignment_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="absolute, sink, unified, slot"):
-        CachePolicy(KeepAll(), "sinks")
-    assert CachePolicy(KeepAll(), "deepforcing.cache.alignment.Absolute").alignment == Absolute()

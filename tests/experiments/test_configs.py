@@ -1,0 +1,86 @@
+"""Every yaml under conf/ composes and gives values of the library, without a weight being read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from deepforcing.geometry import Geometry
+from experiments import report
+from experiments.cli import CONF, groups
+from experiments.demo import rollout_config
+from experiments.evaluate import choose
+from experiments.rollout import build_spec, find_prompts
+
+MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
+WITH_SPEC = ("rollout", "bench")
+CHOICES = [(group, option) for group in ("generator", "model", "cache") for option in groups()[group]]
+
+
+def composed(main: str, *overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose(main, list(overrides))
+    OmegaConf.resolve(config)
+    return config
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_main_composes_with_nothing_missing(main: str) -> None:
+    config = composed(main)
+    assert config
+    assert not OmegaConf.missing_keys(config)
+
+
+def test_every_group_is_used_by_a_main() -> None:
+    used = {name for main in MAINS for name in re.findall(r"^  - (\w+):", (CONF / f"{main}.yaml").read_text(), re.M)}
+    assert {"generator", "model", "cache"} <= used
+    assert {name for name, options in groups().items() if options} - used <= {"suites", "experiment"}
+
+
+@pytest.mark.parametrize("main", WITH_SPEC)
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_choice_gives_a_spec(main: str, group: str, option: str) -> None:
+    spec = build_spec(composed(main, f"{group}={option}"))
+    assert hash(spec) == hash(build_spec(composed(main, f"{group}={option}")))
+    assert isinstance(spec.model.geometry, Geometry)
+    spec.cache.check(spec.chunk_frames, 2 * spec.chunk_frames)
+    if group != "generator":
+        assert getattr(spec, group).name == option
+    identity = spec.identity(6) if spec.model.name == "tiny" else {}
+    assert "DictConfig" not in str(identity)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+def test_experiment_composes(path: Path) -> None:
+    build_spec(composed("rollout", f"+experiment={path.stem}"))
+
+
+@pytest.mark.parametrize("suite", groups()["suites"])
+def test_suite_can_be_drawn(suite: str) -> None:
+    spec = build_spec(composed("rollout"))
+    prompts = find_prompts(suite)
+    assert len({prompt.id for prompt in prompts}) == len(OmegaConf.load(CONF / "suites" / f"{suite}.yaml").prompts)
+    for prompt in prompts:
+        spec.model.check_prompt(prompt.text)
+
+
+def test_suites_do_not_overlap() -> None:
+    """No choice may be tuned on the prompts that the results are about."""
+    texts = {suite: {prompt.text for prompt in find_prompts(suite)} for suite in ("dev", "heldout")}
+    assert not texts["dev"] & texts["heldout"]
+    assert len(texts["heldout"]) >= 48
+
+
+def test_the_other_mains_are_usable() -> None:
+    assert choose(composed("evaluate").metrics)
+    config = composed("report")
+    config.runs = ["somewhere"]
+    assert report.from_config(config).out.suffix == ".html"
+    config = composed("demo")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        columns = [build_spec(rollout_config(config, cache, "0/1")) for cache in config.caches]
+    assert [column.cache.name for column in columns] == ["self_forcing", "sink", "deep_sink", "deep_forcing"]

@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from deepforcing.video import VideoWriter, sha256_file
+from experiments import report
+from experiments.figures.colours import DARK, LIGHT, inks
+from experiments.tables.runs import find_runs, read_runs, with_common_samples
+from experiments.tables.speed import speed
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 12
+FPS = 2
+PROMPTS = ("a red disc", "a blue ring", "a green cross")
+
+Scores = Mapping[str, Callable[[int, float], float]]  # metric -> value of (prompt number, time)
+
+
+def write_run(
+    root: Path,
+    label: str,
+    scores: Scores | None = None,
+    spec: dict[str, Any] | None = None,
+    prompts: tuple[str, ...] = PROMPTS,
+    name: str | None = None,
+) -> Path:
+    """A small finished run: one video of 16 x 16 px per prompt, and scores in windows of 1 s."""
+    run = root / (name or f"{label.replace(' ', '_')}-{hashlib.sha256(label.encode()).hexdigest()[:8]}")
+    (run / "samples").mkdir(parents=True)
+    record = {
+        "label": label,
+        "spec": {"train_seconds": 5.06, "cache": {"retention": {"sink_frames": 0}}} if spec is None else spec,
+        "geometry": {"temporal_stride": 4},
+        "pixel_scale": 8,
+        "world": "tiny",
+        "environment": {"git_commit": "c0ffee" * 6, "git_dirty": True, "packages": {"torch": "2.13.0"}, "threads": 2},
+        "checkpoint": {"sha256": "ab" * 32},
+        "command": f"python -m experiments.rollout label={label}",
+    }
+    (run / "run.json").write_text(json.dumps({"schema": 1, "name": label, **record}))
+    tables: dict[str, list[dict[str, Any]]] = {metric: [] for metric in scores or {}}
+    for i, prompt in enumerate(prompts):
+        prompt_id = hashlib.sha256(prompt.encode()).hexdigest()[:10]
+        sample = f"{prompt_id}-s0"
+        video = run / "samples" / f"{sample}.mp4"
+        frames = np.full((SECONDS * FPS, 2, 2, 3), 30 * i + 20, np.uint8)
+        with VideoWriter(video, 2, 2, fps=FPS, pixel_scale=8) as writer:
+            writer.write(frames)
+        digest = sha256_file(video)
+        chunk = {"denoise_s": 0.05, "commit_s": 0.02, "decode_s": 0.01, "write_s": 0.02}
+        chunks = [{**chunk, "tokens": 100 + k} for k in range(4)]
+        shape = {"fps": FPS, "frames": SECONDS * FPS, "width": 16, "height": 16, "seconds": SECONDS, "chunk_frames": 3}
+        identity = {"schema": 1, "sample": sample, "prompt_id": prompt_id, "prompt": prompt, "seed": 0}
+        cost = {"wall_seconds": 1.5, "peak_memory_bytes": 3_000_000, "chunks": chunks}
+        finished = {**identity, "video": video.name, "sha256": digest, **shape, **cost}
+        video.with_suffix(".json").write_text(json.dumps(finished))
+        for metric, value in (scores or {}).items():
+            for t in range(SECONDS):
+                row = {"run": run.name, "sample": sample, "metric": metric, "version": 1, "t_start": float(t)}
+                row |= {"t_end": t + 1.0, "value": value(i, t), "video_sha256": digest, "window_seconds": 1.0}
+                tables[metric].append(row)
+    for metric, rows in tables.items():
+        (run / "scores").mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_parquet(run / "scores" / f"{metric}@1.parquet", index=False)
+    return run
+
+
+def draw(out: Path, *runs: Path, **changes: Any) -> tuple[str, str]:
+    """The page's text and what the terminal showed."""
+    settings: dict[str, Any] = {
+        "runs": tuple(str(run) for run in runs), "out": out, "title": None, "baseline": None, "ends": 5,
+        "window_seconds": 1.0, "chief": (), "common": True, "max_rows": 12, "page_megabytes": 80,
+    }  # fmt: skip
+    text = io.StringIO()
+    report.make(report.Report(**{**settings, **changes}), Console(file=text, width=100))
+    return out.read_text(encoding="utf-8"), text.getvalue()
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags with attributes, visible text, script contents."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.words: list[str] = []
+        self.inside: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = dict(attrs).get("id") or tag if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> list[Path]:
+    """Baseline drifting by 1 a second in colour; `better` by half of it, exactly; `same` is the baseline with noise."""
+    noise = np.random.default_rng(0).normal(0, 1.0, (3, SECONDS))
+    return [
+        write_run(tmp_path, "plain", {"colour_drift": lambda i, t: i + t, "strange_thing": lambda i, t: 7.0}),
+        write_run(tmp_path, "better", {"colour_drift": lambda i, t: i + t / 2, "strange_thing": lambda i, t: 9.0 + i}),
+        write_run(tmp_path, "same", {"colour_drift": lambda i, t: i + t + (noise - noise.mean(0))[i, int(t)]}),
+        write_run(tmp_path, "real video", {"colour_drift": lambda i, t: 0.0}, spec={"generator": "renderer"}),
+    ]
+
+
+def test_page_holds_every_video_and_needs_no_network(tmp_path: Path, four: list[Path]) -> None:
+    html, _ = draw(tmp_path / "out" / "page.html", *four)
+    page = Page(html)
+    links = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
+    assert links == ["data:,"]  # the icon that browsers would ask for
+    assert not re.findall(r"@import|url\(|https?://|fetch\(", html)
+    videos = [attributes["data-source"] for tag, attributes in page.tags if tag == "video"]
+    inside = {base64.b64decode(page.scripts[source]) for source in videos if source}
+    assert len(videos) == 12
+    assert inside == {video.read_bytes() for run in four for video in (run / "samples").glob("*.mp4")}
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["page.csv", "page.html", "page.md"]
+
+
+def test_numbers_are_those_of_the_scores(tmp_path: Path, four: list[Path]) -> None:
+    html, terminal = draw(tmp_path / "page.html", *four)
+    lines = list(csv.DictReader((tmp_path / "page.csv").open(encoding="utf-8")))
+    found = {(line["label"], line["metric"]): line for line in lines}
+    plain, better = found["plain", "colour_drift"], found["better", "colour_drift"]
+    assert float(plain["first"]) == pytest.approx(1 + 2)  # mean over prompts of i, and of t = 0..4
+    assert float(plain["last"]) == pytest.approx(1 + 9)
+    assert float(plain["drift"]) == pytest.approx(7)
+    assert plain["versus"] == ""
+    for column in ("versus", "versus_low", "versus_high"):  # the same in every prompt: the interval has no width
+        assert float(better[column]) == pytest.approx(-4.5)
+    assert float(better["versus_drift"]) == pytest.approx(-3.5)
+    assert "3.0→10.0" in terminal
+    assert "+7.0" in terminal
+    assert "| colour drift ↓ | better | 2.0 | **5.5** | +3.5 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "against plain in the last 5 s: better in colour drift −4.5 [−4.5, −4.5]" in Page(html).text
+
+
+def test_bold_and_coloured_only_what_is_beyond_doubt(tmp_path: Path, four: list[Path]) -> None:
+    plain, _, same, _ = four
+    html, _ = draw(tmp_path / "all.html", *four)
+    assert re.findall(r'class="best">([^<]+)<', html) == ["5.5"]  # not the real video, though it is lower
+    doubt, _ = draw(tmp_path / "doubt.html", plain, same)
+    assert 'class="best"' not in doubt
+    assert not re.search(r'class="num (better|worse)"', doubt)
+    assert 'class="num better"' in html
+    row = re.search(r"<tr><th>strange thing.*?</tr>", html, re.S)
+    assert row is not None  # no direction is known, so no verdict, although the interval excludes zero
+    assert re.findall(r'<td class="num ([a-z]*)"><span class="pair"><span>([^<]+)<', row[0]) == [("different", "+3.0")]
+
+
+def test_every_metric_is_drawn_known_or_not(tmp_path: Path, four: list[Path]) -> None:
+    html, _ = draw(tmp_path / "page.html", *four, chief=("colour_drift",))
+    figures = re.findall(r"<figure.*?</figure>", html, re.S)
+    assert len(figures) == 2
+    known, unknown = figures
+    assert "lower is better" in known
+    assert "CIELAB" in known
+    assert "strange thing" in unknown
+    assert "is better" not in unknown
+    assert known.count('class="line"') == 4
+    assert unknown.count('class="line"') == 2
+    assert 'class="trained"' in known
+    assert "<th>strange" not in html.split('id="table"')[1].split("</table>")[0]
+
+
+def test_text_is_escaped_everywhere(tmp_path: Path) -> None:
+    nasty = '</script><img src=x onerror="alert(1)"> & <u>"q\'</u>'
+    spec = {"key<u>": nasty, "train_seconds": 5, "model": nasty}
+    scores: Scores = {"m<u>": lambda i, t: t}
+    runs = [
+        write_run(tmp_path, f"{k}{nasty}", scores, {**spec, "k": nasty * k}, (nasty,), f"n-{k:08x}") for k in (1, 2)
+    ]
+    html, _ = draw(tmp_path / "page.html", *runs, title=f"title {nasty}")
+    page = Page(html)
+    assert not any(tag in ("u", "img") for tag, _ in page.tags)
+    assert f"title {nasty}" in page.text
+    assert page.text.count(nasty) > 8
+    assert json.loads(page.scripts["page-data"])["labels"] == [f"1{nasty}", f"2{nasty}"]
+
+
+def test_run_without_scores_is_shown_and_says_how_to_score(tmp_path: Path, four: list[Path]) -> None:
+    bare = write_run(tmp_path, "bare")
+    html, terminal = draw(tmp_path / "page.html", four[0], bare)
+    command = f"python -m experiments.evaluate 'runs=[{bare}]'"
+    assert command in terminal.replace("\n", " ")
+    assert command in Page(html).text
+    assert len([tag for tag, _ in Page(html).tags if tag == "video"]) == 6
+    alone, _ = draw(tmp_path / "alone.html", bare)
+    assert len([tag for tag, _ in Page(alone).tags if tag == "video"]) == 3
+    assert not (tmp_path / "alone.csv").exists()
+
+
+def test_only_common_samples_count_unless_told_otherwise(tmp_path: Path) -> None:
+    full = write_run(tmp_path, "full", {"colour_drift": lambda i, t: 10.0 * i})
+    less = write_run(tmp_path, "less", {"colour_drift": lambda i, t: 10.0 * i}, prompts=PROMPTS[:2])
+    html, terminal = draw(tmp_path / "page.html", full, less)
+    assert "different videos (2 to 3 each): used here are the 2" in terminal.replace("\n", " ")
+    lines = {line["label"]: line for line in csv.DictReader((tmp_path / "page.csv").open())}
+    assert float(lines["full"]["last"]) == float(lines["less"]["last"]) == 5
+    everything, _ = draw(tmp_path / "all.html", full, less, common=False)
+    lines = {line["label"]: line for line in csv.DictReader((tmp_path / "all.csv").open())}
+    assert float(lines["full"]["last"]) == 10
+    assert "not rolled out" in everything
+    assert "not rolled out" not in html
+
+
+def test_unfinished_run_does_not_empty_the_report(tmp_path: Path, four: list[Path]) -> None:
+    empty = write_run(tmp_path, "begun", prompts=())
+    html, terminal = draw(tmp_path / "page.html", four[0], empty)
+    assert "No finished video yet in begun" in terminal
+    assert len([tag for tag, _ in Page(html).tags if tag == "video"]) == 3
+
+
+def test_large_videos_are_put_in_as_smaller_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, "large")
+    monkeypatch.setattr("experiments.figures.preview.WIDTH", 8)
+    html, _ = draw(tmp_path / "page.html", run, page_megabytes=0.0001)
+    page = Page(html)
+    assert "smaller copies" in page.text
+    for source in (name for name in page.scripts if name.startswith("video")):
+        with av.open(io.BytesIO(base64.b64decode(page.scripts[source]))) as video:
+            shapes = [(frame.width, frame.height) for frame in video.decode(video=0)]
+        assert shapes == [(8, 8)] * SECONDS * FPS
+
+
+def test_rows_beyond_the_limit_are_counted_and_selectable(tmp_path: Path) -> None:
+    prompts = tuple(f"prompt number {i}" for i in range(7))
+    run = write_run(tmp_path, "many", prompts=prompts)
+    html, _ = draw(tmp_path / "page.html", run, max_rows=6)
+    page = Page(html)
+    assert "6 of 7 rows are in this page" in page.text
+    options = [json.loads(a["value"] or "") for tag, a in page.tags if tag == "option"]
+    assert options == [[0, 1, 2, 3], [4, 5], list(range(6)), *([i] for i in range(6))]
+    assert json.loads(page.scripts["page-data"])["first_rows"] == [0, 1, 2, 3]
+
+
+def test_configs_mark_what_differs(tmp_path: Path) -> None:
+    specs = [{"cache": {"sink": sink, "window": 21}} for sink in (0, 10)]
+    runs = [write_run(tmp_path, f"r{k}", spec=spec) for k, spec in enumerate(specs)]
+    html, _ = draw(tmp_path / "page.html", *runs)
+    assert re.findall(r"<mark>([^<]+)</mark>", html) == ["sink: 0", "sink: 10"]
+
+
+def test_labels_tell_runs_of_a_sweep_apart(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path, "deep_sink", spec={"cache": {"_target_": f"x{s}", "sink_frames": s}}, name=f"deep-{s:08x}")
+        for s in (18, 0, 3)
+    ]
+    labels = [run.label for run in read_runs(paths)]
+    assert labels == ["deep_sink sink_frames=18", "deep_sink sink_frames=0", "deep_sink sink_frames=3"]
+    ramp = inks(labels, [False] * 3)
+    brightness = [sum(bytes.fromhex(ink.light[1:])) for ink in ramp]
+    assert brightness[1] < brightness[2] < brightness[0]  # in the order of the number, not of the runs
+    plain = inks(["a", "b", "real video"], [False, False, True])
+    assert [ink.light for ink in plain[:2]] == list(LIGHT[:2])
+    assert plain[2].dash != "none"
+    assert plain[2].light not in LIGHT
+    many = inks([f"r{chr(97 + i)}" for i in range(20)], [False] * 20)
+    assert len({(ink.light, ink.dash) for ink in many}) == 20
+    assert len(LIGHT) == len(DARK)
+
+
+def test_origin_and_commands_are_complete(tmp_path: Path, four: list[Path]) -> None:
+    text = Page(draw(tmp_path / "page.html", *four)[0]).text
+    assert "c0ffeec0ffee + uncommitted changes" in text
+    assert f"sha256 {'ab' * 32}" in text
+    assert "python -m experiments.rollout label=plain" in text
+    assert f"python -m experiments.report 'runs=[{four[0]}," in text
+    assert "The tiny world is not Wan" in text
+
+
+def test_speed_is_of_the_second_half(tmp_path: Path) -> None:
+    (run,) = read_runs([write_run(tmp_path, "fast")])
+    found = speed(run.samples, temporal_stride=4)
+    assert found is not None
+    assert found.chunk == pytest.approx(0.1)
+    assert found.fps == pytest.approx(3 * 4 / 0.1)
+    assert found.tokens == (102, 103)
+    assert speed([{"chunks": []}], 4) is None
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path, four: list[Path]) -> None:
+    with pytest.raises(ValueError, match=r"no such run directory: .*nowhere"):
+        find_runs([str(four[0]), str(tmp_path / "nowhere")])
+    with pytest.raises(ValueError, match="it holds 4 runs, write"):
+        find_runs([str(tmp_path)])
+    found = find_runs([str(four[2]), str(tmp_path / "*-*")])
+    assert (found[0], len(found)) == (four[2], 4)  # in the order given, each once
+    twin = write_run(tmp_path / "copy", "plain")
+    with pytest.raises(ValueError, match="two of the runs are called"):
+        read_runs([four[0], twin])
+    with pytest.raises(ValueError, match="baseline=nobody is none of the runs: plain, better"):
+        draw(tmp_path / "page.html", *four[:2], baseline="nobody")
+    with pytest.raises(ValueError, match=r"must end in \.html"):
+        draw(tmp_path / "page.txt", four[0])
+    with pytest.raises(ValueError, match="ends=0 must be a positive number"):
+        draw(tmp_path / "page.html", four[0], ends=0)
+    (four[0] / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read as JSON"):
+        read_runs(four)
+
+
+def test_common_samples_of_nothing_is_everything(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path, "a", prompts=PROMPTS[:1]), write_run(tmp_path, "b", prompts=PROMPTS[1:])])
+    assert [len(run.samples) for run in with_common_samples(runs)] == [1, 2]
+
+
+def test_command_line(tmp_path: Path, four: list[Path]) -> None:
+    """The real command: page and table, a clean folder, status 2 and one line for a wrong directory."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "experiments.report", *arguments]
+        return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=120)
+
+    work = tmp_path / "work"
+    work.mkdir()
+    good = run(f"runs=[{four[0]},{four[1]}]", "out=page/x.html")
+    assert good.returncode == 0, good.stderr
+    assert f"report: {work}/page/x.html" in good.stdout
+    assert sorted(str(p.relative_to(work)) for p in work.rglob("*")) == [
+        "page",
+        "page/x.csv",
+        "page/x.html",
+        "page/x.md",
+    ]
+    bad = run("runs=runs/nothing-*")
+    assert bad.returncode == 2
+    assert bad.stderr.count("\n") == 1
+    assert "no such run directory: runs/nothing-*" in bad.stderr

@@ -1,0 +1,106 @@
+"""The one-way doors between the packages, enforced."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import deepforcing
+
+ROOT = Path(__file__).parents[1]
+HARNESS = {"hydra", "omegaconf", "wandb"}  # experiments only
+HEAVY = {"pandas", "matplotlib", "vbench", "pyarrow", "jinja2", "cv2", "scipy"}  # not in the library
+FORBIDDEN = {
+    "deepforcing": {"eval", "experiments", "baselines", *HARNESS, *HEAVY},
+    "eval": {"experiments", "baselines", *HARNESS},
+    "baselines": {"eval", "experiments", *HARNESS},
+}
+
+
+def imports(source: str, package: tuple[str, ...]) -> Iterator[str]:
+    """Every module that a file names in an import, absolute; imports inside functions and strings given to
+    importlib.import_module or __import__ among them."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def violations(package: str, source: str, inside: tuple[str, ...]) -> list[str]:
+    return [name for name in imports(source, inside) if name.split(".")[0] in FORBIDDEN[package]]
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_one_way_doors(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    found = {
+        str(file.relative_to(ROOT)): bad
+        for file in files
+        if (bad := violations(package, file.read_text(), file.parent.relative_to(ROOT).parts))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import eval.metric",
+        "from experiments import replay",
+        "from ..eval import metric",
+        "def f():\n    import hydra.utils as h",
+        "import importlib\nimportlib.import_module('pandas')",
+        "if TYPE_CHECKING:\n    from omegaconf import DictConfig",
+    ],
+)
+def test_the_check_sees_a_violation(source: str) -> None:
+    assert violations("deepforcing", source, ("deepforcing", "cache"))[:1] or violations(
+        "deepforcing", source, ("deepforcing",)
+    )
+
+
+def test_the_check_lets_others_pass() -> None:
+    assert not violations(
+        "deepforcing", "import evaluation\nfrom deepforcing.eval import x\nfrom . import kv", ("deepforcing",)
+    )
+
+
+def test_packages_have_init_and_tests_have_none() -> None:
+    """Packages are real (a bare `import eval` finds ours or nothing); tests are found by path."""
+    for package in ("deepforcing", "eval", "experiments", "baselines"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert (file.parent / "__init__.py").is_file(), file
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_library_loads_nothing_heavy() -> None:
+    """Every module of deepforcing imported in a fresh interpreter."""
+    modules = ["deepforcing", *(m.name for m in pkgutil.walk_packages(deepforcing.__path__, "deepforcing."))]
+    assert len(modules) > 15
+    unwanted = sorted(FORBIDDEN["deepforcing"])
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(*(name for name in {unwanted!r} if name in sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=True
+    )
+    assert done.stdout.split() == []
