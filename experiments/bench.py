@@ -23,8 +23,8 @@ from deepforcing.generator import DTYPES, GeneratorSpec, Model, Stopwatch
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.noise import KeyedNoise
 from deepforcing.video import VideoWriter
-from experiments.cli import command
-from experiments.rollout import build_spec, peak_memory, pick_device
+from experiments.cli import command, is_list, positive, whole
+from experiments.rollout import build_spec, peak_memory, pick_device, set_threads
 
 PARTS = ("denoise", "commit", "decode", "write")
 DEFAULT_LENGTHS = "lengths=[60,600]"
@@ -32,27 +32,34 @@ DEFAULT_LENGTHS = "lengths=[60,600]"
 
 def bench_task(config: DictConfig) -> None:
     device = pick_device(str(config.device))
-    if config.threads is not None:
-        torch.set_num_threads(int(config.threads))
-    if int(config.chunks) < 1 or int(config.repeats) < 1:
-        raise ValueError(f"chunks={config.chunks} and repeats={config.repeats} must be at least 1")
+    set_threads(config.threads)
+    timed_chunks, repeats = whole(config.chunks, "chunks"), whole(config.repeats, "repeats")
     spec = build_spec(config)
-    model = spec.model.build(device, DTYPES[spec.dtype])
     if config.lengths is not None:
-        for seconds in config.lengths:
-            print(json.dumps(by_length(spec, model, device, float(seconds), int(config.chunks))), flush=True)
+        lengths = list(config.lengths) if is_list(config.lengths) else [config.lengths]
+        if not lengths:
+            raise ValueError("lengths=[] is empty; give seconds, as in lengths=[60,600]")
+        totals = [spec.latent_frames(positive(seconds, "lengths")) for seconds in lengths]
+        spec.cache.check(spec.chunk_frames, max(totals))
+        model = spec.model.build(device, DTYPES[spec.dtype])
+        for total in totals:
+            print(json.dumps(by_length(spec, model, device, total, timed_chunks)), flush=True)
         return
     if config.from_start is not None:
-        total, skip = int(config.from_start), 0
+        total, skip = whole(config.from_start, "from_start"), 0
+        if total % spec.chunk_frames:
+            raise ValueError(f"from_start={total} must be a multiple of the chunk, {spec.chunk_frames} latent frames")
     else:
         window = spec.cache.retention.capacity(spec.chunk_frames) or spec.model.train_frames
         # Twice the window: compressed caches have found their cycle, and every allocation has been made.
         skip = 2 * (window // spec.chunk_frames + 1)
-        total = (skip + int(config.chunks)) * spec.chunk_frames
+        total = (skip + timed_chunks) * spec.chunk_frames
+    spec.cache.check(spec.chunk_frames, total)
+    model = spec.model.build(device, DTYPES[spec.dtype])
     chunks: list[dict[str, Any]] = []
-    for _ in range(int(config.repeats)):
+    for _ in range(repeats):
         chunks += list(timed(spec, model, device, total))[skip:]
-    print(json.dumps({**describe(spec, device), **summary(spec, chunks), "latent_frames": total}))
+    print(json.dumps({**describe(spec, device), **summary(spec, chunks, device), "latent_frames": total}))
 
 
 def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -> Iterator[dict[str, Any]]:
@@ -98,7 +105,7 @@ def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
     }
 
 
-def summary(spec: GeneratorSpec, chunks: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(spec: GeneratorSpec, chunks: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
     """Median seconds a chunk per part (null: the model has no such part), end to end, and frame rates."""
     g = spec.model.geometry
     frames = spec.chunk_frames * g.temporal_stride
@@ -111,22 +118,20 @@ def summary(spec: GeneratorSpec, chunks: list[dict[str, Any]]) -> dict[str, Any]
         "mean_seconds_per_chunk": round(statistics.fmean(totals), 6),
         "fps": {**rates, "end_to_end": round(frames / whole, 3)},
         "tokens_attended": sorted({c["tokens"] for c in chunks}),
-        "peak_memory_bytes": peak_memory(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "peak_memory_bytes": peak_memory(device),
         "chunks_timed": len(chunks),
     }
 
 
-def by_length(spec: GeneratorSpec, model: Model, device: torch.device, seconds: float, last: int) -> dict[str, Any]:
-    """One whole video: resident memory at its end and the cost of its last chunks."""
-    total = spec.latent_frames(seconds)
-    spec.cache.check(spec.chunk_frames, total)
+def by_length(spec: GeneratorSpec, model: Model, device: torch.device, total: int, last: int) -> dict[str, Any]:
+    """One whole video of `total` latent frames: resident memory at its end and the cost of its `last` chunks."""
     tail: list[dict[str, Any]] = []
     began = time.perf_counter()
     for chunk in timed(spec, model, device, total):
         tail = [*tail[1 - last :], chunk] if last > 1 else [chunk]
     wall = time.perf_counter() - began
     result = {**describe(spec, device), "video_seconds": round(spec.model.geometry.seconds(total), 2)}
-    return {**result, "memory_bytes": memory_now(device), "wall_seconds": round(wall, 2), **summary(spec, tail)}
+    return {**result, "memory_bytes": memory_now(device), "wall_seconds": round(wall, 2), **summary(spec, tail, device)}
 
 
 def memory_now(device: torch.device) -> int:

@@ -7,21 +7,29 @@ it once before Hydra runs; mistakes in the work (ValueError, OSError, out of mem
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
-from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).parent.parent / "conf"
 Task = Callable[[DictConfig], int | None]
 FAILED = 2
+SWEEP = ("-m", "--multirun")
 
 
 def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -33,18 +41,14 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             if any(a in ("-h", "--help") for a in arguments):
                 print(help_text(config_name))
                 return
-            problem = check_arguments(config_name, arguments)
-            if problem:
-                fail(problem)
-            status = 0
-
-            def guarded(config: DictConfig) -> None:
-                nonlocal status
-                OmegaConf.resolve(config)
-                status = max(status, run_task(task, config))
-
-            wrapped = hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(guarded)
-            wrapped()
+            try:
+                problem = check_arguments(config_name, arguments)
+                if problem:
+                    fail(problem)
+                status = run_hydra(task, config_name)
+            except KeyboardInterrupt:  # a sweep ends too
+                print("interrupted: what is finished stays; run the same command again to go on", file=sys.stderr)
+                sys.exit(130)
             if status:
                 sys.exit(status)
 
@@ -53,12 +57,29 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
+def run_hydra(task: Task, config_name: str) -> int:
+    """Run the task on the config of the command line, or on every point of its sweep; the largest exit status."""
+    statuses = [0]
+
+    def guarded(config: DictConfig) -> None:
+        OmegaConf.resolve(config)
+        statuses.append(run_task(task, config))
+
+    wrapped = hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(guarded)
+    if not any(a in SWEEP for a in sys.argv):
+        wrapped()
+        return max(statuses)
+    with tempfile.TemporaryDirectory() as scratch:  # Hydra leaves a multirun.yaml in a sweep's directory
+        overrides = [a for a in sys.argv[1:] if a not in SWEEP]
+        sys.argv[1:] = ["-m", *overrides, f"hydra.sweep.dir='{scratch}'"]  # it wants its options first
+        wrapped()
+    return max(statuses)
+
+
 def run_task(task: Task, config: DictConfig) -> int:
+    """The task's exit status; FAILED after one line on stderr for whatever went wrong."""
     try:
         return task(config) or 0
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished stays; run the same command again to go on", file=sys.stderr)
-        return 130
     except (torch.OutOfMemoryError, MemoryError):
         say("out of memory: use a smaller model, window_frames or dtype=bfloat16; what is finished stays")
     except Exception as error:
@@ -73,6 +94,8 @@ def describe(error: BaseException) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:  # without "[Errno 2]"
+        return f"{error.filename}: {error.strerror}"
     if "not enough memory" in text or "can't allocate memory" in text:
         return f"out of memory: {text[:160]}; what is finished stays"
     if isinstance(error, (ValueError, OSError, ArithmeticError)):
@@ -101,52 +124,121 @@ def help_text(config_name: str) -> str:
     used = [name for name in groups() if re.search(rf"^  - {name}:", text, re.M)]
     options = "\n".join(f"  {name:<12}{', '.join(groups()[name])}" for name in used)
     tail = f"\n\nChoices:\n{options}" if options else ""
-    return "\n".join(lines) + tail + "\n\nAny key can be set: key=value, nested.key=value. Sweeps: -m key=a,b,c"
+    shown = re.sub(r"^defaults:\n(?!  -)", "", "\n".join(lines), flags=re.M)
+    return shown + tail + "\n\nAny key can be set: key=value, nested.key=value. Sweeps: -m key=a,b,c"
+
+
+def positive(value: Any, key: str) -> float:
+    """A number above 0 and finite. Raises ValueError that names the key."""
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError(f"{key}={shown(value)} must be a positive number, for example {key}=5")
+    return float(value)
+
+
+def whole(value: Any, key: str) -> int:
+    """A whole number of at least 1. Raises ValueError that names the key."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{key}={shown(value)} must be a whole number of at least 1")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, ListConfig))
 
 
 def check_arguments(config_name: str, arguments: list[str]) -> str | None:
-    """Compose the configuration as Hydra will; the one line that says what is wrong with it, or None."""
-    sweep = any(a in ("-m", "--multirun") for a in arguments)
-    overrides = [a for a in arguments if not a.startswith("-")]
-    if sweep:  # a sweep is checked at its first point
-        overrides = [re.sub(r"=([^\[\]{}\"'(),]+),.*$", r"=\1", a) for a in overrides]
+    """Compose the configuration, every point of a sweep, as Hydra will; what is wrong with it in one line, or None."""
+    for argument in arguments:
+        if argument.startswith("-") and argument not in SWEEP:
+            return f"{argument} is not an option; there are --help and -m (sweep), everything else is key=value"
+        if argument not in SWEEP and not re.match(r"[^=]+=|~", argument):
+            return f"{argument!r} is not key=value; see --help"
+    chosen: list[str] = []
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra.compose(config_name, overrides)
-            OmegaConf.resolve(config)
-            return unknown_groups(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        return explain(str(error), config_name)
+            known = hydra.compose(config_name).keys()
+            for chosen in points(arguments):
+                config = hydra.compose(config_name, chosen)
+                OmegaConf.resolve(config)
+                lost = known - config.keys()
+                if lost:
+                    return f"{', '.join(sorted(map(str, lost)))} cannot be left out; see --help"
+                for key in sorted(map(str, config.keys() - known)):
+                    return unknown_key(key, config_name, chosen)
+    except OverrideParseException as error:
+        return f"{error.override} cannot be read ({str(error).splitlines()[0]}); are brackets and quotes closed?"
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        return explain(str(error), config_name, chosen)
+    return None
 
 
-def unknown_groups(config: DictConfig) -> str | None:
-    missing = sorted(str(k) for k in OmegaConf.missing_keys(config))
-    return f"give {', '.join(f'{k}=...' for k in missing)}; see --help" if missing else None
+def points(arguments: list[str]) -> list[list[str]]:
+    """The overrides of every run that the arguments ask for: one, or with -m all combinations."""
+    overrides = [a for a in arguments if a not in SWEEP]
+    if len(overrides) == len(arguments):
+        return [overrides]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    choices = []
+    for text, parsed in zip(overrides, parser.parse_overrides(overrides), strict=True):
+        if parsed.is_sweep_override() and not parsed.is_discrete_sweep():
+            raise ValueError(
+                f"{text} is no list of values; write {parsed.key_or_group}=a,b,c or range(start,stop,step)"
+            )
+        key = parsed.get_key_element()
+        choices.append([f"{key}={v}" for v in parsed.sweep_string_iterator()] if parsed.is_sweep_override() else [text])
+    return [list(point) for point in itertools.product(*choices)]
 
 
-def explain(message: str, config_name: str) -> str:
+def explain(message: str, config_name: str, overrides: list[str]) -> str:
     """Hydra's message, shortened to what a user can act on, with the nearest right spelling."""
     first = message.splitlines()[0]
-    option = re.search(r"Could not find '(\w+)/([^']+)'", message)
+    option = re.search(r"Could not find '(\w+)/([^']*)'", message)
     if option:
         group, wrong = option.groups()
         known = groups().get(group, [])
         near = difflib.get_close_matches(wrong, known, 1)
-        return f"{group}={wrong} is unknown{f'; did you mean {near[0]}?' if near else ''} choices: {', '.join(known)}"
+        return f"{group}={wrong} is unknown;{f' did you mean {near[0]}?' if near else ''} choices: {', '.join(known)}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(r"Key '([^']+)' is not in struct", message)
     if key:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            names = key_names(hydra.compose(config_name))
-        near = difflib.get_close_matches(key[1], names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(n for n in names if '.' not in n)}"
-        return f"{key[1]} is not a key here; {hint} (see --help)"
+        return unknown_key(key[1], config_name, overrides)
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", message)
+    if ambiguous:
+        name, _, values = ambiguous[1].partition("=")
+        return f"{ambiguous[1]}: for one run each add -m, for one list write '{name}=[{values}]'"
+    if "Config group override must be" in first or "Multiple values for" in first:
+        choices = [f"{group}={'|'.join(names)}" for group, names in groups().items() if group != "suites" and names]
+        return f"choose by name, without +: {'; '.join(choices)}"
     return first
+
+
+def unknown_key(key: str, config_name: str, overrides: list[str]) -> str:
+    """What to say of a key that is not there; with the chosen groups, which decide what keys there are."""
+    chosen = [o for o in overrides if o.partition("=")[0] in groups()]
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        names = key_names(hydra.compose(config_name, chosen))
+    parent, _, last = key.rpartition(".")
+    beside = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
+    near = [beside[m] for m in difflib.get_close_matches(last, beside, 1, 0.5)]
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"known: {', '.join(beside.values() or [n for n in names if '.' not in n])}"
+    )
+    return f"{key} is not a key here; {hint} (see --help)"
 
 
 def key_names(config: DictConfig, prefix: str = "") -> list[str]:
     names = []
     for key in config:
-        name = f"{prefix}{key}"
+        if key == "_target_":
+            continue
+        name = f"{prefix}{key!s}"
         names.append(name)
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
             names += key_names(config[key], f"{name}.")

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
-import queue
+import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,80 +29,122 @@ from deepforcing.prompts import plan_samples
 from eval.metrics import WEIGHT_FREE
 from eval.score import score_run
 from experiments import report
-from experiments.cli import command
+from experiments.cli import command, explain, is_list, whole
 from experiments.reference import reference_run
-from experiments.rollout import build_spec, check_request, find_prompts, rollout
+from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, rollout
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """Another command's config; Hydra is already running here, on the same conf/."""
-    return hydra.compose(config_name, overrides)
+    try:
+        return hydra.compose(config_name, overrides)
+    except HydraException as error:
+        raise ValueError(explain(str(error), config_name, overrides)) from None
 
 
 def rollout_config(config: DictConfig, cache: str, shard: str) -> DictConfig:
-    """The rollout command's config for one column of the demo."""
-    made = compose("rollout", [f"cache={cache}", f"shard='{shard}'", "threads=1"])
-    for key in ("prompts", "seconds", "seeds", "runs_root"):
+    """The rollout command's config for one column: `cache` is a choice of conf/cache/, overrides may follow it."""
+    choice, *overrides = cache.split()
+    made = compose("rollout", [f"cache={choice}", *overrides, f"shard='{shard}'", "threads=1"])
+    for key in ("model", "prompts", "seconds", "seeds", "runs_root"):
         made[key] = config[key]
     OmegaConf.resolve(made)
     return made
 
 
-def make_videos(config: DictConfig, advance: Callable[[], None]) -> str:
-    """In a worker: one shard of one policy's videos. Returns the run directory."""
-    return str(rollout(config, Console(quiet=True), advance).path)
-
-
-def make_reference(config: DictConfig, advance: Callable[[], None]) -> str:
-    plan = plan_samples(find_prompts(config.prompts), list(config.seeds))
-    return str(reference_run(config.runs_root, plan, float(config.seconds), advance).path)
-
-
-def score(run: str, advance: Callable[[], None]) -> list[str]:
-    return score_run(run, WEIGHT_FREE, progress=lambda *_: advance()).problems
-
-
+@dataclass(frozen=True)
 class Ticker:
-    """Counts steps in workers and hands them to the bar in this process."""
+    """Counts workers' steps for the bar in the main process, and ends their work once that has stopped."""
 
-    def __init__(self, ticks: mp.Queue[int]) -> None:
-        self.ticks = ticks
+    count: Synchronized[int]
+    stopped: Event
 
     def __call__(self) -> None:
-        self.ticks.put(1)
+        if self.stopped.is_set():
+            raise InterruptedError("the demo has stopped")
+        with self.count.get_lock():
+            self.count.value += 1
+
+
+tick: Ticker  # in a worker; only inheritance may hand over what it holds
+
+
+def begin_worker(ticker: Ticker) -> None:
+    global tick
+    tick = ticker
+    torch.set_num_threads(1)
+
+
+def make_videos(config: DictConfig) -> str:
+    """In a worker: one shard of one policy's videos. Returns the run directory."""
+    return str(rollout(config, Console(quiet=True), tick).path)
+
+
+def make_reference(config: DictConfig) -> str:
+    plan = plan_samples(find_prompts(config.prompts), find_seeds(config.seeds))
+    return str(reference_run(config.runs_root, plan, float(config.seconds), tick).path)
+
+
+def score(run: str) -> list[str]:
+    return score_run(run, WEIGHT_FREE, progress=lambda *_: tick()).problems
+
+
+@contextmanager
+def ignoring_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which reaches the whole group: one process stops, and ends the others."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Ticker]]:
+    """Worker processes and their ticker. After a failure in the block they stop at their next tick."""
+    context = mp.get_context("spawn")
+    ticker = Ticker(context.Value("q", 0), context.Event())
+    with ProcessPoolExecutor(jobs, context, begin_worker, (ticker,)) as pool:
+        try:
+            yield pool, ticker
+        except BaseException:
+            ticker.stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def demo_task(config: DictConfig) -> int:
     began = time.monotonic()
     console = Console()
-    caches = [str(c) for c in config.caches]
-    jobs = max(1, min(os.cpu_count() or 1, int(config.jobs)))
-    prompts = find_prompts(config.prompts)
-    config.seeds = [config.seeds] if isinstance(config.seeds, int) else list(config.seeds)
+    caches = list(dict.fromkeys(str(c) for c in (config.caches if is_list(config.caches) else [config.caches])))
+    if not caches:
+        raise ValueError("caches=[] is empty; give columns, as in caches=[self_forcing,deep_sink]")
+    jobs = min(os.cpu_count() or 1, whole(config.jobs, "jobs"))
+    page = compose("report", [])
+    page.runs, page.out, page.title = ["later"], config.out, config.title
+    report.from_config(page)
+    Path(str(config.out)).parent.mkdir(parents=True, exist_ok=True)
+    videos = len(plan_samples(find_prompts(config.prompts), find_seeds(config.seeds)))
     columns = [rollout_config(config, cache, f"{i}/{jobs}") for cache in caches for i in range(jobs)]
     for column in columns:
         check_request(column)
-    videos = len(prompts) * len(config.seeds)
     spec = build_spec(columns[0])
     chunks = spec.latent_frames(float(config.seconds)) // spec.chunk_frames
     console.print(
         f"{len(caches)} cache policies x {videos} videos of {config.seconds} s on the embedded world "
         f"(a small trained model; it is not Wan), {jobs} processes"
     )
-    with mp.Manager() as manager, bars(console) as bar:
-        ticks = manager.Queue()
-        tick = Ticker(ticks)  # type: ignore[arg-type]
-        with ProcessPoolExecutor(jobs, mp.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            making = [pool.submit(make_videos, column, tick) for column in columns]
-            follow(bar, "videos (chunks)", len(caches) * videos * chunks, making, ticks)
-            real = pool.submit(make_reference, config, tick)
-            follow(bar, "real video", videos, [real], ticks)
-            runs = [*dict.fromkeys(m.result() for m in making), real.result()]
-            scoring = [pool.submit(score, run, tick) for run in runs]
-            follow(bar, "scores (videos)", len(runs) * videos, scoring, ticks)
+    with bars(console) as bar, workers(jobs) as (pool, ticker):
+        with ignoring_interrupts():  # the processes start here
+            making = [pool.submit(make_videos, column) for column in columns]
+        follow(bar, "videos (chunks)", len(caches) * videos * chunks, making, ticker)
+        real = pool.submit(make_reference, config)
+        follow(bar, "real video", videos, [real], ticker)
+        runs = [*dict.fromkeys(m.result() for m in making), real.result()]
+        scoring = [pool.submit(score, run) for run in runs]
+        follow(bar, "scores (videos)", len(runs) * videos, scoring, ticker)
     problems = [problem for future in scoring for problem in future.result()]
-    page = compose("report", [])
-    page.runs, page.out, page.title = runs, config.out, config.title
+    page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
     report.make(report.from_config(page), console)
     for problem in problems:
         console.print(problem, style="red", markup=False)
@@ -113,25 +161,17 @@ def bars(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def follow(
-    bar: Progress, name: str, total: int, futures: list[Future[str]] | list[Future[list[str]]], ticks: queue.Queue[int]
-) -> None:
-    """Show the workers' ticks until all have finished; the first failure is raised here, in one line."""
+def follow(bar: Progress, name: str, total: int, futures: Sequence[Future[Any]], ticker: Ticker) -> None:
+    """Show the workers' ticks until all have finished; the first failure is raised here."""
     task = bar.add_task(name, total=total)
-    while not all(f.done() for f in futures):
-        try:
-            bar.advance(task, ticks.get(timeout=0.1))
-        except queue.Empty:
-            failed = [f for f in futures if f.done() and f.exception()]
-            if failed:
-                for f in futures:
-                    f.cancel()
-                failed[0].result()
+    ticker.count.value = 0
+    unfinished = set(futures)
+    while unfinished:
+        finished, unfinished = wait(unfinished, timeout=0.1, return_when=FIRST_EXCEPTION)
+        bar.update(task, completed=ticker.count.value)
+        for future in finished:
+            future.result()
     bar.update(task, completed=total)
-    while not ticks.empty():
-        ticks.get()
-    for f in futures:
-        f.result()
 
 
 main = command("demo")(demo_task)

@@ -12,20 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eval.metric import Metric
 from eval.metrics import WEIGHT_FREE
 from eval.score import score_run
-from experiments.cli import command, say
+from experiments.cli import command, is_list, positive, say, shown
 from experiments.tables.runs import find_runs
 
 
 def evaluate_task(config: DictConfig) -> int:
     """Exit status 1 when a video could not be scored: the others are, and the reasons are printed."""
-    window = float(config.window_seconds)
-    if not 0 < window < float("inf"):
-        raise ValueError(f"window_seconds={config.window_seconds} must be a positive number")
-    runs = config.runs
-    if runs is None:
-        raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
-    patterns = [str(runs)] if isinstance(runs, str) else [str(r) for r in runs]
-    problems = evaluate(find_runs(patterns), choose(config.metrics), window, Console())
+    window = positive(config.window_seconds, "window_seconds")
+    metrics = choose(config.metrics)
+    patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
+    problems = evaluate(find_runs([str(p) for p in patterns]), metrics, window, Console())
     for problem in problems:
         say(problem)
     return int(bool(problems))
@@ -35,9 +31,9 @@ def choose(names: str | Sequence[str]) -> list[Metric]:
     """Metrics by name. Raises ValueError that lists the known ones."""
     if names == "all":
         return list(WEIGHT_FREE)
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) else list(names or [])
     known = {metric.name: metric for metric in WEIGHT_FREE}
-    unknown = [name for name in wanted if name not in known]
+    unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
     return [known[name] for name in wanted]

@@ -27,7 +27,7 @@ from experiments.tables import prose
 from experiments.tables.configs import difference_rows, differing, yaml_lines
 from experiments.tables.runs import Run
 from experiments.tables.speed import PARTS, speed
-from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number
+from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number, scored_samples
 
 HERE = Path(__file__).parent
 ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
@@ -79,11 +79,11 @@ def page_context(
     windows = curves(table)
     panels = [_curves(runs, windows[windows["metric"] == row.info.name], ink) for row in rows]
     specs = [run.spec for run in runs]
-    marked = differing(specs)
+    marked = differing([run.spec for run in runs if not run.is_real])  # a renderer shares no key with a model
     return {
         "title": options.title or prose.title(runs, seconds),
         "lead": prose.lead(runs, train, len(rows)),
-        "problems": prose.problems(runs, set(table["run"])),
+        "problems": prose.problems(runs, scored_samples(table)),
         "labels": labels,
         "inks": ink,
         "ends": f"{options.ends:g}",
@@ -100,7 +100,7 @@ def page_context(
         **videos,
         **_paired(runs, short, options),
         **_speed(runs),
-        "differences": difference_rows(specs) if len(runs) > 1 else [],
+        "differences": difference_rows(specs, marked),
         "configs": [{"path": str(run.path / "run.json"), "lines": list(yaml_lines(run.spec, marked))} for run in runs],
         "origins": prose.origins(runs),
         "commands": options.commands,
@@ -160,8 +160,8 @@ def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
         "choices": _choices(rows),
         "aspect": f"{width} / {height}",
         "pixels": pixels,
-        "cell": 116 if width <= 1.2 * height else 168,
-        "widest": 176 if width <= 1.2 * height else 340,
+        "cell": 116 if width <= 1.2 * height else 148,
+        "widest": min(240, max(176, 720 // len(runs))) if width <= 1.2 * height else 340,
     }
 
 
@@ -178,12 +178,17 @@ def _choices(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _curves(runs: Sequence[Run], windows: pd.DataFrame, ink: Sequence[Ink]) -> list[Curve]:
     found = []
+    first_words = [run.label.split(" ", 1)[0] for run in runs]
     for i, run in enumerate(runs):
         part = windows[windows["run"] == run.name].sort_values("t_start")
         if len(part) and part["mean"].notna().any():
             middles = ((part["t_start"] + part["t_end"]) / 2).tolist()
             bands = (part[column].tolist() for column in ("mean", "low", "high"))
-            found.append(Curve(i, run.label, ink[i].dash, middles, *bands))
+            # "deep_sink sink_frames=3" beside its like is "sink_frames=3": there is little room at the end of a line.
+            label = (
+                run.label.split(" ", 1)[1] if first_words.count(first_words[i]) > 1 and " " in run.label else run.label
+            )
+            found.append(Curve(i, label, ink[i].dash, middles, *bands))
     return found
 
 

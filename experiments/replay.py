@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -205,7 +206,7 @@ def main(arguments: list[str]) -> int:
             for record in replay(directory, tolerance):
                 print(json.dumps(record), flush=True)
             missed = missed or not record["ok"]
-        except (ValueError, KeyError, RuntimeError, OSError) as error:
+        except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(
                 json.dumps({"fixture": directory.name, "error": reason, "tolerance": tolerance, "ok": False}),

@@ -23,7 +23,7 @@ from eval.score import load_scores
 from experiments.cli import command
 from experiments.html import Options, page_html
 from experiments.tables import prose
-from experiments.tables.runs import Run, find_runs, read_runs
+from experiments.tables.runs import Run, find_runs, read_runs, with_common_samples
 from experiments.tables.summary import (
     MetricRow,
     arrow,
@@ -33,6 +33,8 @@ from experiments.tables.summary import (
     metric_infos,
     metric_rows,
     number,
+    of_samples,
+    scored_samples,
 )
 
 
@@ -47,6 +49,7 @@ class Report:
     ends: float
     window_seconds: float
     chief: tuple[str, ...]
+    common: bool
     max_rows: int
     page_megabytes: float
 
@@ -80,6 +83,7 @@ def from_config(config: DictConfig) -> Report:
         ends=values["ends"],
         window_seconds=values["window_seconds"],
         chief=words("chief"),
+        common=bool(values["common"]),
         max_rows=values["max_rows"],
         page_megabytes=values["page_megabytes"],
     )
@@ -134,9 +138,11 @@ def _terminal_cell(row: MetricRow, run: Run) -> Text:
 def make(report: Report, console: Console) -> Path:
     """Read the runs, write page and tables, print the table. Returns the page's path."""
     runs = read_runs(find_runs(report.runs))
+    runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
     table = load_scores([run.path for run in runs], window_seconds=report.window_seconds)
+    table = of_samples(table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
     values = [value for metric in WEIGHT_FREE for value in metric.values]
     infos = metric_infos(sorted(set(table["metric"])), values)
     real = [run.name for run in runs if run.is_real]
@@ -150,7 +156,9 @@ def make(report: Report, console: Console) -> Path:
         page_megabytes=report.page_megabytes,
         commands=tuple(commands(runs, report)),
     )
-    write_atomically(report.out, page_html(runs, table, rows, chief, options))
+    with console.status("drawing the page (large videos are made smaller for it)"):
+        page = page_html(runs, table, rows, chief, options)
+    write_atomically(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
         write_atomically(report.out.with_suffix(".csv"), flat_table(rows, labels).to_csv(index=False))
@@ -158,7 +166,7 @@ def make(report: Report, console: Console) -> Path:
         console.print(f"first {report.ends:g} s → last {report.ends:g} s, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
             console.print(part)
-    for problem in prose.problems(runs, set(table["run"])):
+    for problem in prose.problems(runs, scored_samples(table)):
         console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
     size = report.out.stat().st_size / 1e6
     console.print(f"report: {report.out.absolute()} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import resource
 import shlex
 import sys
@@ -22,7 +24,7 @@ from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import RunDir, check_writable
 from deepforcing.video import VideoWriter
-from experiments.cli import CONF, command
+from experiments.cli import CONF, command, is_list, positive, shown, whole
 
 
 def main_task(config: DictConfig) -> None:
@@ -44,25 +46,25 @@ def check_request(config: DictConfig) -> Request:
     """Everything that can fail early fails here, before the first weight is read. Raises ValueError or OSError."""
     spec = build_spec(config)
     prompts = find_prompts(config.prompts)
-    seeds = [config.seeds] if isinstance(config.seeds, int) else list(config.seeds)
-    plan = shard(plan_samples(prompts, seeds), str(config.shard))
-    total_frames = spec.latent_frames(float(config.seconds))
+    plan = shard(plan_samples(prompts, find_seeds(config.seeds)), str(config.shard))
+    total_frames = spec.latent_frames(positive(config.seconds, "seconds"))
     device = pick_device(str(config.device))
+    set_threads(config.threads)
     for prompt in prompts:
         spec.model.check_prompt(prompt.text)
-    check_writable(config.runs_root)
     spec.check(total_frames)
-    return Request(spec, plan, total_frames, device, config.name or spec.cache.name or "run")
+    if config.runs_root in (None, ""):
+        raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
+    check_writable(str(config.runs_root))
+    return Request(spec, plan, total_frames, device, str(config.name or spec.cache.name or "run"))
 
 
 def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lambda: None) -> RunDir:
     """Make every video of the request that is not there yet. tick: called after each chunk, done before or not."""
     request = check_request(config)
     spec, plan, total_frames = request.spec, request.plan, request.total_frames
-    if config.threads is not None:
-        torch.set_num_threads(int(config.threads))
     record = run_record(config, request)
-    run = RunDir.create(config.runs_root, request.name, spec.identity(total_frames), record)
+    run = RunDir.create(str(config.runs_root), request.name, spec.identity(total_frames), record)
     todo = run.todo(plan)
     chunks = total_frames // spec.chunk_frames
     console.print(
@@ -99,6 +101,8 @@ def progress_bar(console: Console) -> Progress:
 
 def build_spec(config: DictConfig) -> GeneratorSpec:
     """Plain dataclasses from the config; no DictConfig goes further."""
+    for key in ("model", "cache", "generator"):
+        check_values(config[key], key)
     model = instantiate(config.model, _convert_="object")
     cache = instantiate(config.cache, _convert_="object")
     make = instantiate(config.generator, _convert_="object", _partial_=True)
@@ -106,16 +110,57 @@ def build_spec(config: DictConfig) -> GeneratorSpec:
     return spec
 
 
+KINDS = {
+    "int": (int, "a whole number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "text"),
+    "Alignment | str": (str, "a name, such as absolute, sink, unified or slot"),
+    "tuple[int, ...]": (ListConfig, "a list of whole numbers, such as [1000,500]"),
+    **dict.fromkeys(("Retention", "Scorer", "WanConfig", "Geometry"), (DictConfig, "keys with a _target_")),
+}
+
+
+def check_values(node: DictConfig, where: str) -> None:
+    """Hydra passes on whatever was typed: see that every value has a taker, and the kind that its taker declares."""
+    try:
+        module, _, name = str(node["_target_"]).rpartition(".")
+        takes = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    except (ImportError, ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{where}._target_={node.get('_target_')} is not a class or function to import") from None
+    for key, value in node.items():
+        name = f"{where}.{key!s}"
+        if key == "_target_":
+            continue
+        if key not in takes:
+            raise ValueError(f"{name} is not a key of {node['_target_']}; known: {', '.join(takes)}")
+        declared = str(takes[str(key)].annotation)
+        kind, wanted = KINDS.get(declared.removesuffix(" | None"), (object, ""))
+        if isinstance(value, DictConfig):
+            check_values(value, name)
+        elif type(value) is not kind and kind is not object and not (value is None and declared.endswith(" | None")):
+            raise ValueError(f"{name}={shown(value)} must be {wanted}")
+
+
+def find_seeds(choice: Any) -> list[Any]:
+    """One seed or a list of them; plan_samples sees that they are whole numbers."""
+    return list(choice) if is_list(choice) else [choice]
+
+
+def set_threads(choice: Any) -> None:
+    if choice is not None:
+        torch.set_num_threads(whole(choice, "threads"))
+
+
 def find_prompts(choice: Any) -> list[Prompt]:
     """A list of texts, a text file, or the name of a suite in conf/suites/."""
-    if isinstance(choice, (ListConfig, list)):
+    if is_list(choice):
         return prompts_from_texts([str(text) for text in choice])
     suites = {path.stem: path for path in sorted((CONF / "suites").glob("*.yaml"))}
     if str(choice) in suites:
         return prompts_from_texts([str(text) for text in OmegaConf.load(suites[str(choice)]).prompts])
     if not Path(str(choice)).is_file():
         raise ValueError(
-            f"prompts={choice} is neither a suite ({', '.join(suites)}) nor a text file; "
+            f"prompts={shown(choice)} is neither a suite ({', '.join(suites)}) nor a text file; "
             "or give texts: 'prompts=[\"a red disc ...\"]'"
         )
     return load_prompts(Path(str(choice)))
@@ -128,8 +173,12 @@ def pick_device(choice: str) -> torch.device:
         device = torch.device(choice)
     except RuntimeError:
         raise ValueError(f"device={choice} is unknown; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={choice}, but torch sees no CUDA device here; use device=cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={choice} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={choice}, but torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu"
+        )
     return device
 
 
@@ -140,7 +189,7 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
     return {
-        "label": config.label or request.name,
+        "label": str(config.label or request.name),
         "spec": {**kept, "train_seconds": g.seconds(spec.model.train_frames)},
         "geometry": {
             key: getattr(g, key)
@@ -150,8 +199,14 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
         "world": spec.model.world,
         "environment": environment(str(request.device)),
         "checkpoint": {"sha256": spec.model.identity().get("checkpoint")},
-        "command": " ".join(["python", "-m", "experiments.rollout", *map(shlex.quote, sys.argv[1:])]),
+        "command": command_line(),
     }
+
+
+def command_line() -> str:
+    """What was typed: the demo's workers have the demo's arguments."""
+    arguments = [shlex.quote(a) for a in sys.argv[1:] if not a.startswith("hydra.")]
+    return " ".join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *arguments])
 
 
 def make_sample(

@@ -51,15 +51,13 @@ def tick_text(value: float) -> str:
 
 
 def y_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Room for every line, and for bands as far as they do not dwarf the lines."""
-    means = [v for c in curves for v in c.mean if math.isfinite(v)]
-    if not means:
+    """Room for every line and band, and a little around them."""
+    values = [v for c in curves for v in (*c.mean, *c.low, *c.high) if math.isfinite(v)]
+    if not values:
         return 0.0, 1.0
-    low, high = min(means), max(means)
-    room = max(high - low, 1e-9, abs(high) * 1e-3)
-    bands = [v for c in curves for v in (*c.low, *c.high) if math.isfinite(v)]
-    low, high = max(min([low, *bands]), low - room), min(max([high, *bands]), high + room)
-    pad = 0.04 * max(high - low, 1e-9, abs(high) * 1e-3)
+    low, high = min(values), max(values)
+    flat = high - low <= 1e-9 * abs(high)  # such a line belongs in the middle of something
+    pad = (0.1 * abs(high) or 1.0) if flat else 0.04 * (high - low)
     return low - pad, high + pad
 
 
@@ -98,7 +96,7 @@ def drift_panel(curves: Sequence[Curve], seconds: float, train_seconds: float | 
         return LEFT + (right - LEFT) * t / seconds
 
     def y(value: float) -> float:
-        return bottom - (bottom - TOP) * (min(max(value, y_low), y_high) - y_low) / (y_high - y_low)
+        return bottom - (bottom - TOP) * (value - y_low) / (y_high - y_low)
 
     out = [
         f'<svg class="panel" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)} over time" '

@@ -47,10 +47,10 @@ def scalar(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def difference_rows(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+def difference_rows(specs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[tuple[str, list[str]]]:
     """The table "what differs": (dotted key, one text per spec), long lists cut."""
     flat = [flatten(spec) for spec in specs]
-    texts = [(key, [scalar(one.get(key, ABSENT)) for one in flat]) for key in differing(specs)]
+    texts = [(key, [scalar(one.get(key, ABSENT)) for one in flat]) for key in keys]
     return [(key, [t if len(t) <= LONGEST else f"{t[: LONGEST - 1]}…" for t in values]) for key, values in texts]
 
 

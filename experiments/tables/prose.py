@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables.runs import Run
@@ -23,7 +23,9 @@ def plural(count: int, word: str) -> str:
 def title(runs: Sequence[Run], seconds: float) -> str:
     """The headline: the runs by label while they are few; real video is beside the point."""
     labels = [run.label for run in runs if not run.is_real] or [run.label for run in runs]
-    names = join(labels) if len(labels) <= 5 else f"{len(labels)} runs side by side"
+    words = {label.split()[0] for label in labels}
+    many = f"{words.pop()}, {len(labels)} settings" if len(words) == 1 else f"{len(labels)} runs side by side"
+    names = join(labels) if len(labels) <= 5 else many
     return f"{names} over {seconds:.0f} s" if seconds else names
 
 
@@ -31,11 +33,10 @@ def model_name(run: Run) -> str:
     """The model's name in the spec, else the world that it was trained on, else its class."""
     model = run.spec.get("model")
     if not isinstance(model, dict):
-        return str(model or "an unrecorded")
-    name = model.get("name") or model.get("preset")
+        return str(model or "unrecorded")
     world = run.record.get("world")
-    target = str(model.get("_target_", "an unrecorded")).rsplit(".", 1)[-1]
-    return f"the {name}" if name else (f"the {world} world's" if world else target)
+    name = model.get("name") or model.get("preset") or (f"{world} world's" if world else None)
+    return str(name or model.get("_target_", "unrecorded")).rsplit(".", 1)[-1]
 
 
 def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list[str]:
@@ -47,7 +48,7 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     models = sorted({model_name(run) for run in runs if not run.is_real})
     size = sorted({f"{s['width']} × {s['height']} px" for s in samples if "width" in s})
     generated = [run for run in runs if not run.is_real]
-    of = f" of {join(models)} model" if len(models) == 1 else f" of {len(models)} models ({join(models)})"
+    of = f" of the {join(models)} model" if len(models) == 1 else f" of {len(models)} models ({join(models)})"
     what = [f"{plural(len(generated), 'run')}{of}"] if generated else []
     what += ["real video for reference" if generated else "real video"] if len(generated) < len(runs) else []
     first = (
@@ -65,25 +66,27 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     return [first, trained + measured]
 
 
-def problems(runs: Sequence[Run], scored: set[str]) -> list[dict[str, str]]:
-    """What is missing, and the command that adds it."""
+def problems(runs: Sequence[Run], scored: Mapping[str, int]) -> list[dict[str, str]]:
+    """What is missing, and the command that adds it. scored: how many samples of each run have scores."""
     found = []
-    empty = [run for run in runs if not run.samples]
+    empty = [run.label for run in runs if not run.samples]
     if empty:
-        text = (
-            f"No finished video yet in {join([run.label for run in empty])}: run its rollout command again, it resumes."
-        )
+        text = f"No finished video yet in {join(empty)}: run its rollout command again, it resumes."
         found.append({"text": text, "command": ""})
-    bare = [run for run in runs if run.samples and run.name not in scored]
+    bare = [run for run in runs if scored.get(run.name, 0) < len(run.samples)]
     if bare:
+        told = [f"{run.label} ({scored.get(run.name, 0)} of {plural(len(run.samples), 'video')})" for run in bare]
         command = f"python -m experiments.evaluate {runs_argument([str(run.path) for run in bare])}"
-        found.append({"text": f"Not scored yet: {join([run.label for run in bare])}. To score:", "command": command})
-    counts = {run.label: len(run.samples) for run in runs}
-    if len(set(counts.values())) > 1:
-        told = join([f"{label} has {count}" for label, count in counts.items()])
-        found.append(
-            {"text": f"The runs do not have equally many videos ({told}); pairs use what both have.", "command": ""}
-        )
+        found.append({"text": f"Not scored, or only in part: {join(told)}. To score:", "command": command})
+    started = [run for run in runs if run.samples]
+    if any(run.left_out for run in started):
+        counts = [len(run.samples) + run.left_out for run in started]
+        used = f"used here are the {len(started[0].samples)} that all have; common=false uses all"
+        text = f"The runs have different videos ({min(counts)} to {max(counts)} each): {used}."
+        found.append({"text": text, "command": ""})
+    elif len({tuple(s["sample"] for s in run.samples) for run in started}) > 1:
+        text = "The runs have different videos: means are over different prompts, only paired differences compare."
+        found.append({"text": text, "command": ""})
     return found
 
 

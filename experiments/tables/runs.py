@@ -23,6 +23,7 @@ class Run:
     label: str
     record: dict[str, Any]  # run.json
     samples: tuple[dict[str, Any], ...]  # samples/*.json in order of prompt id and seed: finished samples only
+    left_out: int = 0  # finished samples that are not in `samples` because another run does not have them
 
     @property
     def name(self) -> str:
@@ -94,6 +95,22 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
             raise ValueError(f"two of the runs are called {run.name}: name one of them only, they hold the same videos")
     counts = Counter(run.label for run in runs)
     return [run if counts[run.label] == 1 else replace(run, label=_telling_label(run, runs)) for run in runs]
+
+
+def with_common_samples(runs: Sequence[Run]) -> list[Run]:
+    """The runs with only the samples (prompt and seed) that all of them have, so that means are over the same prompts.
+
+    Runs without any sample do not count; where nothing is common, everything stays.
+    """
+    started = [{sample["sample"] for sample in run.samples} for run in runs if run.samples]
+    common = set.intersection(*started) if started else set()
+    if not common:
+        return list(runs)
+    found = []
+    for run in runs:
+        kept = tuple(sample for sample in run.samples if sample["sample"] in common)
+        found.append(replace(run, samples=kept, left_out=len(run.samples) - len(kept)))
+    return found
 
 
 def _telling_label(run: Run, runs: Sequence[Run]) -> str:

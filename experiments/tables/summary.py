@@ -7,7 +7,7 @@ Pure functions of the tidy table (run, sample, metric, version, t_start, t_end, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pandas as pd
@@ -92,13 +92,25 @@ def interval(estimate: Estimate, decimals: int, sign: bool = False) -> str:
 
 
 def decimals_for(values: Sequence[float], differences: Sequence[float] = ()) -> int:
-    """Decimals that show three digits of the largest value and two of the largest difference."""
-    wanted = [
-        digits - math.floor(math.log10(largest))
-        for digits, numbers in ((2, values), (1, differences))
-        if (largest := max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)) > 0
-    ]
-    return min(6, max([0, *wanted])) if wanted else 2
+    """Decimals that show three digits of the largest value, or one more where differences are small beside it."""
+
+    def wanted(numbers: Sequence[float], digits: int) -> int:
+        largest = max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)
+        return digits - 1 - math.floor(math.log10(largest)) if largest > 0 else 0
+
+    base = wanted(values, 3)
+    return min(6, max(0, base, min(wanted(differences, 2), base + 1)))
+
+
+def of_samples(table: pd.DataFrame, wanted: Set[tuple[str, str]]) -> pd.DataFrame:
+    """The rows of these (run, sample)."""
+    keep = [pair in wanted for pair in zip(table["run"], table["sample"], strict=True)]
+    return table[pd.Series(keep, index=table.index, dtype=bool)]
+
+
+def scored_samples(table: pd.DataFrame) -> dict[str, int]:
+    """How many samples of each run have scores."""
+    return {str(run): int(count) for run, count in table.groupby("run")["sample"].nunique().items()}
 
 
 def metric_infos(present: Sequence[str], values: Sequence[Value]) -> list[MetricInfo]:
