@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test check slow format clean
+.PHONY: setup demo test check slow format train-tiny clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -37,6 +37,11 @@ slow: setup  ## the slow tests
 format: setup
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+train-tiny: setup  ## train the embedded world's model again (about an hour on two cores) into runs/train/
+	mkdir -p runs/train
+	$(PY) -m deepforcing.tiny.train --out runs/train/short.safetensors --seed 0 --frames 9 --steps 1500 --batch 16 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
+	$(PY) -m deepforcing.tiny.train --out runs/train/tiny.safetensors --init runs/train/short.safetensors --seed 1 --steps 1300 --batch 8 --lr 2e-3 --flat 0.3
 
 clean:  ## remove the environment and caches; runs/ and reports/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

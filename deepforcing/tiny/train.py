@@ -1,14 +1,9 @@
 """Train the embedded world's model. `python -m deepforcing.tiny.train --help`
 
-Two stages, both on random captioned clips of the trained length (TRAIN_FRAMES latent frames, about 5 s):
-
-teacher   the clean clip and a noised copy side by side under a block-causal mask, so that every chunk learns to denoise
-          given the true past. First on short clips (cheap), then on full ones.
-on-policy the past is what the model itself generated (few-step rollout with a cache, from the text alone or from some
-          true chunks), the target is still the truth: the answer to exposure bias that Self Forcing gives with a
-          distribution loss and that a world with a ground truth allows with a plain one.
-
-Deterministic given --seed, the step counts and torch's thread count.
+Teacher forcing on random captioned clips: the clean clip and a noised copy side by side under a block-causal mask, so that
+every chunk learns to denoise given the true past (a little noised, so that a past of its own making is no surprise). First
+on short clips, which are cheap, then on clips of the trained length (TRAIN_FRAMES latent frames, about 5 s), each a command
+of its own; `make train-tiny` runs both. Deterministic given --seed, --steps and --threads on one machine.
 """
 
 from __future__ import annotations
@@ -24,9 +19,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from deepforcing.cache.kv import KVCache
-from deepforcing.cache.policy import CachePolicy
-from deepforcing.cache.retention import KeepAll
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.tiny.codec import TinyCodec
 from deepforcing.tiny.model import CHUNK_FRAMES, TINY_CONFIG, TINY_GEOMETRY, TRAIN_FRAMES, TinyModel, save_tiny
@@ -129,7 +121,7 @@ def clip_batch(model: TinyModel, batch: int, frames: int, generator: torch.Gener
 
 
 class Trainer:
-    """One model, its average, its optimisers and the loss that both stages share."""
+    """One model, its moving average, its optimisers and the loss."""
 
     def __init__(self, model: TinyModel, lr: float, generator: torch.Generator) -> None:
         self.model, self.ema, self.lr, self.generator = model, copy.deepcopy(model), lr, generator
@@ -183,60 +175,12 @@ class Trainer:
         level = sigma.repeat_interleave(CHUNK_FRAMES, 1)[..., None, None, None]
         return (1 - level) * latents + level * torch.randn(latents.shape, generator=self.generator)
 
-    def teacher_step(self, batch: int, frames: int, lr: float) -> Tensor:
+    def step(self, batch: int, frames: int, lr: float) -> Tensor:
         classes, latents = clip_batch(self.model, batch, frames, self.generator)
         sigma = self.random_levels(batch, frames // CHUNK_FRAMES)
         context = (torch.rand(batch, 1, 1, 1, 1, generator=self.generator) * 0.3 - 0.15).clamp_min(0)
         past = latents + context * torch.randn(latents.shape, generator=self.generator)
         return self.update(classes, past, self.noised(latents, sigma), sigma, latents, lr)
-
-    @torch.no_grad()
-    def own_rollout(self, classes: Tensor, truth: Tensor, given: int) -> tuple[Tensor, dict[int, Tensor]]:
-        """A few-step rollout with the current weights: latents like `truth`, and the noisy inputs met on the way.
-
-        The first `given` latent frames are the truth's. With none given, the first chunk starts half-way, from the
-        noised truth, so that it is the model's own and still has a true continuation.
-        Inputs: first frame of the chunk -> [B, levels, F, C, Y, X]; levels that were not visited hold noised truth.
-        """
-        batch, frames = truth.shape[:2]
-        cache = KVCache(CachePolicy(KeepAll()), TINY_CONFIG, TINY_GEOMETRY.grid, CHUNK_FRAMES, frames, batch)
-        text = self.model.wan.encode_text(self.model.text.embed(classes))
-        out, inputs = [], {}
-        for start in range(0, frames, CHUNK_FRAMES):
-            cache.begin(start)
-            true = truth[:, start : start + CHUNK_FRAMES]
-            x0 = true
-            if start >= given:
-                skip = int(torch.randint(2, 4, (1,), generator=self.generator)) if start == 0 else 0
-                met = []
-                for i, sigma in enumerate(self.levels):
-                    fresh = torch.randn(true.shape, generator=self.generator)
-                    x = fresh if i == 0 else (1 - sigma) * x0 + sigma * fresh
-                    met.append(x)
-                    if i >= skip:
-                        x0 = self.model.wan(x, torch.full((batch, CHUNK_FRAMES), float(1000 * sigma)), text, cache)
-                inputs[start] = torch.stack(met, 1)
-            with cache.commit():
-                self.model.wan(x0, torch.zeros(batch, CHUNK_FRAMES), text, cache)
-            out.append(x0)
-        return torch.cat(out, 1), inputs
-
-    def on_policy_step(self, batch: int, frames: int, lr: float, reuse: int = 2) -> Tensor:
-        """One own rollout and `reuse` updates on it: past and three quarters of the noisy inputs are the model's own."""
-        classes, truth = clip_batch(self.model, batch, frames, self.generator)
-        given = CHUNK_FRAMES * int(torch.randint(0, 5, (1,), generator=self.generator))
-        past, inputs = self.own_rollout(classes, truth, given)
-        for _ in range(reuse):
-            sigma = self.random_levels(batch, frames // CHUNK_FRAMES)
-            noisy = self.noised(truth, sigma)
-            for start, met in inputs.items():
-                level = torch.randint(0, len(self.levels), (batch,), generator=self.generator)
-                own = torch.rand(batch, generator=self.generator) < 0.75
-                chunk = slice(start, start + CHUNK_FRAMES)
-                noisy[own, chunk] = met[own, level[own]]
-                sigma[own, start // CHUNK_FRAMES] = self.levels[level[own]]
-            error = self.update(classes, past, noisy, sigma, truth, lr)
-        return error
 
 
 def provenance(args: argparse.Namespace, step: int) -> dict[str, str]:
@@ -259,9 +203,8 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="checkpoint to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--stage", choices=("teacher", "on-policy"), default="teacher")
     parser.add_argument("--frames", type=int, default=TRAIN_FRAMES, help="latent frames of a clip")
-    parser.add_argument("--steps", type=int, required=True, help="teacher updates, or own rollouts (two updates each)")
+    parser.add_argument("--steps", type=int, required=True, help="updates")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--final-lr", type=float, default=0.03, help="fraction of --lr at the end")
@@ -290,8 +233,7 @@ def main() -> None:
                 * min(1.0, (step + 1) / 60)
                 * (1.0 - (1 - args.final_lr) * max(0.0, (progress - args.flat) / (1 - args.flat)))
             )
-            update = trainer.teacher_step if args.stage == "teacher" else trainer.on_policy_step
-            error = update(args.batch, args.frames, lr)
+            error = trainer.step(args.batch, args.frames, lr)
             recent.append((float(error[:, 0].mean()), float(error[:, 1:].mean())))
             if (step + 1) % 50 == 0:
                 first, later = (sum(r[i] for r in recent) / len(recent) for i in (0, 1))
