@@ -1,0 +1,62 @@
+"""Scoring runs from the command line: nothing twice, and a video that cannot be scored costs no other one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import BLUE, RED, Command
+
+from eval.score import load_scores
+
+METRICS = "metrics=[presence,saturation]"
+
+
+@pytest.fixture
+def run(make: Command, tmp_path: Path) -> Path:
+    assert make(f"prompts=['{RED}','{BLUE}']").status == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    return path
+
+
+def test_scores_what_is_missing_and_nothing_twice(run: Path, command: Command) -> None:
+    status, out, err = command("evaluate", f"runs={run}", METRICS, "window_seconds=0.5")
+    assert (status, err) == (0, "")
+    assert "2 videos scored, 2 of them now" in out
+    table = load_scores([run], window_seconds=0.5)
+    assert set(table["metric"]) == {"presence", "saturation"}
+    assert set(table["sample"]) == {path.stem for path in run.glob("samples/*.mp4")}
+    before = {path: path.stat().st_mtime_ns for path in (run / "scores").glob("*.parquet")}
+    status, out, err = command("evaluate", f"runs={run}", METRICS, "window_seconds=0.5")
+    assert (status, err) == (0, "")
+    assert "2 videos scored, 0 of them now" in out
+    assert {path: path.stat().st_mtime_ns for path in (run / "scores").glob("*.parquet")} == before
+    _, out, _ = command("evaluate", f"runs={run}", "metrics=[saturation,sharpness]", "window_seconds=0.5")
+    assert "2 of them now" in out  # the metric that is new
+
+
+def test_corrupt_video_is_named_and_the_others_are_scored(run: Path, command: Command) -> None:
+    bad, good = sorted(run.glob("samples/*.mp4"))
+    data = bytearray(bad.read_bytes())
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    bad.write_bytes(data)
+    status, out, err = command("evaluate", f"runs={run}", METRICS, "window_seconds=0.5")
+    assert status == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert bad.stem in err
+    assert "1 videos scored, 1 of them now" in out
+    assert set(load_scores([run], window_seconds=0.5)["sample"]) == {good.stem}
+
+
+def test_runs_by_pattern_and_by_list(run: Path, command: Command) -> None:
+    for runs in (f"runs={run.parent}/*", f"runs=[{run}]", f"runs=[{run},{run}]"):
+        status, out, err = command("evaluate", runs, "metrics=saturation", "window_seconds=0.5")
+        assert (status, err) == (0, "")
+        assert out.count("2 videos scored") == 1
+
+
+def test_directory_of_runs_is_told_how_to_name_them(run: Path, command: Command) -> None:
+    status, _, err = command("evaluate", f"runs={run.parent}")
+    assert status == 2
+    assert "/*' for all of them" in err
