@@ -117,11 +117,23 @@ def groups() -> dict[str, list[str]]:
     return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
 
 
+def used_groups(text: str) -> list[str]:
+    """The groups in the defaults of a main configuration."""
+    return [name for name in groups() if re.search(rf"^  - {name}:", text, re.M)]
+
+
+def top_keys(config_name: str) -> set[str]:
+    """The keys that a command takes, without composing its configuration."""
+    path = CONF / f"{config_name}.yaml"
+    own = {str(key) for key in OmegaConf.load(path)} - {"defaults", "hydra"}
+    return own | set(used_groups(path.read_text()))
+
+
 def help_text(config_name: str) -> str:
     text = (CONF / f"{config_name}.yaml").read_text()
     text = text.split("\nhydra:")[0]
     lines = [line for line in text.splitlines() if "override hydra" not in line and line.strip() != "- _self_"]
-    used = [name for name in groups() if re.search(rf"^  - {name}:", text, re.M)]
+    used = used_groups(text)
     options = "\n".join(f"  {name:<12}{', '.join(groups()[name])}" for name in used)
     tail = f"\n\nChoices:\n{options}" if options else ""
     shown = re.sub(r"^defaults:\n(?!  -)", "", "\n".join(lines), flags=re.M)
@@ -161,15 +173,15 @@ def check_arguments(config_name: str, arguments: list[str]) -> str | None:
     chosen: list[str] = []
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            known = hydra.compose(config_name).keys()
+            known = top_keys(config_name)
             for chosen in points(arguments):
                 config = hydra.compose(config_name, chosen)
                 OmegaConf.resolve(config)
-                lost = known - config.keys()
-                if lost:
-                    return f"{', '.join(sorted(map(str, lost)))} cannot be left out; see --help"
-                for key in sorted(map(str, config.keys() - known)):
-                    return unknown_key(key, config_name, chosen)
+                given = {str(key) for key in config}
+                if known - given:
+                    return f"{', '.join(sorted(known - given))} cannot be left out; see --help"
+                if given - known:
+                    return unknown_key(min(given - known), config_name, chosen)
     except OverrideParseException as error:
         return f"{error.override} cannot be read ({str(error).splitlines()[0]}); are brackets and quotes closed?"
     except (HydraException, OmegaConfBaseException, ValueError) as error:
