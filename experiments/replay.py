@@ -182,6 +182,13 @@ def replay(directory: Path, tolerance: float) -> Iterator[dict[str, Any]]:
     yield {"fixture": directory.name, "max_abs": worst, "tolerance": tolerance, "ok": ok}
 
 
+def is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
 def main(arguments: list[str]) -> int:
     if not arguments or any(a in ("-h", "--help") for a in arguments):
         print(__doc__)
@@ -191,15 +198,15 @@ def main(arguments: list[str]) -> int:
         key, _, value = argument.partition("=")
         if key == "golden" and value:
             directories.append(Path(value))
-        elif key == "tolerance":
+        elif key == "tolerance" and is_positive(value):
             tolerance = float(value)
         else:
-            print(f"replay: {argument!r} is not golden=DIR or tolerance=NUMBER", file=sys.stderr)
+            print(f"error: {argument!r} is not golden=DIR or tolerance=NUMBER, as in tolerance=1e-4", file=sys.stderr)
             return 2
     missed = unusable = False
     for directory in directories:
         if not (directory / "config.json").is_file():
-            print(f"replay: {directory} holds no config.json, so it is no fixture directory", file=sys.stderr)
+            print(f"error: {directory} holds no config.json, so it is no fixture directory", file=sys.stderr)
             unusable = True
             continue
         try:

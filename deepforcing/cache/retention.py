@@ -47,6 +47,10 @@ class SinkWindow:
             )
 
     def check(self, chunk_frames: int) -> None:
+        if chunk_frames > self.window_frames:
+            raise ValueError(
+                f"window_frames={self.window_frames} must hold the current chunk of {chunk_frames} latent frames"
+            )
         if self.sink_frames + chunk_frames > self.window_frames:
             raise ValueError(
                 f"sink_frames={self.sink_frames} and the current chunk of {chunk_frames} do not fit into "

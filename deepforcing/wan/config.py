@@ -34,6 +34,19 @@ class WanConfig:
         object.__setattr__(self, "patch", tuple(self.patch))
         if self.spatial_embedding is not None:
             object.__setattr__(self, "spatial_embedding", tuple(self.spatial_embedding))
+        for name in (
+            "dim",
+            "ffn_dim",
+            "freq_dim",
+            "in_dim",
+            "out_dim",
+            "num_heads",
+            "num_layers",
+            "text_dim",
+            "text_len",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.dim % (2 * self.num_heads):
             raise ValueError(f"dim={self.dim} must be a multiple of 2 * num_heads={2 * self.num_heads}")
         if self.patch[0] != 1:
