@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
 sys.path.append(str(Path(__file__).parent))
+
+# Machines that run tests are shared: a deadline per example measures the neighbours.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
