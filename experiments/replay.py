@@ -10,6 +10,7 @@ Prints one JSON line per compared tensor and one per fixture; exit status 1 if a
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -224,5 +225,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
     torch.set_grad_enabled(False)
     sys.exit(main(sys.argv[1:]))

@@ -115,6 +115,7 @@ class KVCache:
         self.storage: list[int] = []  # where each slot of the layout lies in the buffers
         self.rendered: dict[int, int | None] = {}  # buffer slot -> temporal position at which `k` now holds it
         self.own: list[int] = []  # buffer slots of the current chunk
+        self.places: list[tuple[slice, slice]] = []  # the same as tokens: (of the buffer, of the chunk), in few pieces
         self.turns: list[tuple[slice, Tensor]] = []  # tokens of whole frames to turn before the first read, and how
         self.top_turns: list[tuple[int, int | None]] = []  # buffer slots of chosen tokens, and their position
         self.pending: Compress | None = None
@@ -152,9 +153,19 @@ class KVCache:
         self.storage = storage
         positions = self.policy.aligned.positions(self.layout)
         self._plan_turns(positions)
+        self.places = self._places()
         self.used = (len(slots) + self.chunk_frames) * self.slot_tokens
         self.rotation = self.rope.frames(range(start, start + self.chunk_frames))
         self.entered = set()
+
+    def _places(self) -> list[tuple[slice, slice]]:
+        s, pieces, first = self.slot_tokens, [], 0
+        for i in range(1, len(self.own) + 1):
+            if i == len(self.own) or self.own[i] != self.own[i - 1] + 1:
+                to = slice(self.own[first] * s, self.own[i - 1] * s + s)
+                pieces.append((to, slice(first * s, i * s)))
+                first = i
+        return pieces
 
     def _plan_turns(self, positions: list[int | None]) -> None:
         """Which buffer slots must be turned to which positions before the first read; the same for every layer."""
@@ -237,13 +248,12 @@ class KVCache:
                 self._compress(layer, self.pending, q, k, k_BHLD, v_BHLD)
             self._turn(layer)
         if not (first_pass and self.pending is not None):
-            for i, slot in enumerate(self.own):
-                to, of = slice(slot * s, slot * s + s), slice(i * s, i * s + s)
+            for to, of in self.places:
                 store.k[:, :, to] = k[:, :, of]
                 store.v[:, :, to] = v_BHLD[:, :, of]
         if self.committing:
-            for i, slot in enumerate(self.own):
-                store.raw[:, :, slot * s : slot * s + s] = k_BHLD[:, :, i * s : i * s + s]
+            for to, of in self.places:
+                store.raw[:, :, to] = k_BHLD[:, :, of]
             if self.compression is not None:
                 start = self.layout.start
                 self.origins[layer].write(self.own[0] * s, range(start, start + self.chunk_frames), s)

@@ -13,6 +13,7 @@ C latent channels, Y and X latent height and width, T text tokens.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -59,6 +60,17 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+class TanhGELU(nn.Module):
+    """GELU's tanh form. On the CPU x * sigmoid(2u), the same function: 3 times as fast there as tanh, 5e-7 apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or torch.is_grad_enabled():
+            return F.gelu(x, approximate="tanh")
+        # u = sqrt(2/pi) * (x + 0.044715 x^3)
+        scale = 2 * (2 / math.pi) ** 0.5
+        return (x * x).mul_(0.044715 * scale).add_(scale).mul_(x).sigmoid_().mul_(x)
+
+
 class Attention(nn.Module):
     """Projections of one attention; q and k are normalised over the whole model dim, before the head split."""
 
@@ -94,7 +106,7 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
         self.cross_attn = Attention(config)
         self.ffn = nn.Sequential(
-            nn.Linear(config.dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, config.dim)
+            nn.Linear(config.dim, config.ffn_dim), TanhGELU(), nn.Linear(config.ffn_dim, config.dim)
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
