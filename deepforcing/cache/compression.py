@@ -55,6 +55,11 @@ class ParticipativeCompression:
             raise ValueError(
                 f"recent_frames={self.recent_frames} must hold the current chunk of {chunk_frames} latent frames"
             )
+        if self.sink_frames + max(chunk_frames, self.recent_frames) > self.budget_frames:
+            raise ValueError(
+                f"sink_frames={self.sink_frames} and the current chunk of {chunk_frames} do not fit into "
+                f"budget_frames={self.budget_frames}"
+            )
         if self.queries == "past" and self.recent_frames == chunk_frames:
             raise ValueError(
                 f"queries='past' needs clean frames among the recent ones: recent_frames={self.recent_frames} is all "

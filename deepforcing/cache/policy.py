@@ -90,7 +90,7 @@ class Retention(Protocol):
 class CachePolicy:
     """retention x alignment, under the name that tables show.
 
-    alignment: a name from alignment.py ("absolute", "sink", "unified", "slot", "release_sink_16" ...), a dotted path to
+    alignment: a name from alignment.py ("absolute", "sink", "unified", "slot"), a dotted path to
     an Alignment of your own, or the object itself.
     """
 

@@ -35,7 +35,11 @@ class QueryKey:
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform random choice, the paper's control (figure 12); the same choice for every head unless per_head."""
+    """Uniform random choice, the paper's control (figure 12).
+
+    One draw per layer and chunk, shared by all videos (a video must not depend on its batch): sweep `seed` to see the
+    control's own spread.
+    """
 
     seed: int = 0
 

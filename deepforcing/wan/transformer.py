@@ -61,10 +61,10 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 
 
 class TanhGELU(nn.Module):
-    """GELU's tanh form. On the CPU x * sigmoid(2u), the same function: 3 times as fast there as tanh, 5e-7 apart."""
+    """GELU's tanh form. On the CPU, in float32, x * sigmoid(2u), the same function: 3 times as fast there as tanh, 5e-7 apart."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda or torch.is_grad_enabled():
+        if x.is_cuda or x.dtype != torch.float32 or torch.is_grad_enabled():
             return F.gelu(x, approximate="tanh")
         # u = sqrt(2/pi) * (x + 0.044715 x^3)
         scale = 2 * (2 / math.pi) ** 0.5
