@@ -38,7 +38,10 @@ class KeyedNoise:
             digest = hashlib.sha256(f"{seed}/{prompt_id}/{start}/{step}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
             draws.append(torch.randn(shape[1:], generator=generator))
-        return torch.stack(draws).to(self.device, self.dtype, non_blocking=True)
+        noise = torch.stack(draws)
+        if self.device.type == "cuda":  # from pageable memory the host would wait for the device
+            noise = noise.pin_memory()
+        return noise.to(self.device, non_blocking=True).to(self.dtype)
 
     def initial(self, start: int, shape: tuple[int, ...]) -> Tensor:
         return self._draw(start, -1, shape)
