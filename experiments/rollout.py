@@ -50,8 +50,9 @@ def check_request(config: DictConfig) -> Request:
     total_frames = spec.latent_frames(positive(config.seconds, "seconds"))
     device = pick_device(str(config.device))
     set_threads(config.threads)
+    spec.check_sizes(total_frames)
     for prompt in prompts:
-        spec.model.check_prompt(prompt.text)
+        spec.cues(prompt.text, total_frames)
     spec.check(total_frames)
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
@@ -114,6 +115,7 @@ KINDS = {
     "int": (int, "a whole number"),
     "bool": (bool, "true or false"),
     "str": (str, "text"),
+    "OnSwitch": (str, "nothing, recache or recache_sink"),
     "Alignment | str": (str, "a name, such as absolute, sink, unified or slot"),
     "tuple[int, ...]": (ListConfig, "a list of whole numbers, such as [1000,500]"),
     **dict.fromkeys(("Retention", "Scorer", "WanConfig", "Geometry"), (DictConfig, "keys with a _target_")),

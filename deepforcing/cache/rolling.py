@@ -55,7 +55,7 @@ class RollingCache:
         self.slot_tokens = grid[0] * grid[1]
         window = policy.retention.capacity(chunk_frames)
         self.clean_reads: Retention = KeepAll() if window is None else SinkWindow(window)
-        self.capacity = total_frames if window is None else min(2 * window, total_frames)
+        self.capacity = self._room(total_frames)
         shape = (batch, config.num_heads, self.capacity * self.slot_tokens, config.head_dim)
         # Per layer: keys without rotary embedding, keys at their own frames, values.
         self.stores = [
@@ -87,18 +87,33 @@ class RollingCache:
         finally:
             self.committing = False
 
+    def _survivors(self, slots: tuple[Slot, ...]) -> list[int]:
+        """Indices of what either kind of pass may still read, at the latest when the window is down to one chunk."""
+        retentions = (self.policy.retention, self.clean_reads)
+        return sorted({i for retention in retentions for i in kept(retention, slots, self.chunk_frames)})
+
+    def _room(self, total_frames: int) -> int:
+        """Slots needed, found by going through the whole video."""
+        slots: tuple[Slot, ...] = ()
+        most = 0
+        for start in range(0, total_frames, self.chunk_frames):
+            most = max(most, len(slots) + self.chunk_frames)
+            slots = self._with_chunk(slots, start)
+            slots = tuple(slots[i] for i in self._survivors(slots))
+        return most
+
+    def _with_chunk(self, slots: tuple[Slot, ...], start: int) -> tuple[Slot, ...]:
+        role = self.policy.retention.role
+        return (*slots, *(Slot(role(f), f) for f in range(start, start + self.chunk_frames)))
+
     def _make_room(self, start: int) -> None:
         """The chunk before becomes past; what neither kind of pass will read again goes."""
-        role = self.policy.retention.role
-        slots = (*self.slots, *(Slot(role(f), f) for f in range(start - len(self.own), start)))
+        slots = self._with_chunk(self.slots, self.start) if self.own else ()
         storage = [*self.storage, *self.own]
-        needed = {
-            *kept(self.policy.retention, slots, self.chunk_frames),
-            *kept(self.clean_reads, slots, self.chunk_frames),
-        }
-        stay = sorted(needed)
+        stay = self._survivors(slots)
         self.slots, self.storage = tuple(slots[i] for i in stay), [storage[i] for i in stay]
-        free = (i for i in range(self.capacity) if i not in set(self.storage))
+        taken = set(self.storage)
+        free = (i for i in range(self.capacity) if i not in taken)
         self.own = [next(free) for _ in range(self.chunk_frames)]
         self.start = start
 

@@ -115,7 +115,7 @@ OTHERS = [
     ("bench", "model.config.dim=wide", r"model\.config\.dim=wide must be a whole number"),
     ("bench", "model.geometry.height=100", r"try 96 or 112"),
     ("bench", "cache.retention.sink_frames=19", r"sink_frames can be at most 18"),
-    ("demo", "caches=[]", r"caches=\[\] is empty"),
+    ("demo", "caches=[] generators=[]", r"generators=\[\] are empty"),
     ("demo", "caches=[snk]", r"did you mean sink\?"),
     ("demo", "seconds=0", r"seconds=0 must be a positive number"),
     ("demo", "seeds=[]", r"give at least one of each"),

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepforcing.geometry import Geometry
 from experiments import report
 from experiments.cli import CONF, groups
-from experiments.demo import rollout_config
+from experiments.demo import columns_of, rollout_config
 from experiments.evaluate import choose
 from experiments.rollout import build_spec, find_prompts
 
@@ -82,5 +82,12 @@ def test_the_other_mains_are_usable() -> None:
     assert report.from_config(config).out.suffix == ".html"
     config = composed("demo")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        columns = [build_spec(rollout_config(config, cache, "0/1")) for cache in config.caches]
-    assert [column.cache.name for column in columns] == ["self_forcing", "sink", "deep_sink", "deep_forcing"]
+        columns = [build_spec(rollout_config(config, column, "0/1")) for column in columns_of(config)]
+    assert [column.cache.name for column in columns] == [
+        "self_forcing",
+        "sink",
+        "deep_sink",
+        "deep_forcing",
+        "longlive",
+        "rolling_forcing",
+    ]
