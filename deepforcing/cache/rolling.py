@@ -67,7 +67,7 @@ class RollingCache:
         self.start = -1
         self.own: list[int] = []  # buffer slots of the window's first chunk
         self.committing = False
-        self.tokens = self.moved = torch.empty(0)
+        self.tokens = self.moved = self.own_tokens = torch.empty(0)
         self.rotation = self.turn = torch.empty(0)
         self.attended_tokens = 0
 
@@ -115,6 +115,7 @@ class RollingCache:
         taken = set(self.storage)
         free = (i for i in range(self.capacity) if i not in taken)
         self.own = [next(free) for _ in range(self.chunk_frames)]
+        self.own_tokens = self._token_index(self.own)
         self.start = start
 
     def _plan(self, retention: Retention, alignment: Alignment, frames: int) -> None:
@@ -146,7 +147,7 @@ class RollingCache:
             past[:, :, self.moved] = rotate(raw[:, :, self.tokens[self.moved]], self.turn)
         out = attend(q, torch.cat([past, k], 2), torch.cat([values[:, :, self.tokens], v_BHLD], 2))
         if self.committing:
-            own = self._token_index(self.own)
+            own = self.own_tokens
             raw[:, :, own], turned[:, :, own], values[:, :, own] = k_BHLD, k, v_BHLD
         return out
 
