@@ -57,7 +57,15 @@ def check_request(config: DictConfig) -> Request:
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or spec.cache.name or "run"))
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)))
+
+
+def default_name(spec: GeneratorSpec) -> str:
+    """The cache's name, after the generator's where that is not the rule that all policies are compared on."""
+    parts = [spec.cache.name]
+    if spec.name not in ("self_forcing", "deep_forcing", spec.cache.name):
+        parts.insert(0, spec.name)
+    return "_".join(filter(None, parts)) or "run"
 
 
 def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lambda: None) -> RunDir:

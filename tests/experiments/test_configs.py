@@ -14,7 +14,7 @@ from experiments import report
 from experiments.cli import CONF, groups
 from experiments.demo import columns_of, rollout_config
 from experiments.evaluate import choose
-from experiments.rollout import build_spec, find_prompts
+from experiments.rollout import build_spec, default_name, find_prompts
 
 MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
 WITH_SPEC = ("rollout", "bench")
@@ -91,3 +91,24 @@ def test_the_other_mains_are_usable() -> None:
         "longlive",
         "rolling_forcing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "name"),
+    [
+        (["generator=deep_forcing"], "deep_forcing"),
+        (["cache=deep_sink"], "deep_sink"),
+        (["generator=longlive"], "longlive"),
+        (["generator=longlive", "cache=deep_sink"], "longlive_deep_sink"),
+        (["generator=longlive_infinity"], "longlive_infinity_slot"),
+        (["generator=causal_forcing_1step", "cache=deep_forcing"], "causal_forcing_1step_deep_forcing"),
+    ],
+)
+def test_runs_are_named_after_generator_and_cache(choices: list[str], name: str) -> None:
+    assert default_name(build_spec(composed("rollout", *choices))) == name
+
+
+@pytest.mark.parametrize("generator", [g for g in groups()["generator"] if g not in ("rolling_forcing", "causvid")])
+@pytest.mark.parametrize("cache", groups()["cache"])
+def test_every_chunkwise_generator_takes_every_cache(generator: str, cache: str) -> None:
+    build_spec(composed("rollout", f"generator={generator}", f"cache={cache}")).check_sizes(240)
