@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup  ## four cache policies side by side on the embedded world, 60 s videos, report in reports/demo.html
+demo: setup  ## cache policies side by side on the embedded world, 60 s videos, report in reports/demo.html
 	$(PY) -m experiments.demo
 
 test: setup  ## the fast tests

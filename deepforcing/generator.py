@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing import script
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
-from deepforcing.rollout.chunkwise import chunkwise
-from deepforcing.rollout.noise import KeyedNoise, Noise, UpstreamNoise
+from deepforcing.rollout.noise import KeyedNoise, Noise
+from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Model(Protocol):
+class Model(Codec, Protocol):
     """Loaded weights and what stands around them."""
 
     wan: CausalWan
 
     def embed(self, prompts: list[str]) -> Tensor:
         """Text embeddings [B, text_len, text_dim]."""
-        ...
-
-    def decoder(self) -> Callable[[Tensor], Tensor]:
-        """A decoder for one video, fed chunk after chunk: latents [B, F, C, Y, X] -> pixels [B, N, 3, H, W], 0..1."""
         ...
 
 
@@ -83,6 +79,7 @@ class NonFiniteError(ArithmeticError):
 class GeneratorSpec:
     """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
 
+    rule: how chunks follow each other (rollout/rules.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
     draws for one video, for comparing with them (see rollout/noise.py).
     """
@@ -94,6 +91,7 @@ class GeneratorSpec:
     chunk_frames: int = 3
     dtype: str = "float32"
     noise: str = "keyed"
+    rule: Rule = field(default_factory=Chunkwise)
 
     def __post_init__(self) -> None:
         if self.noise not in ("keyed", "upstream"):
@@ -106,15 +104,36 @@ class GeneratorSpec:
     def latent_frames(self, seconds: float) -> int:
         return self.model.geometry.latent_frames(seconds, self.chunk_frames)
 
+    def check_sizes(self, total_frames: int) -> None:
+        """Rule, cache and length. Raises ValueError."""
+        self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
+        if self.noise == "upstream" and not self.rule.has_upstream_noise:
+            raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
+
     def check(self, total_frames: int) -> None:
         """Everything that can be known to fail before weights are loaded. Raises ValueError."""
-        self.cache.check(self.chunk_frames, total_frames)
+        self.check_sizes(total_frames)
         self.model.check()
+
+    def cues(self, prompt: str, total_frames: int) -> dict[int, str]:
+        """The prompt, or those of a schedule (script.py), by the latent frame from which on each holds.
+
+        Raises ValueError for a schedule that does not fit the video or the rule, and for prompts the model cannot draw.
+        """
+        cues = script.parse(prompt)
+        if len(cues) > 1 and not self.rule.takes_schedules:
+            raise ValueError(
+                f"generator {self.name} denoises several chunks at once, so the prompt cannot change at a chunk: "
+                "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
+            )
+        for cue in cues:
+            self.model.check_prompt(cue.text)
+        return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
 
     def identity(self, total_frames: int) -> dict[str, Any]:
         """What changes pixels, as plain JSON values; not device, names or places."""
         return {
-            "rule": "chunkwise",
+            "rule": "chunkwise" if self.rule == Chunkwise() else plain(self.rule),
             "schedule": plain(self.schedule),
             "chunk_frames": self.chunk_frames,
             "retention": plain(self.cache.retention),
@@ -141,26 +160,32 @@ class Generator:
 
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
-        spec, wan = self.spec, self.model.wan
-        dtype = DTYPES[spec.dtype]
-        geometry = spec.model.geometry
-        cache = KVCache(spec.cache, wan.config, geometry.grid, spec.chunk_frames, total_frames, 1, dtype, self.device)
-        text = wan.encode_text(self.model.embed([prompt]).to(self.device, dtype))
-        size = (geometry.latent_height, geometry.latent_width)
-        noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
-        if spec.noise == "upstream":
-            noise = UpstreamNoise(seed, (1, total_frames, wan.config.in_dim, *size), 0, dtype, self.device)
-        decode = self.model.decoder()
+        spec = self.spec
         clock = Stopwatch(self.device)
-        for chunk in chunkwise(wan, text, cache, spec.schedule, noise, total_frames, size, clock=clock.lap):
-            pixels = decode(chunk.latents)[0].float().cpu()
-            clock.lap("decode")
+        for chunk, pixels in spec.rule.generate(self.job(prompt, prompt_id, seed, total_frames, clock)):
+            assert pixels is not None
             if not torch.isfinite(pixels).all():
                 raise NonFiniteError(
                     f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
                     "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
                 )
             yield PixelChunk(chunk.start, pixels.clamp(0, 1), chunk.tokens, clock.take())
+
+    def job(self, prompt: str, prompt_id: str, seed: int, total_frames: int, clock: Stopwatch) -> Job:
+        """One video as its rule sees it."""
+        spec, wan, geometry, dtype = self.spec, self.model.wan, self.spec.model.geometry, DTYPES[self.spec.dtype]
+        texts = {
+            start: wan.encode_text(self.model.embed([text]).to(self.device, dtype))
+            for start, text in spec.cues(prompt, total_frames).items()
+        }
+        noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
+        if spec.noise == "upstream":
+            shape = (1, total_frames, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
+            noise = spec.rule.upstream_noise(seed, shape, spec.schedule, spec.chunk_frames, dtype, self.device)
+        return Job(
+            wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
+            noise, dtype, self.device, clock.lap,
+        )  # fmt: skip
 
 
 class Stopwatch:

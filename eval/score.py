@@ -12,16 +12,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from deepforcing.script import is_schedule
 from deepforcing.video import read_video, sha256_file
-from eval.metric import Clip, Metric, Window, applies, windows
+from eval.metric import Clip, FloatArray, Metric, Window, applies, windows
 
 COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
 KEYS = ["video_sha256", "window_seconds"]  # what a row was measured on and how; not part of the tidy table
@@ -135,8 +137,14 @@ def load_scores(
 
 
 def measure(metric: Metric, clip: Clip, spans: Sequence[Window]) -> pd.DataFrame:
-    """Columns metric, t_start, t_end, value: one row per value and window."""
-    values = metric.score(clip, spans)
+    """Columns metric, t_start, t_end, value: one row per value and window.
+
+    Metrics that check a world's caption give NaN for prompt schedules: a clip has one caption to be checked against.
+    """
+    if metric.needs != "video" and is_schedule(clip.prompt):
+        values: Mapping[str, FloatArray] = {value.name: np.full(len(spans), np.nan) for value in metric.values}
+    else:
+        values = metric.score(clip, spans)
     rows = [
         (name, window.t_start, window.t_end, float(number))
         for name in (value.name for value in metric.values)

@@ -12,16 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from deepforcing.cache.kv import KVCache
-from deepforcing.generator import DTYPES, GeneratorSpec, Model, Stopwatch
-from deepforcing.rollout.chunkwise import chunkwise
-from deepforcing.rollout.noise import KeyedNoise
+from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopwatch
 from deepforcing.video import VideoWriter
 from experiments.cli import command, is_list, positive, whole
 from experiments.rollout import build_spec, peak_memory, pick_device, set_threads
@@ -40,7 +38,8 @@ def bench_task(config: DictConfig) -> None:
         if not lengths:
             raise ValueError("lengths=[] is empty; give seconds, as in lengths=[60,600]")
         totals = [spec.latent_frames(positive(seconds, "lengths")) for seconds in lengths]
-        spec.cache.check(spec.chunk_frames, max(totals))
+        for total in totals:
+            spec.check_sizes(total)
         model = spec.model.build(device, DTYPES[spec.dtype])
         for total in totals:
             print(json.dumps(by_length(spec, model, device, total, timed_chunks)), flush=True)
@@ -54,7 +53,7 @@ def bench_task(config: DictConfig) -> None:
         # Twice the window: compressed caches have found their cycle, and every allocation has been made.
         skip = 2 * (window // spec.chunk_frames + 1)
         total = (skip + timed_chunks) * spec.chunk_frames
-    spec.cache.check(spec.chunk_frames, total)
+    spec.check_sizes(total)
     model = spec.model.build(device, DTYPES[spec.dtype])
     chunks: list[dict[str, Any]] = []
     for _ in range(repeats):
@@ -64,29 +63,27 @@ def bench_task(config: DictConfig) -> None:
 
 def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -> Iterator[dict[str, Any]]:
     """Seconds per part and attended tokens of every chunk of one video."""
-    g, dtype = spec.model.geometry, DTYPES[spec.dtype]
+    g = spec.model.geometry
     clock = Stopwatch(device)
-    try:
-        decode = model.decoder()
-    except ValueError:
-        decode = None
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-        cache = KVCache(spec.cache, model.wan.config, g.grid, spec.chunk_frames, total, 1, dtype, device)
-        text = model.wan.encode_text(model.embed([PROMPT]).to(device, dtype))
-        noise = KeyedNoise([(0, "bench")], dtype, device)
-        size = (g.latent_height, g.latent_width)
+        job = Generator(spec, model, device).job(PROMPT, "bench", 0, total, clock)
+        try:
+            model.decoder()
+        except ValueError:
+            job = replace(job, codec=None)
         writer = VideoWriter(Path(folder) / "bench.mp4", g.width, g.height, g.fps, spec.model.pixel_scale)
         with writer as video:
             clock.take()
-            for chunk in chunkwise(model.wan, text, cache, spec.schedule, noise, total, size, clock=clock.lap):
-                if decode is not None:
-                    pixels = decode(chunk.latents)[0].float().clamp(0, 1).cpu()
-                    clock.lap("decode")
-                    video.write(pixels)
+            for chunk, pixels in spec.rule.generate(job):
+                if pixels is not None:
+                    video.write(pixels.clamp(0, 1))
                     clock.lap("write")
                 elif chunk.start == 0:
                     video.write(torch.zeros(1, 3, g.height, g.width))
-                yield {**clock.take(), "tokens": chunk.tokens}
+                seconds = clock.take()
+                if pixels is None:
+                    del seconds["decode"]
+                yield {**seconds, "tokens": chunk.tokens}
 
 
 PROMPT = "a red disc starts at the left and circles clockwise on a slate background"

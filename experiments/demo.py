@@ -1,6 +1,6 @@
-"""`make demo`: four cache policies side by side on the embedded world, from text to report, on a laptop.
+"""`make demo`: cache policies side by side on the embedded world, from text to report, on a laptop.
 
-python -m experiments.demo [seconds=60] [prompts=demo] [caches=[self_forcing,sink,deep_sink,deep_forcing]] [out=...]
+python -m experiments.demo [seconds=60] [prompts=demo] [caches=[self_forcing,deep_sink]] [generators=[]] [out=...]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepforcing.prompts import plan_samples
+from deepforcing.script import is_schedule
 from eval.metrics import WEIGHT_FREE
 from eval.score import score_run
 from experiments import report
@@ -42,10 +43,19 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         raise ValueError(explain(str(error), config_name, overrides)) from None
 
 
-def rollout_config(config: DictConfig, cache: str, shard: str) -> DictConfig:
-    """The rollout command's config for one column: `cache` is a choice of conf/cache/, overrides may follow it."""
-    choice, *overrides = cache.split()
-    made = compose("rollout", [f"cache={choice}", *overrides, f"shard='{shard}'", "threads=1"])
+def columns_of(config: DictConfig) -> list[tuple[str, ...]]:
+    """The overrides of every column: the caches (a choice of conf/cache/, overrides may follow it), then the generators."""
+    lists = {key: config[key] if is_list(config[key]) else [config[key]] for key in ("caches", "generators")}
+    columns = [tuple(f"cache={c}".split()) for c in lists["caches"]]
+    columns += [(f"generator={g}", f"label='{g} (untrained rule)'") for g in lists["generators"]]
+    if not columns:
+        raise ValueError("caches=[] and generators=[] are empty; give columns, as in caches=[self_forcing,deep_sink]")
+    return list(dict.fromkeys(columns))
+
+
+def rollout_config(config: DictConfig, column: Sequence[str], shard: str) -> DictConfig:
+    """The rollout command's config for one column, given by its overrides."""
+    made = compose("rollout", [*column, f"shard='{shard}'", "threads=1"])
     for key in ("model", "prompts", "seconds", "seeds", "runs_root"):
         made[key] = config[key]
     OmegaConf.resolve(made)
@@ -116,28 +126,31 @@ def workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Ticker]]:
 def demo_task(config: DictConfig) -> int:
     began = time.monotonic()
     console = Console()
-    caches = list(dict.fromkeys(str(c) for c in (config.caches if is_list(config.caches) else [config.caches])))
-    if not caches:
-        raise ValueError("caches=[] is empty; give columns, as in caches=[self_forcing,deep_sink]")
+    choices = columns_of(config)
     jobs = min(os.cpu_count() or 1, whole(config.jobs, "jobs"))
     page = compose("report", [])
     page.runs, page.out, page.title = ["later"], config.out, config.title
     report.from_config(page)
     Path(str(config.out)).parent.mkdir(parents=True, exist_ok=True)
-    videos = len(plan_samples(find_prompts(config.prompts), find_seeds(config.seeds)))
-    columns = [rollout_config(config, cache, f"{i}/{jobs}") for cache in caches for i in range(jobs)]
+    prompts = find_prompts(config.prompts)
+    if any(is_schedule(prompt.text) for prompt in prompts):
+        raise ValueError(
+            "the demo compares with rendered video, which has one caption: prompt schedules are for rollout"
+        )
+    videos = len(plan_samples(prompts, find_seeds(config.seeds)))
+    columns = [rollout_config(config, choice, f"{i}/{jobs}") for choice in choices for i in range(jobs)]
     for column in columns:
         check_request(column)
-    spec = build_spec(columns[0])
-    chunks = spec.latent_frames(float(config.seconds)) // spec.chunk_frames
+    specs = [build_spec(column) for column in columns[::jobs]]
+    chunks = sum(spec.latent_frames(float(config.seconds)) // spec.chunk_frames for spec in specs)
     console.print(
-        f"{len(caches)} cache policies x {videos} videos of {config.seconds} s on the embedded world "
+        f"{len(choices)} columns x {videos} videos of {config.seconds} s on the embedded world "
         f"(a small trained model; it is not Wan), {jobs} processes"
     )
     with bars(console) as bar, workers(jobs) as (pool, ticker):
         with ignoring_interrupts():  # the processes start here
             making = [pool.submit(make_videos, column) for column in columns]
-        follow(bar, "videos (chunks)", len(caches) * videos * chunks, making, ticker)
+        follow(bar, "videos (chunks)", videos * chunks, making, ticker)
         real = pool.submit(make_reference, config)
         follow(bar, "real video", videos, [real], ticker)
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]

@@ -13,7 +13,6 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,131 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deepforcing.cache.alignment import Absolute, ReleaseSink
-from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.kv import KVCache
-from deepforcing.cache.policy import CachePolicy
-from deepforcing.cache.retention import KeepAll, SinkWindow
-from deepforcing.rollout.chunkwise import chunkwise
-from deepforcing.rollout.schedule import Schedule
-from deepforcing.wan.config import WanConfig
-from deepforcing.wan.transformer import CausalWan
+from experiments.recorded import Produced, run
 
 TOLERANCE = 1e-4
-CHUNKWISE_SYSTEMS = ("sf", "causalf", "deepf")
-KEYS_LAYER = 1  # the layer whose cached keys the fixtures hold
-
-
-@dataclass
-class RecordedNoise:
-    """The fixture's draws, in their order. renoise: [draws, B * F, C, Y, X], batch-major rows."""
-
-    noise: Tensor
-    renoise_draws: Tensor
-    first: int
-    used: int = 0
-
-    def initial(self, start: int, shape: tuple[int, ...]) -> Tensor:
-        return self.noise[:, start - self.first : start - self.first + shape[1]]
-
-    def renoise(self, start: int, step: int, shape: tuple[int, ...]) -> Tensor:
-        if self.used >= len(self.renoise_draws):
-            raise ValueError(f"the fixture holds {self.used} re-noise draws; the run asks for more")
-        self.used += 1
-        return self.renoise_draws[self.used - 1].view(shape)
-
-
-@dataclass
-class Produced:
-    """What our engine computed: latents, predictions by call number, keys and choices by the fixture's tensor names."""
-
-    latents: Tensor
-    calls: list[Tensor] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-
-def policy_of(options: dict[str, Any]) -> CachePolicy:
-    """The cache policy that a fixture's options name."""
-    if options.get("repo") not in CHUNKWISE_SYSTEMS:
-        raise ValueError(
-            f"system {options.get('repo')!r} is not one that this engine replays: {', '.join(CHUNKWISE_SYSTEMS)}"
-        )
-    window, sink = options["local"], options.get("sink", 0)
-    if window == -1:
-        return CachePolicy(KeepAll(), Absolute())
-    if options["repo"] != "deepf":
-        return CachePolicy(SinkWindow(window, sink), Absolute())
-    alignment = ReleaseSink(options.get("cap", 16))
-    if not options.get("pc", False):
-        return CachePolicy(SinkWindow(window, sink), alignment)
-    return CachePolicy(
-        ParticipativeCompression(
-            window_frames=window,
-            sink_frames=sink,
-            budget_frames=options.get("cap", 16),
-            recent_frames=options.get("R", 4),
-            reuse_limit=options.get("reuse", 7),
-            every_pass=True,
-        ),
-        alignment,
-    )
-
-
-def model_of(directory: Path, config: dict[str, Any]) -> CausalWan:
-    sizes = {k: v for k, v in config["model_config"].items() if k in WanConfig.__dataclass_fields__}
-    with torch.device("meta"):
-        model = CausalWan(WanConfig(**sizes))
-    prefix = config.get("weights_key_prefix", "")
-    weights = load_file(directory / config["weights"])
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()}, assign=True)
-    return model.eval()
-
-
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    """Generate the fixture's video with our engine."""
-    inputs = load_file(directory / "inputs.safetensors")
-    options = config["options"]
-    model = model_of(directory, config)
-    initial = inputs.get("initial_latent")
-    given = 0 if initial is None else initial.shape[1]
-    batch, frames = inputs["noise"].shape[:2]
-    patch = model.config.patch
-    size = (int(config["latent_hw"][0]), int(config["latent_hw"][1]))
-    cache = KVCache(
-        policy_of(options),
-        model.config,
-        (size[0] // patch[1], size[1] // patch[2]),
-        config["chunk_frames"],
-        given + frames,
-        batch,
-        keep_selections=True,
-    )
-    schedule = Schedule(
-        steps=tuple(config["denoising_steps_requested"]),
-        shift=config["timestep_shift"],
-        warp=options.get("warp", True),
-        first_chunk_steps=tuple(options["first_steps"]) if "first_steps" in options else None,
-    )
-    noise = RecordedNoise(inputs["noise"], inputs["renoise"], given)
-    calls: list[Tensor] = []
-    tensors: dict[str, Tensor] = {}
-    latents = []
-    with torch.no_grad():
-        text = model.encode_text(inputs["text_embeds"])
-    for chunk in chunkwise(
-        model, text, cache, schedule, noise, given + frames, size, initial, watch=lambda s, t, out: calls.append(out)
-    ):
-        latents.append(chunk.latents)
-        if model.config.num_layers > KEYS_LAYER:
-            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{KEYS_LAYER}"] = cache.keys(KEYS_LAYER)
-    if noise.used != len(noise.renoise_draws):
-        raise ValueError(f"the fixture holds {len(noise.renoise_draws)} re-noise draws; the run used {noise.used}")
-    for chosen in cache.selections or ():
-        name = f"pc.layer{chosen.layer}.frame{chosen.start:04d}"
-        flat = slice(0, 1) if batch == 1 else slice(None)
-        tensors[f"{name}.topc_selected"] = chosen.indices[flat, 0].squeeze(0) if batch == 1 else chosen.indices[:, 0]
-        tensors[f"{name}.scores"] = chosen.scores[flat, 0].squeeze(0) if batch == 1 else chosen.scores[:, 0]
-    return Produced(torch.cat(latents, 1), calls, tensors)
 
 
 def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[str, float]]:
@@ -158,8 +35,8 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
         if name == "latents":
             got: Tensor | None = produced.latents
         elif name.startswith("call"):
-            number = int(name.removeprefix("call").split(".")[0])
-            got = produced.calls[number] if number < len(produced.calls) else None
+            number, _, kind = name.removeprefix("call").partition(".")
+            got = produced.calls[int(number)].get(kind) if int(number) < len(produced.calls) else None
         else:
             got = produced.tensors.get(name)
         if got is None or got.shape != want.shape or not got.isfinite().all():

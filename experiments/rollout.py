@@ -50,13 +50,22 @@ def check_request(config: DictConfig) -> Request:
     total_frames = spec.latent_frames(positive(config.seconds, "seconds"))
     device = pick_device(str(config.device))
     set_threads(config.threads)
+    spec.check_sizes(total_frames)
     for prompt in prompts:
-        spec.model.check_prompt(prompt.text)
+        spec.cues(prompt.text, total_frames)
     spec.check(total_frames)
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or spec.cache.name or "run"))
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)))
+
+
+def default_name(spec: GeneratorSpec) -> str:
+    """The cache's name, after the generator's where that is not the rule that all policies are compared on."""
+    parts = [spec.cache.name]
+    if spec.name not in ("self_forcing", "deep_forcing", spec.cache.name):
+        parts.insert(0, spec.name)
+    return "_".join(filter(None, parts)) or "run"
 
 
 def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lambda: None) -> RunDir:
@@ -114,6 +123,7 @@ KINDS = {
     "int": (int, "a whole number"),
     "bool": (bool, "true or false"),
     "str": (str, "text"),
+    "OnSwitch": (str, "nothing, recache or recache_sink"),
     "Alignment | str": (str, "a name, such as absolute, sink, unified or slot"),
     "tuple[int, ...]": (ListConfig, "a list of whole numbers, such as [1000,500]"),
     **dict.fromkeys(("Retention", "Scorer", "WanConfig", "Geometry"), (DictConfig, "keys with a _target_")),

@@ -83,7 +83,10 @@ class ReleaseSink:
         if layout.first_drop is None or layout.last_drop is None:
             return [slot.frame for slot in layout.slots]
         shift = 21 - self.capacity_frames + layout.last_drop - layout.first_drop
-        return [i + shift if slot.role == "sink" else slot.frame for i, slot in enumerate(layout.slots)]
+        return [
+            slot.frame + shift if slot.role == "sink" and slot.frame is not None else slot.frame
+            for slot in layout.slots
+        ]
 
 
 NAMED: dict[str, Alignment] = {

@@ -129,7 +129,7 @@ class KVCache:
 
     def begin(self, start: int) -> None:
         """Make room for the chunk whose first latent frame is `start` and settle all positions for it."""
-        self._absorb()
+        self.absorb()
         decision = self.policy.retention.decide(self.layout.slots, self.chunk_frames)
         slots, storage = self.layout.slots, self.storage
         self.before = len(slots)
@@ -206,7 +206,7 @@ class KVCache:
             self.rendered[to] = self.rendered[i]
         return moved
 
-    def _absorb(self) -> None:
+    def absorb(self) -> None:
         """The chunk just finished becomes part of the past."""
         start = self.layout.start
         new = [Slot(self.policy.retention.role(f), f) for f in range(start, start + len(self.own))]
@@ -258,7 +258,7 @@ class KVCache:
                 start = self.layout.start
                 self.origins[layer].write(self.own[0] * s, range(start, start + self.chunk_frames), s)
         if self.compression is not None and (self.committing or self.compression.every_pass):
-            self._remember_queries(store, q)
+            self.remember_queries(store, q)
         mask = None if store.visible is None else store.visible[:, :, None, : self.used]
         return attend(q, store.k[:, :, : self.used], store.v[:, :, : self.used], mask)
 
@@ -316,7 +316,7 @@ class KVCache:
             return q
         return past if which == "past" else torch.cat([past, q], 2)
 
-    def _remember_queries(self, store: Layer, q: Tensor) -> None:
+    def remember_queries(self, store: Layer, q: Tensor) -> None:
         assert self.compression is not None
         keep = (self.compression.recent_frames - self.chunk_frames) * self.slot_tokens
         if keep <= 0:
@@ -327,8 +327,16 @@ class KVCache:
 
     # ---- for parity and figures -----------------------------------------------------------------------------------
 
-    def keys(self, layer: int) -> Tensor:
-        """The keys of `layer` as the current chunk reads them, past in temporal order, then chunk: [B, T, H, D]."""
-        s = self.slot_tokens
-        order = [t for i in [*self.storage, *self.own] for t in range(i * s, i * s + s)]
-        return self.layers[layer].k[:, :, order].transpose(1, 2)
+    def keys(self, layer: int, rotated: bool = True) -> Tensor:
+        """The keys of `layer` as the current chunk reads them, past in temporal order, then chunk: [B, T, H, D].
+
+        rotated=False: without rotary embedding, as stored.
+        """
+        store = self.layers[layer]
+        tokens = self.token_index([*self.storage, *self.own])
+        return (store.k if rotated else store.raw)[:, :, tokens].transpose(1, 2)
+
+    def token_index(self, slots: list[int]) -> Tensor:
+        """The tokens of these buffer slots, in their order: int64 [len(slots) * S]."""
+        first = torch.tensor(slots, dtype=torch.int64, device=self.device)[:, None] * self.slot_tokens
+        return (first + torch.arange(self.slot_tokens, device=self.device)).flatten()

@@ -6,20 +6,25 @@ noise down to the next; then one clean pass at timestep 0 commits the chunk's ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deepforcing.cache.kv import KVCache
+from deepforcing.cache.recache import Recache
 from deepforcing.rollout.noise import Noise
 from deepforcing.rollout.schedule import Schedule
-from deepforcing.wan.transformer import CausalWan, TextMemory
+from deepforcing.wan.transformer import CausalWan, Memory, TextMemory
 
 Watch = Callable[[int, Tensor, Tensor], None]
 """Called after every pass with (first latent frame, timesteps [B, F], raw prediction)."""
+
+OnSwitch = Literal["nothing", "recache", "recache_sink"]
+"""What happens to the cache when the prompt changes: it stays; all but the sink is computed again; the sink as well."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,16 @@ def chunkwise(
     initial: Tensor | None = None,
     watch: Watch | None = None,
     clock: Callable[[str], None] | None = None,
+    switches: Mapping[int, TextMemory] = MappingProxyType({}),
+    on_switch: OnSwitch = "nothing",
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
     text: one row per video. latent_size: (Y, X). initial: given clean latents [B, F0, C, Y, X] to continue from (F0 a
     multiple of the chunk); they are committed chunk by chunk and yielded first, and count among total_frames.
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
+    switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
+    re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
     The model sees float32 timesteps; everything else runs in its own dtype.
     """
     weight = model.patch_embedding.weight
@@ -79,15 +88,24 @@ def chunkwise(
 
     first_levels, later_levels = levels(True), levels(False)
     zero = torch.zeros((batch, frames), dtype=torch.float32, device=weight.device)
+    late = [s for s in switches if s % frames or not 0 < s < total_frames]
+    if late:
+        raise ValueError(f"prompts change at latent frames {late}, which begin no later chunk of {frames}")
 
-    def run(start: int, x: Tensor, t: Tensor, committing: bool = False) -> Tensor:
-        with cache.commit() if committing else nullcontext():
-            prediction: Tensor = model(x, t, text, cache)
+    def run(start: int, x: Tensor, t: Tensor, memory: Memory = cache) -> Tensor:
+        prediction: Tensor = model(x, t, text, memory)
         if watch is not None:
             watch(start, t, prediction)
         return prediction
 
+    recent = torch.empty((batch, 0, *shape[2:]), dtype=weight.dtype, device=weight.device)
     for start in range(0, total_frames, frames):
+        if start in switches:
+            text = switches[start]
+            if on_switch != "nothing":
+                again = Recache(cache, keep_sink=on_switch == "recache")
+                past = recent[:, -len(again.frames) :]
+                run(again.frames.start, past, zero[:, :1].expand(-1, past.shape[1]), again)
         cache.begin(start)
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
@@ -100,7 +118,10 @@ def chunkwise(
                     x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
         if clock is not None:
             clock("denoise")
-        run(start, x0, zero, committing=True)
+        with cache.commit():
+            run(start, x0, zero)
+        if switches and on_switch != "nothing":
+            recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:
             clock("commit")
         yield Chunk(start, x0, cache.attended_tokens)

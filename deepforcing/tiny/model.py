@@ -69,6 +69,10 @@ class TinyModel(nn.Module):
         rows: Tensor = self.text(prompts)
         return rows
 
+    def encode(self, pixels: Tensor) -> Tensor:
+        """[B, 4(n-1)+1, 3, H, W] in 0..1, the beginning of a video -> latents [B, n, C, Y, X]."""
+        return self.codec.encode(pixels)
+
     def decoder(self) -> Callable[[Tensor], Tensor]:
         begun = False
 

@@ -61,5 +61,5 @@ class Rope:
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn channel pairs. x: [..., L, D]; rotation: complex64 broadcastable to [..., L, P]. Keeps x's dtype."""
-    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], x.shape[-1] // 2, 2))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -236,3 +236,24 @@ def test_bfloat16_follows_float32(policy: CachePolicy) -> None:
     assert got.dtype == torch.bfloat16
     assert got.isfinite().all()
     assert (got.float() - want).norm() / want.norm() < 0.05
+
+
+def test_prompts_change_at_their_chunk_and_not_before() -> None:
+    other = MODEL.encode_text(torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(9)))
+    plain = video(generate(18))
+    switched = {
+        on_switch: video(generate(18, switches={12: other}, on_switch=on_switch))
+        for on_switch in ("nothing", "recache", "recache_sink")
+    }
+    for latents in switched.values():
+        assert torch.equal(latents[:, :12], plain[:, :12])
+        assert not torch.allclose(latents[:, 12:], plain[:, 12:], atol=1e-3)
+    assert not torch.allclose(switched["nothing"], switched["recache"], atol=1e-4)
+    assert not torch.allclose(switched["recache"], switched["recache_sink"], atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [0, 4, 18, -3])
+def test_prompt_changes_that_begin_no_later_chunk_are_refused(start: int) -> None:
+    other = MODEL.encode_text(torch.zeros(1, 4, 10))
+    with pytest.raises(ValueError, match="begin no later chunk of 3"):
+        generate(18, switches={start: other})

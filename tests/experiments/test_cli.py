@@ -75,6 +75,20 @@ WRONG = {
     "cache": r"'cache' is not key=value",
     LONG: r"longest video is 1023 latent frames; .*cache=deep_sink",
     "model.checkpoint=nowhere.safetensors": r"nowhere\.safetensors",
+    "generator=rolling_forcing seconds=2": r"less than one rolling window: with 5 steps .* shortest video is 15 latent",
+    "generator=rolling_forcing seconds=256": r"longest video of a rolling window is 1023 latent frames",
+    "generator=rolling_forcing cache=deep_forcing": r"chooses single tokens, .*use cache=rolling_forcing",
+    "generator=rolling_forcing cache=deep_sink": r"denoises 15 latent frames at once: .*sink_frames can be at most 6",
+    "generator=causvid cache=deep_sink": r"'deep_sink' has nothing to decide: use cache=keep_all",
+    "generator=causvid generator.overlap=4": r"overlap=4 must be a positive multiple of the chunk, 3",
+    "generator=causvid generator.overlap=21": r"overlap=21 must be below rollout_frames=21",
+    "generator=causvid generator.noise=upstream": r"noise=upstream is not implemented for generator causvid",
+    "generator=longlive generator.on_switch=maybe": r"must be one of nothing, recache, recache_sink",
+    "generator=longlive generator.on_switch=true": r"must be nothing, recache or recache_sink",
+    f"prompts=['{RED} [5s] | {RED} [4s-9s] | {RED}']": r"part 2 .*overlaps the part before, which holds until 5 s",
+    f"prompts=['{RED} [5s] | {RED} [90s]']": r"ends at 95 s and so runs past the end of a video of 59\.8 s",
+    f"prompts=['{RED} [soon] | {RED}']": r"part 1 .*must end with how long it holds",
+    f"prompts=['{RED} [5s] | a red dog']": r"'a red dog' names no shape",
 }
 
 
@@ -115,13 +129,15 @@ OTHERS = [
     ("bench", "model.config.dim=wide", r"model\.config\.dim=wide must be a whole number"),
     ("bench", "model.geometry.height=100", r"try 96 or 112"),
     ("bench", "cache.retention.sink_frames=19", r"sink_frames can be at most 18"),
-    ("demo", "caches=[]", r"caches=\[\] is empty"),
+    ("demo", "caches=[] generators=[]", r"generators=\[\] are empty"),
     ("demo", "caches=[snk]", r"did you mean sink\?"),
     ("demo", "seconds=0", r"seconds=0 must be a positive number"),
     ("demo", "seeds=[]", r"give at least one of each"),
     ("demo", "jobs=0", r"jobs=0 must be a whole number of at least 1"),
     ("demo", "out=page.txt", r"must end in \.html"),
     ("demo", "prompts=dmo", r"neither a suite"),
+    ("demo", "generators=[longlve]", r"did you mean longlive\?"),
+    ("bench", "generator=rolling_forcing from_start=9", r"less than one rolling window"),
 ]
 
 

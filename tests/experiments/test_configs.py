@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from deepforcing.geometry import Geometry
 from experiments import report
 from experiments.cli import CONF, groups
-from experiments.demo import rollout_config
+from experiments.demo import columns_of, rollout_config
 from experiments.evaluate import choose
-from experiments.rollout import build_spec, find_prompts
+from experiments.rollout import build_spec, default_name, find_prompts
 
 MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
 WITH_SPEC = ("rollout", "bench")
@@ -82,5 +82,33 @@ def test_the_other_mains_are_usable() -> None:
     assert report.from_config(config).out.suffix == ".html"
     config = composed("demo")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        columns = [build_spec(rollout_config(config, cache, "0/1")) for cache in config.caches]
-    assert [column.cache.name for column in columns] == ["self_forcing", "sink", "deep_sink", "deep_forcing"]
+        columns = [build_spec(rollout_config(config, column, "0/1")) for column in columns_of(config)]
+    assert [column.cache.name for column in columns] == [
+        "self_forcing",
+        "sink",
+        "deep_sink",
+        "deep_forcing",
+        "longlive",
+        "rolling_forcing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "name"),
+    [
+        (["generator=deep_forcing"], "deep_forcing"),
+        (["cache=deep_sink"], "deep_sink"),
+        (["generator=longlive"], "longlive"),
+        (["generator=longlive", "cache=deep_sink"], "longlive_deep_sink"),
+        (["generator=longlive_infinity"], "longlive_infinity_slot"),
+        (["generator=causal_forcing_1step", "cache=deep_forcing"], "causal_forcing_1step_deep_forcing"),
+    ],
+)
+def test_runs_are_named_after_generator_and_cache(choices: list[str], name: str) -> None:
+    assert default_name(build_spec(composed("rollout", *choices))) == name
+
+
+@pytest.mark.parametrize("generator", [g for g in groups()["generator"] if g not in ("rolling_forcing", "causvid")])
+@pytest.mark.parametrize("cache", groups()["cache"])
+def test_every_chunkwise_generator_takes_every_cache(generator: str, cache: str) -> None:
+    build_spec(composed("rollout", f"generator={generator}", f"cache={cache}")).check_sizes(240)

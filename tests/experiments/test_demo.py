@@ -56,6 +56,7 @@ def test_demo_end_to_end(command: Command, checkpoint: Path, tmp_path: Path) -> 
         "seconds=2",
         f"prompts=['{RED}']",
         "caches=[sink,deep_forcing]",
+        "generators=[]",
         f"model.checkpoint={checkpoint}",
         f"runs_root={tmp_path / 'runs'}",
         f"out={tmp_path / 'out' / 'demo.html'}",

@@ -29,7 +29,7 @@ def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_there_are_fixtures() -> None:
-    assert len(FIXTURES) >= 9
+    assert len(FIXTURES) >= 11
 
 
 @pytest.mark.parametrize("directory", FIXTURES, ids=lambda d: d.name)

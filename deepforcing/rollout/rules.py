@@ -1,0 +1,215 @@
+"""Rollout rules as values: how the chunks of one video are made, from a loaded model to pixels.
+
+A rule says which lengths and cache policies it can work with before any weight is read. `Chunkwise` takes every policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from deepforcing.cache.kv import KVCache
+from deepforcing.cache.policy import CachePolicy, Compress, Slot
+from deepforcing.cache.rolling import RollingCache
+from deepforcing.geometry import Geometry
+from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
+from deepforcing.rollout.noise import Noise, UpstreamNoise
+from deepforcing.rollout.rolling import UpstreamRollingNoise, check_length, rolling
+from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.rope import TABLE_FRAMES
+from deepforcing.wan.transformer import CausalWan, TextMemory
+
+
+class Codec(Protocol):
+    """Latents <-> pixels in 0..1."""
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """A decoder for one video, fed chunk after chunk: latents [B, F, C, Y, X] -> pixels [B, N, 3, H, W]."""
+        ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """A video's first frames, [B, 4(n-1)+1, 3, H, W], as latents [B, n, C, Y, X]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
+
+    codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
+    """
+
+    model: CausalWan
+    codec: Codec | None
+    texts: Mapping[int, TextMemory]
+    policy: CachePolicy
+    schedule: Schedule
+    chunk_frames: int
+    total_frames: int
+    geometry: Geometry
+    noise: Noise
+    dtype: torch.dtype
+    device: torch.device
+    clock: Callable[[str], None]
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        return self.geometry.latent_height, self.geometry.latent_width
+
+    def new_cache(self, total_frames: int) -> KVCache:
+        return KVCache(
+            self.policy,
+            self.model.config,
+            self.geometry.grid,
+            self.chunk_frames,
+            total_frames,
+            1,
+            self.dtype,
+            self.device,
+        )
+
+    def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
+        """Each chunk with its pixels [N, 3, H, W], float32 on the CPU, not clamped."""
+        decode = None if self.codec is None else self.codec.decoder()
+        for chunk in chunks:
+            pixels = None if decode is None else decode(chunk.latents)[0].float().cpu()
+            self.clock("decode")
+            yield chunk, pixels
+
+
+class Rule(Protocol):
+    @property
+    def takes_schedules(self) -> bool:
+        """Whether the prompt may change within a video."""
+        ...
+
+    @property
+    def has_upstream_noise(self) -> bool: ...
+
+    def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
+        """Raise ValueError for a policy or length that this rule cannot work with."""
+        ...
+
+    def upstream_noise(
+        self,
+        seed: int,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        chunk_frames: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Noise:
+        """The published order of draws for one video, where there is one. shape: [1, frames, C, Y, X]."""
+        ...
+
+    def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
+        """Finished chunks and their pixels (see Job.decoded)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chunkwise:
+    """Chunk after chunk (Self Forcing, Causal Forcing, LongLive). on_switch: what a change of prompt does to the cache."""
+
+    on_switch: OnSwitch = "nothing"
+    takes_schedules: ClassVar[bool] = True
+    has_upstream_noise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.on_switch not in get_args(OnSwitch):
+            raise ValueError(f"on_switch={self.on_switch!r} must be one of {', '.join(get_args(OnSwitch))}")
+
+    def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
+        policy.check(chunk_frames, total_frames)
+
+    def upstream_noise(
+        self,
+        seed: int,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        chunk_frames: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Noise:
+        return UpstreamNoise(seed, shape, 0, dtype, device)
+
+    def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
+        text, later = job.texts[0], {start: text for start, text in job.texts.items() if start}
+        return job.decoded(
+            chunkwise(
+                job.model,
+                text,
+                job.new_cache(job.total_frames),
+                job.schedule,
+                job.noise,
+                job.total_frames,
+                job.latent_size,
+                clock=job.clock,
+                switches=later,
+                on_switch=self.on_switch,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Joint rolling window (Rolling Forcing); as many chunks as the schedule has steps. Takes policies by whole frames.
+
+    Ends with the published rotary table of 1024 positions, under every alignment: window and clean pass are absolute.
+    """
+
+    takes_schedules: ClassVar[bool] = False
+    has_upstream_noise: ClassVar[bool] = True
+
+    def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
+        window, retention = len(schedule.steps) * chunk_frames, policy.retention
+        capacity = retention.capacity(chunk_frames) or total_frames
+        full = tuple(Slot(retention.role(f), f) for f in range(capacity))
+        if isinstance(retention.decide(full, chunk_frames), Compress):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "
+                "chunks at once and reads whole frames: use cache=rolling_forcing or another window with or without a sink"
+            )
+        try:
+            retention.check(window)
+        except ValueError as error:
+            raise ValueError(f"a rolling window denoises {window} latent frames at once: {error}") from None
+        check_length(schedule, chunk_frames, total_frames)
+        limit = TABLE_FRAMES // chunk_frames * chunk_frames
+        if total_frames > limit:
+            raise ValueError(
+                f"{total_frames} latent frames need positions past the model's rotary table of {TABLE_FRAMES}: "
+                f"the longest video of a rolling window is {limit} latent frames"
+            )
+
+    def upstream_noise(
+        self,
+        seed: int,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        chunk_frames: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Noise:
+        return UpstreamRollingNoise(seed, shape, len(schedule.steps), chunk_frames, dtype, device)
+
+    def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
+        cache = RollingCache(
+            job.policy,
+            job.model.config,
+            job.geometry.grid,
+            job.chunk_frames,
+            job.total_frames,
+            1,
+            job.dtype,
+            job.device,
+        )
+        return job.decoded(
+            rolling(
+                job.model, job.texts[0], cache, job.schedule, job.noise, job.total_frames, job.latent_size, job.clock
+            )
+        )
