@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.weights import load_wan, random_wan, read_tensors, sha256
+from deepforcing.wan.containers import read_tensors
+from deepforcing.wan.weights import load_wan, random_wan, sha256
 
 CONFIG = WanConfig(
     dim=12, ffn_dim=16, freq_dim=8, in_dim=2, out_dim=2, num_heads=2, num_layers=2, text_dim=6, text_len=3
