@@ -4,6 +4,7 @@
 
 A fixture directory holds config.json (sizes, options, which weights), inputs.safetensors (noise, re-noise draws, text) and
 outputs.safetensors (latents, some raw predictions, cached keys, Top-C choices). Everything is taken from these files.
+Fixtures of checkpoint containers and of the VAE are recognised by what their json files hold.
 Prints one JSON line per compared tensor and one per fixture; exit status 1 if any misses, 2 if a fixture is unusable.
 """
 
@@ -170,15 +171,28 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
             yield name, float((got - want).abs().max()) / scale
 
 
+def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is."""
+    from experiments import replay_checkpoints, replay_vae  # they use this module
+
+    config = json.loads((directory / "config.json").read_text())
+    if replay_checkpoints.is_checkpoint_fixture(directory):
+        yield from replay_checkpoints.differences(directory)
+    elif replay_vae.is_vae_fixture(config):
+        yield from replay_vae.differences(directory, config)
+    else:
+        expected = load_file(directory / "outputs.safetensors")
+        for name, difference in compare(expected, run(directory, config)):
+            yield name, difference, {}
+
+
 def replay(directory: Path, tolerance: float) -> Iterator[dict[str, Any]]:
     """JSON records: one per tensor, then one for the fixture."""
-    config = json.loads((directory / "config.json").read_text())
-    expected = load_file(directory / "outputs.safetensors")
     worst, ok = 0.0, True
-    for name, difference in compare(expected, run(directory, config)):
+    for name, difference, details in differences(directory):
         good = difference <= tolerance
         worst, ok = max(worst, difference), ok and good
-        yield {"fixture": directory.name, "tensor": name, "max_abs": difference, "ok": good}
+        yield {"fixture": directory.name, "tensor": name, "max_abs": difference, "ok": good, **details}
     yield {"fixture": directory.name, "max_abs": worst, "tolerance": tolerance, "ok": ok}
 
 
