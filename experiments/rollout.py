@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepforcing.environment import environment
 from deepforcing.generator import Generator, GeneratorSpec
+from deepforcing.memory import check_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import RunDir, check_writable
 from deepforcing.video import VideoWriter
@@ -53,6 +54,8 @@ def check_request(config: DictConfig) -> Request:
     for prompt in prompts:
         spec.model.check_prompt(prompt.text)
     spec.check(total_frames)
+    if device.type == "cuda":
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
     check_writable(str(config.runs_root))
@@ -74,6 +77,7 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
     for _ in range((len(plan) - len(todo)) * chunks):
         tick()
     if todo:
+        spec.model.prepare([sample.prompt.text for sample in todo], request.device)
         generator = spec.build(request.device)
         with progress_bar(console) as bar:
             task = bar.add_task(request.name, total=len(todo) * chunks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,9 @@ class TinySpec:
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
+
+    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
+        pass
 
     def build(self, device: torch.device, dtype: torch.dtype) -> TinyModel:
         model = TinyModel.load(self.path).to(device).eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.containers import looks_like, open_checkpoint
-from deepforcing.wan.lora import LoraSpec, load_lora
+from deepforcing.wan.lora import Lora, LoraSpec, load_lora
 from deepforcing.wan.transformer import CausalWan
 
 WAN_1_3B = WanConfig()
@@ -33,19 +33,8 @@ def sha256(path: Path) -> str:
     return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
 
 
-def load_strict(
-    module: nn.Module,
-    tensors: Mapping[str, Tensor],
-    source: str,
-    dtype: torch.dtype,
-    device: torch.device | str = "cpu",
-    change: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
-) -> None:
-    """Fill `module` (built on the meta device) with `tensors`, one after the other, cast and moved on their way.
-
-    So beside the module there is never more than one tensor in memory, as long as `tensors` are memory-mapped. change:
-    applied to each before. Raises ValueError naming what does not fit.
-    """
+def check_fits(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Names and shapes. Raises ValueError naming what is missing, unexpected or misshapen."""
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     missing = sorted(wanted.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - wanted.keys())
@@ -61,6 +50,22 @@ def load_strict(
     ]
     if problems:
         raise ValueError(f"{source} does not fit this model: {'; '.join(problems)}")
+
+
+def load_strict(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    change: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
+) -> None:
+    """Fill `module` (built on the meta device) with `tensors`, one after the other, cast and moved on their way.
+
+    So beside the module there is never more than one tensor in memory, as long as `tensors` are memory-mapped. change:
+    applied to each before. Raises ValueError naming what does not fit.
+    """
+    check_fits(module, tensors, source)
 
     def placed(name: str, tensor: Tensor) -> Tensor:
         tensor = change(name, tensor)
@@ -82,18 +87,31 @@ def load_wan(
     use_ema: see open_checkpoint. lora: merged into the base in float32 before the cast to dtype. Raises ValueError,
     saying what the file looks like when it is not this transformer.
     """
+    model, tensors, adapter = _opened(path, config, use_ema, lora)
+    if adapter is None:
+        load_strict(model, tensors, f"checkpoint {path}", dtype, device)
+    else:
+        load_strict(model, tensors, f"checkpoint {path}", dtype, device, adapter.merged)
+    return model.eval().requires_grad_(False)
+
+
+def check_wan(path: Path, config: WanConfig, use_ema: bool | None = None, lora: LoraSpec | None = None) -> None:
+    """Everything that load_wan would refuse, without reading the weights."""
+    _opened(path, config, use_ema, lora)
+
+
+def _opened(
+    path: Path, config: WanConfig, use_ema: bool | None, lora: LoraSpec | None
+) -> tuple[CausalWan, Mapping[str, Tensor], Lora | None]:
+    """The model on the meta device, the checkpoint's mapped tensors that fit it, and the LoRA that does."""
     with torch.device("meta"):
         model = CausalWan(config)
     contents = open_checkpoint(path, use_ema)
-    adapter = None if lora is None else load_lora(lora, config)
     try:
-        if adapter is None:
-            load_strict(model, contents.tensors, f"checkpoint {path}", dtype, device)
-        else:
-            load_strict(model, contents.tensors, f"checkpoint {path}", dtype, device, adapter.merged)
+        check_fits(model, contents.tensors, f"checkpoint {path}")
     except ValueError as error:
         raise ValueError(f"{error}; it looks like {looks_like(contents)}") from None
-    return model.eval().requires_grad_(False)
+    return model, contents.tensors, None if lora is None else load_lora(lora, config)
 
 
 def random_wan(
