@@ -25,7 +25,8 @@ from deepforcing.memory import check_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import RunDir, check_writable
 from deepforcing.video import VideoWriter
-from experiments.cli import CONF, command, is_list, positive, shown, whole
+from experiments.cli import command, is_list, positive, shown, whole
+from experiments.suites import load_suite, suite_files
 
 
 def main_task(config: DictConfig) -> None:
@@ -159,9 +160,9 @@ def find_prompts(choice: Any) -> list[Prompt]:
     """A list of texts, a text file, or the name of a suite in conf/suites/."""
     if is_list(choice):
         return prompts_from_texts([str(text) for text in choice])
-    suites = {path.stem: path for path in sorted((CONF / "suites").glob("*.yaml"))}
+    suites = suite_files()
     if str(choice) in suites:
-        return prompts_from_texts([str(text) for text in OmegaConf.load(suites[str(choice)]).prompts])
+        return load_suite(str(choice))
     if not Path(str(choice)).is_file():
         raise ValueError(
             f"prompts={shown(choice)} is neither a suite ({', '.join(suites)}) nor a text file; "

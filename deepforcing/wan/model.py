@@ -36,8 +36,8 @@ class WanSpec:
     there is a choice. lora, lora_rank, lora_alpha: over the checkpoint; None: the release's; "none": without.
     vae, text_encoder, tokenizer: files; None: looked up under weights_root (see catalogue.py); vae "none": no pixels.
     vae_dtype: None: the run's. channels_last: memory layout of the VAE. embeddings: directory where prompt embeddings are
-    kept; None: <weights root>/embeddings. text_encoder "none": random text, for timing. random_weights: whatever is not given as a file is random, for speed and
-    plumbing; vae_dim: width of the random VAE.
+    kept; None: <weights root>/embeddings. text_encoder "none": random text, for timing. random_weights: whatever is not
+    given as a file is random, for speed and plumbing; vae_dim: width of the random VAE.
     """
 
     name: str = "wan2.1-1.3b"
