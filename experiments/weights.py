@@ -108,6 +108,7 @@ class Manifest:
 def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None) -> Path:
     """One file from the hub at a pinned revision: the given one, the recorded one, or today's, which is then recorded."""
     import huggingface_hub
+    import requests  # the hub client's own
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     target = file.local(root)
@@ -119,7 +120,10 @@ def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None
     except OfflineModeIsEnabled:
         raise ValueError(f"HF_HUB_OFFLINE is set, so nothing is downloaded; {copy_hint(file, target)}") from None
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0][:160] or type(error).__name__
+        answered = isinstance(error, HfHubHTTPError) or not isinstance(
+            error, ConnectionError | requests.RequestException
+        )
+        reason = str(error).splitlines()[0][:160] if answered and str(error) else "no connection to huggingface.co"
         raise ValueError(
             f"{file.repo}/{file.path} cannot be downloaded ({reason}); {copy_hint(file, target)}"
         ) from None

@@ -212,7 +212,7 @@ class WanSpec:
 
     def build(self, device: torch.device, dtype: torch.dtype) -> WanModel:
         wan = self.transformer(device, dtype)
-        return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype))
+        return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry)
 
     def make_vae(self, device: torch.device, dtype: torch.dtype) -> WanVAE | None:
         if self.vae == NONE:
@@ -226,8 +226,8 @@ class WanSpec:
 class WanModel:
     """Everything loaded. embeddings: None: random text. vae: None: no pixels."""
 
-    def __init__(self, wan: CausalWan, embeddings: Embeddings | None, vae: WanVAE | None) -> None:
-        self.wan, self.embeddings, self.vae = wan, embeddings, vae
+    def __init__(self, wan: CausalWan, embeddings: Embeddings | None, vae: WanVAE | None, geometry: Geometry) -> None:
+        self.wan, self.embeddings, self.vae, self.geometry = wan, embeddings, vae, geometry
 
     def embed(self, prompts: list[str]) -> Tensor:
         """[B, text_len, text_dim]; what was not prepared is encoded now, on the CPU."""
@@ -248,9 +248,18 @@ class WanModel:
         return self.vae.decoder()
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, N, 3, H, W] in 0..1 -> latents [B, F, C, Y, X], to start or continue a video from."""
+        """[B, N, 3, H, W] in 0..1 -> latents [B, F, C, Y, X], to start or continue a video from. One frame: an image.
+
+        Raises ValueError for another size than the model's, and for a number of frames that is not 4(n-1)+1.
+        """
         if self.vae is None:
             raise ValueError("this model has no VAE (model.vae=none)")
+        g, size = self.geometry, tuple(video.shape[3:])
+        if size != (g.height, g.width):
+            raise ValueError(
+                f"the image or clip is {size[0]} x {size[1]} pixels (height x width), the model makes {g.height} x "
+                f"{g.width}: resize or crop it first"
+            )
         return self.vae.encode(video)
 
 

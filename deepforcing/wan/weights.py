@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +20,7 @@ from deepforcing.wan.lora import Lora, LoraSpec, load_lora
 from deepforcing.wan.transformer import CausalWan
 
 WAN_1_3B = WanConfig()
+LARGE = 1 << 28  # bytes; hashing 11 GB takes a while
 
 
 @lru_cache(maxsize=64)
@@ -28,9 +33,22 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file; remembered within the process while size and time stay the same."""
+    """Hex digest of a file; remembered while size and time stay the same, of large files also beside them on disk."""
     stat = path.stat()
-    return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    if stat.st_size < LARGE:
+        return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    note = path.with_name(f".{path.name}.sha256.json")
+    state = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        known = json.loads(note.read_text())
+        if {k: known.get(k) for k in state} == state and re.fullmatch("[0-9a-f]{64}", str(known.get("sha256"))):
+            return str(known["sha256"])
+    digest = _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    with contextlib.suppress(OSError):  # a read-only directory: hashed again next time
+        partial = note.with_name(f"{note.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps({**state, "sha256": digest}))
+        partial.replace(note)
+    return digest
 
 
 def check_fits(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

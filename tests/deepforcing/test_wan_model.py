@@ -151,6 +151,10 @@ def test_random_everything(tmp_path: Path) -> None:
     pixels = torch.cat([decode(torch.randn(1, 3, 16, 4, 6)) for _ in range(2)], 1)
     assert pixels.shape == (1, 21, 3, 32, 48)
     assert model.encode(pixels[:, :5].clamp(0, 1)).shape == (1, 2, 16, 4, 6)
+    with pytest.raises(ValueError, match=r"is 48 x 32 pixels .*the model makes 32 x 48: resize or crop"):
+        model.encode(torch.zeros(1, 1, 3, 48, 32))
+    with pytest.raises(ValueError, match="3 frames are not"):
+        model.encode(torch.zeros(1, 3, 3, 32, 48))
 
 
 def test_without_a_vae_no_videos(tmp_path: Path) -> None:

@@ -132,7 +132,10 @@ def test_no_network_is_one_line(call, monkeypatch: pytest.MonkeyPatch) -> None: 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
     status, _, err = call("causvid", "download=true")
     assert status == 2
-    assert "cannot be downloaded (no route); copy https://huggingface.co/tianweiy/CausVid/resolve/main/" in err
+    assert (
+        "cannot be downloaded (no connection to huggingface.co); copy https://huggingface.co/tianweiy/CausVid/resolve/main/"
+        in err
+    )
     assert len(err.splitlines()) == 1
 
 
