@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,6 +56,10 @@ class ModelSpec(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What of the model changes pixels: name and sha256 of the checkpoint."""
+        ...
+
+    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
+        """What is done once for all prompts before `build`, such as running a large text encoder."""
         ...
 
     def build(self, device: torch.device, dtype: torch.dtype) -> Model: ...

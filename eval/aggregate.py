@@ -1,10 +1,11 @@
 """From the tidy table of scores to means, curves, drifts and differences: pure functions, nothing is read or written.
 
 A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>.
-Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and intervals are percentile
-bootstraps over prompts (2000 resamples, 95 %, seeded, so that the same table gives the same interval). Missing scores
-are NaN and are left out; n says how many prompts are behind each number; with fewer than two prompts the interval is
-NaN. A range of time takes the windows whose middle lies in it, each weighted by its length.
+Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and every interval here is a
+95 % interval over prompts (`mean_interval`): Student's t below 16 prompts, from 16 on a percentile bootstrap (2000
+resamples, seeded, so that the same table gives the same interval). Missing scores are NaN and are left out; n says how
+many prompts are behind each number; with fewer than two prompts the interval is NaN. A range of time takes the windows
+whose middle lies in it, each weighted by its length.
 """
 
 from __future__ import annotations
@@ -23,11 +24,31 @@ from eval.metric import FloatArray, Value
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0
+# The .975 quantiles of Student's t with 1, 2, ... 14 degrees of freedom, for 2 to 15 prompts.
+STUDENT_T = (
+    12.7062,
+    4.3027,
+    3.1824,
+    2.7764,
+    2.5706,
+    2.4469,
+    2.3646,
+    2.3060,
+    2.2622,
+    2.2281,
+    2.2010,
+    2.1788,
+    2.1604,
+    2.1448,
+)
+BOOTSTRAP_FROM = (
+    len(STUDENT_T) + 2
+)  # prompts; with fewer a bootstrap's interval is too narrow (4 prompts: 79 %, not 95)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean of a - b over the prompts that both runs have, its bootstrap interval, and the paired t value.
+    """Mean of a - b over the prompts that both runs have, its 95 % interval (`mean_interval`), and the paired t value.
 
     t = mean / (standard deviation / sqrt(n)), the deviation with n - 1; NaN with fewer than two prompts or if all
     differences are 0, infinite if they are equal but not 0.
@@ -40,23 +61,30 @@ class Paired:
     n: int
 
 
-def bootstrap_mean(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int_]]:
-    """Mean over prompts and its percentile interval: [prompts, K] -> mean, low, high, n, each [K]; NaN is left out."""
+def mean_interval(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int_]]:
+    """Mean over prompts and its 95 % interval: [prompts, K] -> mean, low, high, n, each [K]; NaN is left out.
+
+    Column by column: with 2 to 15 values mean +- t_{n-1, .975} s / sqrt(n), which takes prompts to be normally
+    distributed and may reach beyond a metric's range; from 16 on the percentile bootstrap; NaN with fewer than two.
+    """
     valid = ~np.isnan(values)
     n = valid.sum(0)
     filled = np.where(valid, values, 0.0)
-    prompts = len(values)
     mean = ratio(filled.sum(0), n)
-    if prompts < 2:
-        return mean, np.full(mean.shape, np.nan), np.full(mean.shape, np.nan), n
-    # A resample is how often each prompt is drawn; all columns share the draws, so a curve's band moves as one.
-    draws = np.random.default_rng(SEED).multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
-    resampled = ratio(draws @ filled, draws @ valid.astype(np.float64))
-    tail = (1 - CONFIDENCE) / 2
     low, high = np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
-    enough = n >= 2
-    if enough.any():
-        low[enough], high[enough] = np.nanquantile(resampled[:, enough], [tail, 1 - tail], axis=0)
+    few, many = (n >= 2) & (n < BOOTSTRAP_FROM), n >= BOOTSTRAP_FROM
+    if few.any():
+        deviations = np.where(valid[:, few], values[:, few] - mean[few], 0.0)
+        error = np.sqrt((deviations**2).sum(0) / (n[few] - 1) / n[few])
+        half = np.array(STUDENT_T)[n[few] - 2] * error
+        low[few], high[few] = mean[few] - half, mean[few] + half
+    if many.any():
+        # A resample is how often each prompt is drawn; all columns share the draws, so a curve's band moves as one.
+        prompts = len(values)
+        draws = np.random.default_rng(SEED).multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
+        resampled = ratio(draws @ filled[:, many], draws @ valid[:, many].astype(np.float64))
+        tail = (1 - CONFIDENCE) / 2
+        low[many], high[many] = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
     return mean, low, high, n
 
 
@@ -79,7 +107,7 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     per_prompt = with_prompt(table).groupby([*keys, "prompt_id", *spans], as_index=False)["value"].mean()
     for (run, metric), rows in per_prompt.groupby(keys):
         matrix = rows.pivot(index="prompt_id", columns=spans, values="value")
-        mean, low, high, n = bootstrap_mean(matrix.to_numpy(dtype=np.float64))
+        mean, low, high, n = mean_interval(matrix.to_numpy(dtype=np.float64))
         part = matrix.columns.to_frame(index=False)
         parts.append(part.assign(run=run, metric=metric, mean=mean, low=low, high=high, n=n))
     columns = ["run", "metric", "t_start", "t_end", "mean", "low", "high", "n"]
@@ -107,7 +135,7 @@ def summarise(samples: pd.DataFrame, column: str) -> pd.DataFrame:
     per_prompt = samples.groupby(["run", "metric", "prompt_id"], as_index=False)[column].mean()
     found = []
     for (run, metric), rows in per_prompt.groupby(["run", "metric"]):
-        mean, low, high, n = bootstrap_mean(rows[column].to_numpy(dtype=np.float64)[:, None])
+        mean, low, high, n = mean_interval(rows[column].to_numpy(dtype=np.float64)[:, None])
         found.append((run, metric, mean[0], low[0], high[0], int(n[0])))
     return pd.DataFrame(found, columns=columns)
 
@@ -118,10 +146,11 @@ def overall(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> p
 
 
 def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
-    """The first against the last `seconds` of each video: run, metric, then four numbers each with _low and _high, n.
+    """The first against the last `seconds` of each video: run, metric, then four numbers each with _low and _high, and n.
 
     first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
-    differences of opposite sign do not cancel in. Videos shorter than twice `seconds` count as missing; n is of drift.
+    differences of opposite sign do not cancel in. Videos shorter than twice `seconds` count as missing. n_first and
+    n_last: prompts behind first and last; n: those behind drift and abs_drift, which need both ends of a video.
     """
     keys = ["run", "metric", "prompt_id", "sample"]
     timed = table.assign(duration=table.groupby(["run", "sample"])["t_end"].transform("max"))
@@ -138,14 +167,14 @@ def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
         samples = samples.merge(part.rename(columns={"value": name}), on=keys, how="left")
     samples = samples.assign(drift=samples["last"] - samples["first"])
     samples = samples.assign(abs_drift=samples["drift"].abs())
+    counts = {"first": "n_first", "last": "n_last", "drift": "n"}
     result = None
     for name in ("first", "last", "drift", "abs_drift"):
         part = summarise(samples, name).rename(columns={"mean": name, "low": f"{name}_low", "high": f"{name}_high"})
-        if name != "drift":
-            part = part.drop(columns="n")
+        part = part.drop(columns="n") if name == "abs_drift" else part.rename(columns={"n": counts[name]})
         result = part if result is None else result.merge(part, on=["run", "metric"])
     assert result is not None
-    return result[[*(c for c in result.columns if c != "n"), "n"]]
+    return result[[*(c for c in result.columns if c not in counts.values()), *counts.values()]]
 
 
 def paired_difference(
@@ -163,7 +192,7 @@ def paired_difference(
     both = a.merge(b, on=["prompt_id", "sample"], suffixes=("_a", "_b"))
     both = both.assign(difference=both["value_a"] - both["value_b"])
     values = both.groupby("prompt_id")["difference"].mean().dropna().to_numpy(dtype=np.float64)
-    mean, low, high, _ = bootstrap_mean(values[:, None])
+    mean, low, high, _ = mean_interval(values[:, None])
     return Paired(float(mean[0]), float(low[0]), float(high[0]), paired_t(values), len(values))
 
 

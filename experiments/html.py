@@ -27,7 +27,15 @@ from experiments.tables import prose
 from experiments.tables.configs import difference_rows, differing, yaml_lines
 from experiments.tables.runs import Run
 from experiments.tables.speed import PARTS, speed
-from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number, scored_samples
+from experiments.tables.summary import (
+    Estimate,
+    MetricRow,
+    arrow,
+    interval,
+    number,
+    percent_of_windows,
+    scored_samples,
+)
 
 HERE = Path(__file__).parent
 ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
@@ -78,8 +86,8 @@ def page_context(
     train = lengths.pop() if len(lengths) == 1 else None
     windows = curves(table)
     panels = [_curves(runs, windows[windows["metric"] == row.info.name], ink) for row in rows]
-    specs = [run.spec for run in runs]
-    marked = differing([run.spec for run in runs if not run.is_real])  # a renderer shares no key with a model
+    specs = [run.config for run in runs]
+    marked = differing([run.config for run in runs if not run.is_real])  # a renderer shares no key with a model
     return {
         "title": options.title or prose.title(runs, seconds),
         "lead": prose.lead(runs, train, len(rows)),
@@ -97,11 +105,18 @@ def page_context(
         "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, "
         "the drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every "
         "other run (real video aside), each paired 95 % interval excluding zero.",
+        "table_caveats": prose.survivors(short, options.ends),
         **videos,
         **_paired(runs, short, options),
         **_speed(runs),
         "differences": difference_rows(specs, marked),
-        "configs": [{"path": str(run.path / "run.json"), "lines": list(yaml_lines(run.spec, marked))} for run in runs],
+        "configs": [
+            {"path": str(run.path / "run.json"), "lines": list(yaml_lines(spec, marked))}
+            for run, spec in zip(runs, specs, strict=True)
+        ],
+        "configs_note": "prompts and seeds are how many are behind this page, counted from the videos. All else is from "
+        "run.json, which keeps what a run's first command asked for: a run that was extended since has more videos than "
+        "its command below would make.",
         "origins": prose.origins(runs),
         "commands": options.commands,
         "caveats": prose.caveats(runs, bool(len(table))),
@@ -215,6 +230,7 @@ def _table_row(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
                 "drift": number(cell.drift.value, row.decimals, sign=True),
                 "interval": interval(cell.drift, row.decimals, sign=True),
                 "best": cell.best,
+                "share": percent_of_windows(cell.share),
             }
         )
     return {"title": row.info.title, "unit": row.info.unit, "arrow": arrow(row.info), "cells": cells}
@@ -229,6 +245,7 @@ def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -
     context |= {"findings": [], "findings_notes": []}
     if not compared:
         return context
+    prompts = len({sample["prompt_id"] for sample in baseline.samples})
     blocks: list[tuple[str, Callable[[Any], Estimate | None]]] = [
         (f"In the last {options.ends:g} s", lambda cell: cell.versus),
         ("In drift (last minus first)", lambda cell: cell.versus_drift),
@@ -237,7 +254,7 @@ def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -
         rows = []
         for row in short:
             cells = [row.cells.get(runs[i].name) for i in compared]
-            rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells]))
+            rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells], prompts))
         context["paired"].append({"title": title, "rows": rows})
     context["paired_note"] = (
         f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval "
@@ -249,12 +266,13 @@ def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -
     return context
 
 
-def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None]) -> dict[str, Any]:
+def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None], prompts: int) -> dict[str, Any]:
+    """One line of a paired table; a cell that fewer than `prompts` prompts are behind says how many."""
     ends = [abs(v) for e in estimates if e for v in (e.value, e.low, e.high) if math.isfinite(v)]
     cells = []
     for e in estimates:
         if e is None or not math.isfinite(e.value):
-            cells.append({"text": "", "interval": "", "mark": "", "verdict": ""})
+            cells.append({"text": "", "interval": "", "mark": "", "verdict": "", "prompts": ""})
             continue
         cells.append(
             {
@@ -262,6 +280,7 @@ def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None]) -> dict[st
                 "interval": interval(e, row.decimals, sign=True),
                 "mark": Markup(interval_mark(e.value, e.low, e.high, max(ends))),
                 "verdict": prose.verdict(e.value, row.info.higher_is_better) if e.excludes_zero else "",
+                "prompts": f"{e.n} of {prose.plural(prompts, 'prompt')}" if e.n < prompts else "",
             }
         )
     return {"title": row.info.title, "arrow": arrow(row.info), "cells": cells}

@@ -25,8 +25,7 @@ from deepforcing.rollout.rolling import rolling
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
-
-KEYS_LAYER = 1  # the layer whose cached keys the fixtures hold
+from deepforcing.wan.weights import load_strict
 
 
 @dataclass
@@ -89,18 +88,36 @@ class Recording:
 
 
 def model_of(directory: Path, config: dict[str, Any]) -> CausalWan:
-    sizes = {k: v for k, v in config["model_config"].items() if k in WanConfig.__dataclass_fields__}
+    given = config["model_config"]
+    sizes = {k: v for k, v in given.items() if k in WanConfig.__dataclass_fields__}
     with torch.device("meta"):
-        model = CausalWan(WanConfig(**sizes))
+        model = CausalWan(WanConfig(**sizes, **({"patch": given["patch_size"]} if "patch_size" in given else {})))
     prefix = config.get("weights_key_prefix", "")
-    weights = load_file(directory / config["weights"])
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()}, assign=True)
+    weights = {k.removeprefix(prefix): v for k, v in load_file(directory / config["weights"]).items()}
+    load_strict(model, weights, f"weights {config['weights']}", torch.float32)
     return model.eval()
+
+
+def refuse_what_is_not_replayed(config: dict[str, Any]) -> None:
+    """Settings that change numbers and that this engine has no rule for. Raises ValueError naming them."""
+    options = config["options"]
+    wrong = [
+        f"{name}={value!r}"
+        for name, value, only in (
+            ("fusion", options.get("fusion", "sum"), "sum"),
+            ("keep_sinks", options.get("keep_sinks", True), True),
+            ("clean_pass_timestep", config.get("clean_pass_timestep", 0), 0),
+            ("dtype", config.get("dtype", "float32"), "float32"),
+        )
+        if value != only
+    ]
+    if wrong:
+        raise ValueError(f"the fixture's {', '.join(wrong)} is not replayed by this engine")
 
 
 def policy_of(options: dict[str, Any]) -> CachePolicy:
     """The cache policy that the options of a chunk-wise fixture name."""
-    window, sink = options["local"], options.get("sink", 0)
+    window, sink = options.get("local", -1), options.get("sink", 0)
     if options["repo"] == "longlive1":
         window = 21 if window == -1 else window  # its "global" attention still ends there
         return CachePolicy(SinkWindow(window, sink), BySlot() if options.get("infinity") else Absolute())
@@ -155,9 +172,9 @@ def run_chunkwise(directory: Path, config: dict[str, Any]) -> Produced:
         switches=dict(zip(starts, texts[1:], strict=False)), on_switch=on_switch,
     ):  # fmt: skip
         latents.append(chunk.latents)
-        if r.model.config.num_layers > KEYS_LAYER:
-            keys = cache.keys(KEYS_LAYER, rotated=not r.options.get("infinity", False))
-            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{KEYS_LAYER}"] = keys
+        for layer in range(r.model.config.num_layers):
+            keys = cache.keys(layer, rotated=not r.options.get("infinity", False))
+            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = keys
     noise.check_used()
     for chosen in cache.selections or ():
         name = f"pc.layer{chosen.layer}.frame{chosen.start:04d}"
@@ -180,8 +197,8 @@ def run_rolling(directory: Path, config: dict[str, Any]) -> Produced:
     latents = []
     for chunk in rolling(r.model, text, cache, r.schedule, noise, total, r.size):
         latents.append(chunk.latents)
-        if r.model.config.num_layers > KEYS_LAYER:
-            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{KEYS_LAYER}"] = cache.keys(KEYS_LAYER)
+        for layer in range(r.model.config.num_layers):
+            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = cache.keys(layer)
     noise.check_used()
     return Produced(torch.cat(latents, 1), r.calls, tensors)
 
@@ -214,8 +231,8 @@ def run_causvid(directory: Path, config: dict[str, Any]) -> Produced:
         lambda number: r.inputs["start_latents"][number - 1][:, :1], frames, overlap,
     ):  # fmt: skip
         latents[number].append(chunk.latents)
-        if r.model.config.num_layers > KEYS_LAYER:
-            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{KEYS_LAYER}"] = caches[-1].keys(KEYS_LAYER)
+        for layer in range(r.model.config.num_layers):
+            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = caches[-1].keys(layer)
     draws.check_used()
     return Produced(torch.stack([torch.cat(parts, 1) for parts in latents]), r.calls, tensors)
 
@@ -236,4 +253,5 @@ def run(directory: Path, config: dict[str, Any]) -> Produced:
     system = config["options"].get("repo")
     if system not in SYSTEMS:
         raise ValueError(f"system {system!r} is not one that this engine replays: {', '.join(SYSTEMS)}")
+    refuse_what_is_not_replayed(config)
     return SYSTEMS[system](directory, config)

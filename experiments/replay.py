@@ -4,6 +4,7 @@
 
 A fixture directory holds config.json (sizes, options, which weights), inputs.safetensors (noise, re-noise draws, text) and
 outputs.safetensors (latents, some raw predictions, cached keys, Top-C choices). Everything is taken from these files.
+Fixtures of checkpoint containers and of the VAE are recognised by what their json files hold.
 Prints one JSON line per compared tensor and one per fixture; exit status 1 if any misses, 2 if a fixture is unusable.
 """
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from experiments import replay_checkpoints, replay_vae
 from experiments.recorded import Produced, run
 
 TOLERANCE = 1e-4
@@ -48,16 +50,34 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
             yield name, float((got - want).abs().max()) / scale
 
 
+def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is."""
+    config = json.loads((directory / "config.json").read_text())
+    if replay_checkpoints.is_checkpoint_fixture(directory):
+        yield from replay_checkpoints.differences(directory)
+    elif replay_vae.is_vae_fixture(config):
+        yield from replay_vae.differences(directory, config)
+    else:
+        expected = load_file(directory / "outputs.safetensors")
+        for name, difference in compare(expected, run(directory, config)):
+            yield name, difference, {}
+
+
 def replay(directory: Path, tolerance: float) -> Iterator[dict[str, Any]]:
     """JSON records: one per tensor, then one for the fixture."""
-    config = json.loads((directory / "config.json").read_text())
-    expected = load_file(directory / "outputs.safetensors")
     worst, ok = 0.0, True
-    for name, difference in compare(expected, run(directory, config)):
+    for name, difference, details in differences(directory):
         good = difference <= tolerance
         worst, ok = max(worst, difference), ok and good
-        yield {"fixture": directory.name, "tensor": name, "max_abs": difference, "ok": good}
-    yield {"fixture": directory.name, "max_abs": worst, "tolerance": tolerance, "ok": ok}
+        yield {"fixture": directory.name, "tensor": name, **measured(difference), "ok": good, **details}
+    yield {"fixture": directory.name, **measured(worst), "tolerance": tolerance, "ok": ok}
+
+
+def measured(difference: float) -> dict[str, Any]:
+    """JSON has no infinity: what cannot be compared is null, with the reason."""
+    if difference == float("inf"):
+        return {"max_abs": None, "reason": "missing, of another shape, not finite, or another choice"}
+    return {"max_abs": difference}
 
 
 def is_positive(text: str) -> bool:
@@ -89,12 +109,14 @@ def main(arguments: list[str]) -> int:
             continue
         try:
             for record in replay(directory, tolerance):
-                print(json.dumps(record), flush=True)
+                print(json.dumps(record, allow_nan=False), flush=True)
             missed = missed or not record["ok"]
         except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(
-                json.dumps({"fixture": directory.name, "error": reason, "tolerance": tolerance, "ok": False}),
+                json.dumps(
+                    {"fixture": directory.name, "max_abs": None, "error": reason, "tolerance": tolerance, "ok": False}
+                ),
                 flush=True,
             )
             unusable = True

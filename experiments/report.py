@@ -162,7 +162,8 @@ def make(report: Report, console: Console) -> Path:
     labels = {run.name: run.label for run in runs}
     if rows:
         write_atomically(report.out.with_suffix(".csv"), flat_table(rows, labels).to_csv(index=False))
-        write_atomically(report.out.with_suffix(".md"), markdown_table(rows, names, labels, report.ends))
+        notes = [prose.INTERVALS, *prose.survivors(rows, report.ends)]
+        write_atomically(report.out.with_suffix(".md"), markdown_table(rows, names, labels, report.ends, notes))
         console.print(f"first {report.ends:g} s → last {report.ends:g} s, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
             console.print(part)

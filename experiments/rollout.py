@@ -21,10 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepforcing.environment import environment
 from deepforcing.generator import Generator, GeneratorSpec
+from deepforcing.memory import check_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import RunDir, check_writable
 from deepforcing.video import VideoWriter
-from experiments.cli import CONF, command, is_list, positive, shown, whole
+from experiments.cli import command, is_list, positive, shown, whole
+from experiments.suites import load_suite, suite_files
 
 
 def main_task(config: DictConfig) -> None:
@@ -54,6 +56,8 @@ def check_request(config: DictConfig) -> Request:
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
     spec.check(total_frames)
+    if device.type == "cuda":
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
     check_writable(str(config.runs_root))
@@ -83,6 +87,8 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
     for _ in range((len(plan) - len(todo)) * chunks):
         tick()
     if todo:
+        texts = [text for sample in todo for text in spec.cues(sample.prompt.text, total_frames).values()]
+        spec.model.prepare(texts, request.device)
         generator = spec.build(request.device)
         with progress_bar(console) as bar:
             task = bar.add_task(request.name, total=len(todo) * chunks)
@@ -165,9 +171,9 @@ def find_prompts(choice: Any) -> list[Prompt]:
     """A list of texts, a text file, or the name of a suite in conf/suites/."""
     if is_list(choice):
         return prompts_from_texts([str(text) for text in choice])
-    suites = {path.stem: path for path in sorted((CONF / "suites").glob("*.yaml"))}
+    suites = suite_files()
     if str(choice) in suites:
-        return prompts_from_texts([str(text) for text in OmegaConf.load(suites[str(choice)]).prompts])
+        return load_suite(str(choice))
     if not Path(str(choice)).is_file():
         raise ValueError(
             f"prompts={shown(choice)} is neither a suite ({', '.join(suites)}) nor a text file; "

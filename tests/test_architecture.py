@@ -93,7 +93,8 @@ def test_the_library_loads_nothing_heavy() -> None:
     """Every module of deepforcing imported in a fresh interpreter."""
     modules = ["deepforcing", *(m.name for m in pkgutil.walk_packages(deepforcing.__path__, "deepforcing."))]
     assert len(modules) > 15
-    unwanted = sorted(FORBIDDEN["deepforcing"])
+    late = {"transformers", "diffusers", "huggingface_hub", "ftfy"}  # imported when a real model is built, not before
+    unwanted = sorted(FORBIDDEN["deepforcing"] | late)
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from deepforcing.tiny.codec import CHANNELS, STRIDE_SPACE, STRIDE_TIME, TinyCode
 from deepforcing.tiny.text import TEXT_DIM, TEXT_LEN, CaptionEmbedding
 from deepforcing.tiny.world import SIZE, parse_caption
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.containers import read_tensors
 from deepforcing.wan.transformer import CausalWan
-from deepforcing.wan.weights import load_strict, read_tensors, sha256
+from deepforcing.wan.weights import load_strict, sha256
 
 CHUNK_FRAMES = 3
 TRAIN_FRAMES = 21  # latent frames of a training clip: 5.06 s, as for Wan
@@ -111,6 +112,9 @@ class TinySpec:
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
+
+    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
+        pass
 
     def build(self, device: torch.device, dtype: torch.dtype) -> TinyModel:
         model = TinyModel.load(self.path).to(device).eval().requires_grad_(False)

@@ -1,8 +1,10 @@
-"""Wan-shaped models as a choice: the published 1.3B weights, or any size with random weights for benchmarks and tests."""
+"""Wan as a model choice: transformer, text encoder and VAE from published files, or of any size with random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,23 +13,50 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
+from deepforcing.wan.catalogue import RELEASES, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.containers import file_of, open_checkpoint, system_of
+from deepforcing.wan.lora import LoraSpec
+from deepforcing.wan.text import Embeddings, TextEncoderSpec
 from deepforcing.wan.transformer import CausalWan
-from deepforcing.wan.weights import load_wan, random_wan, sha256
+from deepforcing.wan.vae import WanVAE, load_vae, random_vae
+from deepforcing.wan.weights import check_wan, load_wan, random_wan, sha256
+
+NONE = "none"
+SOURCE = "source_sha256"  # note in a converted file
+VAE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class WanSpec:
-    """A transformer of any Wan size. checkpoint: its weights; random_weights: none are read, for speed and plumbing.
+    """A transformer of any Wan size with what turns prompts into its input and its output into pixels.
 
-    Text encoder and VAE are not part of this version, so a rollout to video is refused up front; `experiments.bench`
-    and `experiments.replay` run the transformer alone.
+    generator: whose published weights are meant when no file is named. checkpoint: a file, or the name of a release
+    (catalogue.RELEASES). use_ema: averaged or raw weights; None: as the release's authors run it, else averaged where
+    there is a choice. lora, lora_rank, lora_alpha: over the checkpoint; None: the release's; "none": without.
+    vae, text_encoder, tokenizer: files; None: looked up under weights_root (see catalogue.py); vae "none": no pixels.
+    vae_dtype: None: the run's. channels_last: memory layout of the VAE. embeddings: directory where prompt embeddings are
+    kept; None: <weights root>/embeddings. text_encoder "none": random text, for timing. random_weights: whatever is not
+    given as a file is random, for speed and plumbing; vae_dim: width of the random VAE.
     """
 
     name: str = "wan2.1-1.3b"
     config: WanConfig = field(default_factory=WanConfig)
     geometry: Geometry = field(default_factory=Geometry)
+    generator: str = "self_forcing"
     checkpoint: str | None = None
+    use_ema: bool | None = None
+    lora: str | None = None
+    lora_rank: int = 256
+    lora_alpha: float = 256.0
+    vae: str | None = None
+    vae_dim: int = 96
+    vae_dtype: str | None = None
+    channels_last: bool = False
+    text_encoder: str | None = None
+    tokenizer: str | None = None
+    embeddings: str | None = None
+    weights_root: str | None = None
     random_weights: bool = False
     pixel_scale: int = 1
     world: str | None = None
@@ -38,43 +67,254 @@ class WanSpec:
             raise ValueError(
                 f"config.in_dim={self.config.in_dim} must equal geometry.latent_channels={self.geometry.latent_channels}"
             )
+        if self.vae_dtype is not None and self.vae_dtype not in VAE_DTYPES:
+            raise ValueError(f"vae_dtype={self.vae_dtype!r} must be one of {', '.join(VAE_DTYPES)}, or null: the run's")
+
+    # ---- which files ----------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Path:
+        return weights_root(self.weights_root)
+
+    @property
+    def release(self) -> Release | None:
+        """The published weights that are meant; None: a file of the user's, or random ones."""
+        if self.checkpoint is None:
+            return None if self.random_weights else release_of(self.generator)
+        return RELEASES.get(self.checkpoint)
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """None: random weights."""
+        if self.release is not None:
+            return preferred(self.release.checkpoint.local(self.root), self.averaged)
+        return None if self.checkpoint is None else Path(self.checkpoint).expanduser()
+
+    @property
+    def averaged(self) -> bool | None:
+        return self.release.use_ema if self.use_ema is None and self.release is not None else self.use_ema
+
+    def choice(self, path: Path) -> bool | None:
+        """use_ema for opening the file: a converted one holds what was chosen, nothing else."""
+        return None if SOURCE in metadata_of(path) else self.averaged
+
+    @property
+    def lora_spec(self) -> LoraSpec | None:
+        release = self.release
+        if self.lora == NONE:
+            return None
+        if self.lora is not None:
+            return LoraSpec(Path(self.lora).expanduser(), self.lora_rank, self.lora_alpha)
+        if release is None or release.lora is None:
+            return None
+        return LoraSpec(release.lora.local(self.root), release.lora_rank, release.lora_alpha)
+
+    @property
+    def vae_path(self) -> Path | None:
+        """None: a random one, or none at all."""
+        if self.vae == NONE or (self.vae is None and self.random_weights):
+            return None
+        return VAE.local(self.root) if self.vae is None else Path(self.vae).expanduser()
+
+    @property
+    def text_spec(self) -> TextEncoderSpec | None:
+        """None: random embeddings."""
+        if self.text_encoder == NONE or (self.text_encoder is None and self.random_weights):
+            return None
+        weights = TEXT_ENCODER.local(self.root) if self.text_encoder is None else Path(self.text_encoder).expanduser()
+        tokenizer = (
+            TOKENIZER[0].local(self.root).parent if self.tokenizer is None else Path(self.tokenizer).expanduser()
+        )
+        return TextEncoderSpec(weights, tokenizer, self.config.text_len)
+
+    def files(self) -> dict[str, Path]:
+        """What must be there, by its name in messages."""
+        lora, text = self.lora_spec, self.text_spec
+        wanted = {
+            "checkpoint": self.checkpoint_path,
+            "LoRA": None if lora is None else lora.path,
+            "VAE": self.vae_path,
+            "text encoder": None if text is None else text.weights,
+            "tokenizer": None if text is None else text.tokenizer,
+        }
+        return {what: path for what, path in wanted.items() if path is not None}
+
+    # ---- before any work ------------------------------------------------------------------------------------------
 
     def check_prompt(self, prompt: str) -> None:
         pass
 
     def check(self) -> None:
-        raise ValueError(
-            f"model {self.name} has no text encoder and VAE in this version, so it cannot make videos yet: "
-            "use model=tiny, or time the transformer with python -m experiments.bench model=wan2.1-1.3b"
-        )
+        """Reads headers only. Raises ValueError naming everything that is missing at once, then what does not fit."""
+        if self.vae == NONE:
+            raise ValueError(
+                f"model {self.name} has no VAE (model.vae=none), so it cannot make videos: use model=tiny, or time the "
+                "transformer with python -m experiments.bench"
+            )
+        if self.text_encoder == NONE and not self.random_weights:
+            raise ValueError(
+                f"model {self.name} has no text encoder (model.text_encoder=none): only timing goes without"
+            )
+        self.refuse_missing(self.files())
+        if self.text_spec is not None:
+            self.text_spec.check()
+        path = self.checkpoint_path
+        if path is not None:
+            check_wan(path, self.config, self.choice(path), self.lora_spec)
+            refuse_official(path)
+
+    def refuse_missing(self, wanted: dict[str, Path]) -> None:
+        missing = [f"{what} {path}" for what, path in wanted.items() if not path.exists()]
+        if missing:
+            own = self.generator.rpartition(".")[2] if self.checkpoint is None else self.checkpoint
+            name = own if self.release is not None else self.name
+            raise ValueError(
+                f"model {self.name} lacks {', '.join(missing)}; python -m experiments.weights {name} says where to get "
+                "them and downloads them (download=true); model.random_weights=true runs without, to time and to try out"
+            )
 
     def identity(self) -> dict[str, Any]:
-        weights = "random" if self.checkpoint is None else sha256(Path(self.checkpoint))
-        return {"name": self.name, "checkpoint": weights}
+        """Digests of all files, and how they are put together."""
+        path, lora, text, vae = self.checkpoint_path, self.lora_spec, self.text_spec, self.vae_path
+        known: dict[str, Any] = {"name": self.name, "checkpoint": "random" if path is None else origin(path)}
+        if path is not None:
+            known["averaged"] = self.averaged
+        if lora is not None:
+            known["lora"] = {"sha256": sha256(file_of(lora.path)), "scale": lora.scale}
+        if self.vae != NONE:
+            known["vae"] = f"random {self.vae_dim}" if vae is None else sha256(file_of(vae))
+            known["vae_dtype"] = self.vae_dtype
+        known["text"] = "random" if text is None else text.identity()
+        return known
+
+    # ---- work -----------------------------------------------------------------------------------------------------
+
+    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
+        """Embed all prompts before the transformer is loaded, and free the encoder: both need not fit at once."""
+        embeddings, spec = self.make_embeddings(), self.text_spec
+        if embeddings is not None and spec is not None:
+            if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < encoder_bytes(spec):
+                device = torch.device("cpu")
+            embeddings.prepare(prompts, device)
+
+    def make_embeddings(self) -> Embeddings | None:
+        spec = self.text_spec
+        folder = self.root / "embeddings" if self.embeddings is None else Path(self.embeddings)
+        return None if spec is None else Embeddings(spec, folder)
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> CausalWan:
         """Raises ValueError when there is neither a checkpoint nor leave to use random weights."""
-        if self.random_weights:
+        path = self.checkpoint_path
+        if path is None:
             return random_wan(self.config, dtype, device)
-        if self.checkpoint is None:
-            raise ValueError(
-                f"model {self.name} needs weights: model.checkpoint=FILE, or model.random_weights=true for timing"
-            )
-        return load_wan(Path(self.checkpoint), self.config, dtype, device)
+        self.refuse_missing(self.files())
+        return load_wan(path, self.config, dtype, device, self.choice(path), self.lora_spec)
 
-    def build(self, device: torch.device, dtype: torch.dtype) -> TransformerOnly:
-        return TransformerOnly(self.transformer(device, dtype))
+    def build(self, device: torch.device, dtype: torch.dtype) -> WanModel:
+        wan = self.transformer(device, dtype)
+        return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry)
+
+    def make_vae(self, device: torch.device, dtype: torch.dtype) -> WanVAE | None:
+        if self.vae == NONE:
+            return None
+        dtype = dtype if self.vae_dtype is None else VAE_DTYPES[self.vae_dtype]
+        if self.vae_path is not None:
+            return load_vae(self.vae_path, dtype, device, self.channels_last)
+        return random_vae(self.vae_dim, self.config.out_dim, dtype, device, self.channels_last)
 
 
-class TransformerOnly:
-    """The transformer with random text, for timing."""
+class WanModel:
+    """Everything loaded. embeddings: None: random text. vae: None: no pixels."""
 
-    def __init__(self, wan: CausalWan) -> None:
-        self.wan = wan
+    def __init__(self, wan: CausalWan, embeddings: Embeddings | None, vae: WanVAE | None, geometry: Geometry) -> None:
+        self.wan, self.embeddings, self.vae, self.geometry = wan, embeddings, vae, geometry
 
     def embed(self, prompts: list[str]) -> Tensor:
-        shape = (len(prompts), self.wan.config.text_len, self.wan.config.text_dim)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        """[B, text_len, text_dim]; what was not prepared is encoded now, on the CPU."""
+        config = self.wan.config
+        if self.embeddings is None:
+            return torch.stack([random_text(p, config.text_len, config.text_dim) for p in prompts])
+        rows = self.embeddings.padded(prompts)
+        if rows.shape[2] != config.text_dim:
+            raise ValueError(
+                f"the text encoder gives {rows.shape[2]} numbers a token, the transformer takes {config.text_dim}: "
+                "they do not belong together"
+            )
+        return rows
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
-        raise ValueError("there is no VAE in this version")
+        if self.vae is None:
+            raise ValueError("this model has no VAE (model.vae=none)")
+        return self.vae.decoder()
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, N, 3, H, W] in 0..1 -> latents [B, F, C, Y, X], to start or continue a video from. One frame: an image.
+
+        Raises ValueError for another size than the model's, and for a number of frames that is not 4(n-1)+1.
+        """
+        if self.vae is None:
+            raise ValueError("this model has no VAE (model.vae=none)")
+        g, size = self.geometry, tuple(video.shape[3:])
+        if size != (g.height, g.width):
+            raise ValueError(
+                f"the image or clip is {size[0]} x {size[1]} pixels (height x width), the model makes {g.height} x "
+                f"{g.width}: resize or crop it first"
+            )
+        return self.vae.encode(video)
+
+
+def encoder_bytes(spec: TextEncoderSpec) -> int:
+    """What the text encoder takes while it runs: its file, and half a gigabyte of activations."""
+    return file_of(spec.weights).stat().st_size + 500_000_000
+
+
+def random_text(prompt: str, rows: int, dim: int) -> Tensor:
+    """Random embeddings that depend on the prompt alone: one row a word and one for the end, zeros after, [rows, dim]."""
+    seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:7], "big")
+    out = torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+    out[min(rows, len(prompt.split()) + 1) :] = 0
+    return out
+
+
+def converted(path: Path, averaged: bool | None) -> Path:
+    """Where experiments.weights puts the safetensors of a checkpoint."""
+    kind = {True: "ema.", False: "raw.", None: ""}[averaged]
+    return path.with_name(f"{path.stem}.{kind}safetensors")
+
+
+def preferred(path: Path, averaged: bool | None) -> Path:
+    """The converted file where it is there, else the published one."""
+    return converted(path, averaged) if converted(path, averaged).is_file() else path
+
+
+def origin(path: Path) -> str:
+    """sha256 of a checkpoint; of a converted one, its source's: the same weights make the same run."""
+    path = file_of(path)
+    return metadata_of(path).get(SOURCE) or sha256(path)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """A safetensors file's own notes; empty for other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def refuse_official(path: Path) -> None:
+    """Raises ValueError for the official bidirectional Wan: it fits, and few-step causal rollout of it is noise."""
+    path = file_of(path)
+    beside = path.with_name("config.json")
+    if not beside.is_file() or not system_of(open_checkpoint(path)).startswith("an official"):
+        return
+    try:
+        kind = json.loads(beside.read_text()).get("_class_name")
+    except (ValueError, AttributeError):
+        return
+    if kind == "WanModel":
+        raise ValueError(
+            f"checkpoint {path} is the official bidirectional Wan2.1 ({beside.name} says {kind}), not an autoregressive "
+            f"generator; give one of {', '.join(RELEASES)}, or a file of yours"
+        )

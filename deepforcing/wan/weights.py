@@ -1,30 +1,26 @@
-"""Loading transformer weights: safely, strictly, straight to the target dtype and device.
-
-Safetensors are read tensor by tensor. A .pt file is opened with torch's restricted unpickler (weights_only), which
-refuses anything but tensors and plain containers, so code in a checkpoint cannot run.
-"""
+"""Loading transformer weights: strictly, straight to the target dtype and device. Files: see containers.py."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import pickle
-import warnings
-import zipfile
-from collections.abc import Mapping
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.containers import looks_like, open_checkpoint
+from deepforcing.wan.lora import Lora, LoraSpec, load_lora
 from deepforcing.wan.transformer import CausalWan
 
 WAN_1_3B = WanConfig()
-WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-CONTAINERS = ("generator_ema", "generator", "model")
+LARGE = 1 << 28  # bytes; hashing 11 GB takes a while
 
 
 @lru_cache(maxsize=64)
@@ -37,59 +33,26 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file; remembered within the process while size and time stay the same."""
+    """Hex digest of a file; remembered while size and time stay the same, of large files also beside them on disk."""
     stat = path.stat()
-    return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    if stat.st_size < LARGE:
+        return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    note = path.with_name(f".{path.name}.sha256.json")
+    state = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        known = json.loads(note.read_text())
+        if {k: known.get(k) for k in state} == state and re.fullmatch("[0-9a-f]{64}", str(known.get("sha256"))):
+            return str(known["sha256"])
+    digest = _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    with contextlib.suppress(OSError):  # a read-only directory: hashed again next time
+        partial = note.with_name(f"{note.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps({**state, "sha256": digest}))
+        partial.replace(note)
+    return digest
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint by name, on the CPU, memory-mapped where the format allows.
-
-    Wrapper prefixes of FSDP, activation checkpointing and torch.compile are dropped, and so is a leading "model.".
-    A training checkpoint's averaged generator is preferred. Raises ValueError in one line for anything unreadable.
-    """
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of unusual pickle protocols; what cannot be read is told below
-                tensors = _unwrap(
-                    torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-                )
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle may fail in any way
-        unsafe = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
-        reason = (
-            "it holds pickled code or objects, which are never loaded; convert it to safetensors where you trust it"
-            if unsafe
-            else f"it is truncated or not a checkpoint ({(str(error) or type(error).__name__).splitlines()[0][:120]})"
-        )
-        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from None
-    return {_bare(name): tensor for name, tensor in tensors.items()}
-
-
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
-        inner = next((content[c] for c in CONTAINERS if isinstance(content.get(c), Mapping)), None)
-        if inner is None:
-            return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-        content = inner
-    raise RuntimeError("no state dict inside")
-
-
-def _bare(name: str) -> str:
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name.removeprefix("model.")
-
-
-def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype) -> None:
-    """Fill `module` (built on the meta device) with `tensors`. Raises ValueError naming what does not fit."""
+def check_fits(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Names and shapes. Raises ValueError naming what is missing, unexpected or misshapen."""
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     missing = sorted(wanted.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - wanted.keys())
@@ -105,18 +68,68 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, d
     ]
     if problems:
         raise ValueError(f"{source} does not fit this model: {'; '.join(problems)}")
-    cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
-    module.load_state_dict(cast, assign=True)
+
+
+def load_strict(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    change: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
+) -> None:
+    """Fill `module` (built on the meta device) with `tensors`, one after the other, cast and moved on their way.
+
+    So beside the module there is never more than one tensor in memory, as long as `tensors` are memory-mapped. change:
+    applied to each before. Raises ValueError naming what does not fit.
+    """
+    check_fits(module, tensors, source)
+
+    def placed(name: str, tensor: Tensor) -> Tensor:
+        tensor = change(name, tensor)
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    module.load_state_dict({n: placed(n, t) for n, t in tensors.items()}, assign=True)
 
 
 def load_wan(
-    path: Path, config: WanConfig = WAN_1_3B, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu"
+    path: Path,
+    config: WanConfig = WAN_1_3B,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    use_ema: bool | None = None,
+    lora: LoraSpec | None = None,
 ) -> CausalWan:
-    """A transformer with the checkpoint's weights, in inference mode."""
+    """A transformer with the checkpoint's weights, in inference mode.
+
+    use_ema: see open_checkpoint. lora: merged into the base in float32 before the cast to dtype. Raises ValueError,
+    saying what the file looks like when it is not this transformer.
+    """
+    model, tensors, adapter = _opened(path, config, use_ema, lora)
+    if adapter is None:
+        load_strict(model, tensors, f"checkpoint {path}", dtype, device)
+    else:
+        load_strict(model, tensors, f"checkpoint {path}", dtype, device, adapter.merged)
+    return model.eval().requires_grad_(False)
+
+
+def check_wan(path: Path, config: WanConfig, use_ema: bool | None = None, lora: LoraSpec | None = None) -> None:
+    """Everything that load_wan would refuse, without reading the weights."""
+    _opened(path, config, use_ema, lora)
+
+
+def _opened(
+    path: Path, config: WanConfig, use_ema: bool | None, lora: LoraSpec | None
+) -> tuple[CausalWan, Mapping[str, Tensor], Lora | None]:
+    """The model on the meta device, the checkpoint's mapped tensors that fit it, and the LoRA that does."""
     with torch.device("meta"):
         model = CausalWan(config)
-    load_strict(model, read_tensors(path), f"checkpoint {path}", dtype)
-    return model.to(device).eval().requires_grad_(False)
+    contents = open_checkpoint(path, use_ema)
+    try:
+        check_fits(model, contents.tensors, f"checkpoint {path}")
+    except ValueError as error:
+        raise ValueError(f"{error}; it looks like {looks_like(contents)}") from None
+    return model, contents.tensors, None if lora is None else load_lora(lora, config)
 
 
 def random_wan(

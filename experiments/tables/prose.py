@@ -6,9 +6,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.aggregate import BOOTSTRAP_FROM
 from experiments.tables.runs import Run
 from experiments.tables.summary import Cell, MetricRow, interval, number
 
+# Metrics of the tiny world that are means over the frames in which a sprite was found, whatever became of the others.
+OF_THE_SPRITE = ("progress", "cover", "shape", "shape_match", "sprite_drift", "sprite_hue_error")
+INTERVALS = (
+    f"Intervals are 95 % intervals of the mean over prompts: Student's t with fewer than {BOOTSTRAP_FROM} prompts, which "
+    f"takes prompts to be normally distributed, and percentile bootstraps from {BOOTSTRAP_FROM} on."
+)
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
 
 
@@ -161,13 +168,39 @@ def verdict(difference: float, higher_is_better: bool | None) -> str:
 def findings_notes(rows: Sequence[MetricRow]) -> list[str]:
     versus = [cell.versus for row in rows for cell in row.cells.values() if cell.versus is not None]
     compared = [v for v in versus if v.n > 1]
-    prompts = max((v.n for v in versus), default=0)
+    counts = sorted({v.n for v in compared})
     if not compared:
         return ["One prompt gives no interval: nothing here can be told from chance."]
-    return [
-        f"In brackets: 95 % intervals over {plural(prompts, 'prompt')}, differences paired by prompt and seed. Of "
+    prompts = plural(counts[0], "prompt") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} prompts"
+    kinds = [
+        kind
+        for kind, used in (("Student's t", counts[0] < BOOTSTRAP_FROM), ("bootstrap", counts[-1] >= BOOTSTRAP_FROM))
+        if used
+    ]
+    note = (
+        f"In brackets: 95 % intervals ({join(kinds)}) over {prompts}, differences paired by prompt and seed. Of "
         f"{len(compared)} comparisons about {max(1, round(0.05 * len(compared)))} would exclude zero by chance alone."
-        + (" So few prompts make rough intervals." if prompts < 12 else "")
+    )
+    names = sprite_metrics(rows)
+    return [note + (f" Of {join(names)} see the note at the table." if names else "")]
+
+
+def sprite_metrics(rows: Sequence[MetricRow]) -> list[str]:
+    return [row.info.title for row in rows if row.info.name in OF_THE_SPRITE]
+
+
+def survivors(rows: Sequence[MetricRow], ends: float) -> list[str]:
+    """The note on metrics that only frames with a sprite enter; none where no such metric was scored."""
+    names = sprite_metrics(rows)
+    if not names:
+        return []
+    read = "counts" if len(names) == 1 else "count"
+    beside = " beside presence" if any(row.info.name == "presence" for row in rows) else " beside the videos"
+    return [
+        f"{join(names)} {read} only frames in which a sprite was found: a run that loses sprites is scored on what is "
+        f"left, and can look better for it, also in paired differences. Read {'it' if len(names) == 1 else 'them'}"
+        f"{beside}. “% of windows”: the share of the windows in the last {ends:g} s that have any value at all, where "
+        "it is not all of them."
     ]
 
 
@@ -215,8 +248,8 @@ def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
         )
     if scored:
         found += [
-            "Intervals are over the prompts of these runs, of one set of weights. They say nothing of other prompts, "
-            "other lengths or a model trained again.",
+            f"{INTERVALS} They are of the prompts of these runs and of one set of weights, and say nothing of other "
+            "prompts, other lengths or a model trained again.",
             "Frame differences and optical flow mistake jitter for motion, and a video that repeats its first seconds "
             "does not drift: read motion beside progress, and every drift beside replay, where they were scored.",
             "Metrics read the mp4 files (H.264), so compression is part of what they measure, alike in all runs.",

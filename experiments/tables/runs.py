@@ -35,6 +35,15 @@ class Run:
         return self.record.get("spec") or {}
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The spec, but prompts and seeds as counts of `samples`: a run can be extended, its spec is the first request."""
+        counts = {
+            "prompts": len({s["prompt_id"] for s in self.samples}),
+            "seeds": len({s["seed"] for s in self.samples}),
+        }
+        return {**self.spec, **counts}
+
+    @property
     def is_real(self) -> bool:
         return bool(self.record.get("label") == REAL)
 
@@ -115,7 +124,8 @@ def with_common_samples(runs: Sequence[Run]) -> list[Run]:
 
 def _telling_label(run: Run, runs: Sequence[Run]) -> str:
     same = [flatten(other.spec) for other in runs if other.label == run.label]
-    keys = [key for key in same[0] if len({str(flat.get(key)) for flat in same}) > 1]
+    requests = ("prompts", "seeds")  # which videos were asked for at first says nothing about the run
+    keys = [key for key in same[0] if key not in requests and len({str(flat.get(key)) for flat in same}) > 1]
     short = [key for key in keys if not key.rsplit(".", 1)[-1].startswith("_")][:2]
 
     def told(flat: dict[str, Any]) -> str:

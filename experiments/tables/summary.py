@@ -35,7 +35,8 @@ class Cell:
     """One run and one metric. versus, versus_drift: last seconds and drift, run minus baseline, paired by sample.
 
     They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every
-    other run (real video aside), each paired interval excluding zero.
+    other run (real video aside), each paired interval excluding zero. share: of the windows of the last seconds, those
+    that have a value; below 1 the numbers are of what could be measured, as of frames that still have a sprite.
     """
 
     first: Estimate
@@ -44,6 +45,7 @@ class Cell:
     versus: Estimate | None
     versus_drift: Estimate | None
     best: bool
+    share: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def metric_rows(
         return []
     summary = first_last(table, ends).set_index(["run", "metric"])
     last, drift = paired_tables(table, ends)
+    shares = value_shares(table, ends)
     rows = []
     for info in infos:
         scored = [run for run in runs if (run, info.name) in summary.index]
@@ -151,12 +154,13 @@ def metric_rows(
         for run in scored:
             other = baseline if run != baseline and baseline in scored else None
             cells[run] = Cell(
-                first=_estimate(numbers[run], "first"),
-                last=_estimate(numbers[run], "last"),
-                drift=_estimate(numbers[run], "drift"),
+                first=_estimate(numbers[run], "first", "n_first"),
+                last=_estimate(numbers[run], "last", "n_last"),
+                drift=_estimate(numbers[run], "drift", "n"),
                 versus=_versus(last_one, run, other, info.name),
                 versus_drift=_versus(drift_one, run, other, info.name),
                 best=run == best,
+                share=shares.get((run, info.name), math.nan),
             )
         shown = [v for cell in cells.values() for v in (cell.first.value, cell.last.value)]
         drifts = [cell.drift.value for cell in cells.values()]
@@ -179,9 +183,22 @@ def paired_tables(table: pd.DataFrame, ends: float) -> tuple[pd.DataFrame, pd.Da
     return both.assign(value=both["value_last"]), both.assign(value=both["value_last"] - both["value_first"])
 
 
-def _estimate(numbers: pd.Series, name: str) -> Estimate:
+def value_shares(table: pd.DataFrame, ends: float) -> dict[tuple[str, str], float]:
+    """(run, metric) -> share of the windows in the last `ends` seconds of each video that have a value."""
+    duration = table.groupby(["run", "sample"])["t_end"].transform("max")
+    last = table[(table["t_start"] + table["t_end"]) / 2 >= duration - ends]
+    known = last["value"].notna().groupby([last["run"], last["metric"]]).mean()
+    return {(str(run), str(metric)): float(share) for (run, metric), share in known.items()}
+
+
+def percent_of_windows(share: float) -> str:
+    """ "87 % of windows", or nothing for all of them; rounded down, so that it never says 100 % of less."""
+    return f"{math.floor(100 * share)} % of windows" if share < 1 else ""
+
+
+def _estimate(numbers: pd.Series, name: str, count: str) -> Estimate:
     value, low, high = (float(numbers[column]) for column in (name, f"{name}_low", f"{name}_high"))
-    return Estimate(value, low, high, int(numbers["n"]))
+    return Estimate(value, low, high, int(numbers[count]))
 
 
 def _versus(part: pd.DataFrame, run: str, other: str | None, metric: str) -> Estimate | None:
@@ -204,7 +221,10 @@ def _best(part: pd.DataFrame, info: MetricInfo, last: Mapping[str, float]) -> st
 
 
 def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataFrame:
-    """All numbers of the report, one line per run and metric, for csv: estimates with their intervals."""
+    """All numbers of the report, one line per run and metric, for csv: estimates with interval and n, their prompts.
+
+    last_share: share of the windows of the last seconds that have a value.
+    """
     lines = []
     for row in rows:
         for run, cell in row.cells.items():
@@ -213,17 +233,19 @@ def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataF
             for name in ("first", "last", "drift", "versus", "versus_drift"):
                 estimate: Estimate | None = getattr(cell, name)
                 line |= {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low}
-                line |= {f"{name}_high": estimate and estimate.high}
-            lines.append(line | {"prompts": cell.last.n})
+                line |= {f"{name}_high": estimate and estimate.high, f"{name}_n": estimate and estimate.n}
+            lines.append(line | {"last_share": cell.share})
     return pd.DataFrame(lines)
 
 
-def markdown_table(rows: Sequence[MetricRow], runs: Sequence[str], labels: Mapping[str, str], ends: float) -> str:
-    """The same for a README: one line per metric and run."""
+def markdown_table(
+    rows: Sequence[MetricRow], runs: Sequence[str], labels: Mapping[str, str], ends: float, notes: Sequence[str]
+) -> str:
+    """The same for a README: one line per metric and run, and below a paragraph for each of `notes`."""
     lines = [
         f"| metric | run | first {ends:g} s | last {ends:g} s | drift | 95 % interval "
-        "| last minus baseline | 95 % interval |",
-        "|---|---|---|---|---|---|---|---|",
+        "| last minus baseline | 95 % interval | measured in |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for run in runs:
@@ -236,9 +258,10 @@ def markdown_table(rows: Sequence[MetricRow], runs: Sequence[str], labels: Mappi
                 interval(cell.drift, row.decimals, sign=True),
                 number(cell.versus.value, row.decimals, sign=True) if cell.versus else "",
                 interval(cell.versus, row.decimals, sign=True) if cell.versus else "",
+                percent_of_windows(cell.share),
             ]  # fmt: skip
             lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
 def arrow(info: MetricInfo) -> str:

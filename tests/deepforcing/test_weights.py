@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import deepforcing.wan.weights as weights
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.weights import load_wan, random_wan, read_tensors, sha256
+from deepforcing.wan.containers import read_tensors
+from deepforcing.wan.weights import load_wan, random_wan, sha256
 
 CONFIG = WanConfig(
     dim=12, ffn_dim=16, freq_dim=8, in_dim=2, out_dim=2, num_heads=2, num_layers=2, text_dim=6, text_len=3
@@ -191,6 +194,22 @@ def test_sha256_follows_the_content(tmp_path: Path) -> None:
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     path.write_bytes(b"abcd")
     assert sha256(path) != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_sha256_of_large_files_is_kept_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "LARGE", 2)
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"abc")
+    digest = sha256(path)
+    note = tmp_path / ".w.pt.sha256.json"
+    known = json.loads(note.read_text())
+    assert known["sha256"] == digest
+    note.write_text(json.dumps({**known, "sha256": "0" * 64}))
+    assert sha256(path) == "0" * 64  # taken from the note: nothing was hashed
+    path.write_bytes(b"abcd")
+    assert sha256(path) not in (digest, "0" * 64)
+    note.write_text("{")
+    assert sha256(path) == json.loads(note.read_text())["sha256"]
 
 
 def test_random_weights_are_reproducible_and_full() -> None:

@@ -21,7 +21,8 @@ from deepforcing.wan.weights import random_wan
 from experiments.replay import main
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FIXTURES = sorted(d.parent for d in GOLDEN.glob("*/config.json"))
+EVERY = sorted(d.parent for d in GOLDEN.glob("*/config.json"))
+FIXTURES = [d for d in EVERY if "options" in json.loads((d / "config.json").read_text())]  # recorded rollouts
 
 
 def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -396,3 +397,38 @@ def test_two_step_schedule_of_unseen_fixture(tmp_path: Path) -> None:
         sigmas=(1.0, 0.769230774),
     )
     assert main([f"golden={tmp_path / 'f'}"]) == 0
+
+
+# ---- checkpoint containers and the VAE ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "lines"), [("checkpoints_micro", 12), ("wan_vae_micro", 7)])
+def test_component_fixture_replays(name: str, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"golden={GOLDEN / name}"]) == 0
+    *tensors, last = records(capsys)
+    assert last["ok"] is True
+    assert last["max_abs"] < 1e-5  # type: ignore[operator]
+    assert len(tensors) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "tensor"),
+    [
+        ("checkpoints_micro", "expected_generator_ema.safetensors", "model.blocks.1.ffn.2.weight"),
+        ("checkpoints_micro", "expected_lora_merged_generator.safetensors", "model.blocks.0.self_attn.v.weight"),
+        ("checkpoints_micro", "longlive_lora_outputs.safetensors", "latents_with_lora"),
+        ("checkpoints_micro", "diffusion_pytorch_model.safetensors", "head.head.bias"),
+        ("wan_vae_micro", "outputs.safetensors", "decode_whole"),
+        ("wan_vae_micro", "weights.safetensors", "decoder.conv1.weight"),
+    ],
+)
+def test_one_wrong_value_in_a_component_fixture_is_a_miss(
+    name: str, file: str, tensor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "anything"
+    shutil.copytree(GOLDEN / name, directory)
+    tensors = load_file(directory / file)
+    tensors[tensor].view(-1)[3] += 1e-2
+    save_file(tensors, directory / file)
+    assert main([f"golden={directory}"]) == 1
+    assert not all(r["ok"] for r in records(capsys)[:-1])

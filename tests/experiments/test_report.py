@@ -61,7 +61,7 @@ def write_run(
         prompt_id = hashlib.sha256(prompt.encode()).hexdigest()[:10]
         sample = f"{prompt_id}-s0"
         video = run / "samples" / f"{sample}.mp4"
-        frames = np.full((SECONDS * FPS, 2, 2, 3), 30 * i + 20, np.uint8)
+        frames = np.full((SECONDS * FPS, 2, 2, 3), (30 * i + 20) % 256, np.uint8)
         with VideoWriter(video, 2, 2, fps=FPS, pixel_scale=8) as writer:
             writer.write(frames)
         digest = sha256_file(video)
@@ -359,3 +359,59 @@ def test_command_line(tmp_path: Path, four: list[Path]) -> None:
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert "no such run directory: runs/nothing-*" in bad.stderr
+
+
+def test_numbers_say_how_many_prompts_and_windows_are_behind_them(tmp_path: Path) -> None:
+    """A value that is undefined at first, and one that is lost: in the third prompt wholly, in the second by half."""
+    lost: Callable[[int, float], float] = lambda i, t: float("nan") if t >= (12, 10, 7)[i] else 1.0 + i  # noqa: E731
+    runs = [
+        write_run(tmp_path, "whole", {"shape": lambda i, t: 0.5 * i, "presence": lambda i, t: 1.0}),
+        write_run(tmp_path, "losing", {"shape": lost, "replay": lambda i, t: float("nan") if t < 5 else 0.0}),
+    ]
+    html, _ = draw(tmp_path / "page.html", *runs)
+    lines = list(csv.DictReader((tmp_path / "page.csv").open(encoding="utf-8")))
+    found = {(line["label"], line["metric"]): line for line in lines}
+    replay, shape = found["losing", "replay"], found["losing", "shape"]
+    assert [replay[f"{name}_n"] for name in ("first", "last", "drift")] == ["0", "3", "0"]
+    assert replay["last_share"] == "1.0"
+    assert [shape[f"{name}_n"] for name in ("first", "last", "drift", "versus")] == ["3", "2", "2", "2.0"]
+    assert float(shape["last_share"]) == pytest.approx((5 + 3 + 0) / 15)
+    text = Page(html).text
+    assert text.count("53 % of windows") == 1
+    assert "2 of 3 prompts" in text
+    assert "shape counts only frames in which a sprite was found" in text
+    markdown = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "shape counts only frames in which a sprite was found" in markdown
+    assert [line.split("|")[-2].strip() for line in markdown.splitlines() if "| shape " in line] == [
+        "",
+        "53 % of windows",
+    ]
+    other, _ = draw(tmp_path / "other.html", write_run(tmp_path, "other", {"saturation": lambda i, t: 1.0}))
+    assert "sprite was found" not in other
+
+
+def test_page_says_which_intervals_it_has(tmp_path: Path) -> None:
+    many = tuple(f"prompt number {i}" for i in range(17))
+    for prompts, kind in ((many[:3], "(Student's t) over 3 prompts"), (many, "(bootstrap) over 17 prompts")):
+        root = tmp_path / str(len(prompts))
+        runs = [
+            write_run(root, "a", {"colour_drift": lambda i, t: i + t}, prompts=prompts),
+            write_run(root, "b", {"colour_drift": lambda i, t: i + 2 * t}, prompts=prompts),
+        ]
+        text = Page(draw(tmp_path / "page.html", *runs, max_rows=1)[0]).text
+        assert f"95 % intervals {kind}" in text
+        assert "Student's t with fewer than 16 prompts" in text
+
+
+def test_prompts_and_seeds_of_a_config_are_those_of_the_videos(tmp_path: Path) -> None:
+    """A run that was extended keeps its first request in run.json."""
+    runs = [
+        write_run(tmp_path, "deep", spec={"prompts": asked, "seeds": [0, 7], "k": k}, name=f"deep-{k:08x}")
+        for k, asked in enumerate(("demo", "one"))
+    ]
+    html, _ = draw(tmp_path / "page.html", *runs)
+    yaml = [Page(block).text for block in re.findall(r'<pre class="yaml">.*?</pre>', html, re.S)]
+    assert yaml == ["prompts: 3 seeds: 1 k: 0", "prompts: 3 seeds: 1 k: 1"]
+    assert re.findall(r"<mark>([^<]+)</mark>", html) == ["k: 0", "k: 1"]
+    assert "counted from the videos" in html
+    assert [run.label for run in read_runs(runs)] == ["deep k=0", "deep k=1"]

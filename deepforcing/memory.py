@@ -1,0 +1,153 @@
+"""How much GPU memory a rollout will take, before it begins, and what would fit if it does not.
+
+Estimates in bytes from sizes alone. Weights and the KV cache are exact; activations are counted from the largest moment of
+a block and of the VAE's last stage and rounded up; a tenth is added for the allocator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.generator import DTYPES, GeneratorSpec
+from deepforcing.geometry import Geometry
+from deepforcing.wan.config import WanConfig
+from deepforcing.wan.model import NONE, VAE_DTYPES, WanSpec, encoder_bytes
+from deepforcing.wan.transformer import CausalWan
+
+GB = 1e9
+ALLOCATOR = 1.1
+CONTEXT = int(0.6 * GB)  # CUDA's own
+VAE_PARAMETERS = 127e6  # at width 96; grows with the width squared
+VAE_FRAME_COPIES = 50  # full-size feature maps of width `vae_dim` alive at once: 4 frames in flight and the caches
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on the device. encoder: the text encoder's, gone before the rest comes, on the CPU where it does not fit."""
+
+    weights: int
+    cache: int
+    activations: int
+    vae: int
+    encoder: int = 0
+
+    @property
+    def peak(self) -> int:
+        return int((self.weights + self.cache + self.activations + self.vae) * ALLOCATOR) + CONTEXT
+
+    def __str__(self) -> str:
+        parts = {
+            "weights": self.weights,
+            "KV cache": self.cache,
+            "activations": self.activations,
+            "VAE": self.vae,
+        }
+        listed = " + ".join(f"{name} {size / GB:.1f}" for name, size in parts.items() if size)
+        before = f"; the text encoder, before that, {self.encoder / GB:.1f}" if self.encoder else ""
+        return f"{self.peak / GB:.1f} GB ({listed}{before})"
+
+
+def cache_bytes(
+    policy: CachePolicy, config: WanConfig, tokens_per_frame: int, chunk_frames: int, total_frames: int, size: int
+) -> int:
+    """Keys as stored, keys as read, values: three buffers a layer; and int64 origins where tokens are chosen one by one."""
+    capacity = policy.retention.capacity(chunk_frames)
+    frames = total_frames if capacity is None else min(capacity, total_frames)
+    tokens = frames * tokens_per_frame
+    buffers = 3 * config.num_layers * tokens * config.dim * size
+    if isinstance(policy.retention, ParticipativeCompression):
+        groups = config.num_heads if policy.retention.per_head else 1
+        chosen = (frames + chunk_frames) * tokens_per_frame
+        recent = policy.retention.recent_frames * tokens_per_frame * config.dim * size
+        buffers += config.num_layers * (3 * groups * chosen * 8 + recent)
+    text = 2 * config.num_layers * config.text_len * config.dim * size
+    return buffers + text
+
+
+def activation_bytes(config: WanConfig, tokens: int, cached_tokens: int, size: int) -> int:
+    """The largest moment of one block for `tokens` queries, and one layer's keys and values gathered for attention."""
+    block = tokens * (8 * config.dim + 2 * config.ffn_dim) * size
+    rotation = 4 * tokens * config.dim * 4  # rotary embedding in float32 and complex
+    return block + rotation + 2 * (tokens + cached_tokens) * config.dim * size
+
+
+def vae_bytes(geometry: Geometry, dim: int, size: int) -> int:
+    """Weights, and the last stage at full resolution."""
+    weights = VAE_PARAMETERS * (dim / 96) ** 2 * size
+    return int(weights + VAE_FRAME_COPIES * geometry.height * geometry.width * dim * size)
+
+
+def parameters(config: WanConfig) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in CausalWan(config).parameters())
+
+
+def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None = None) -> MemoryPlan:
+    """The plan for one video at a time. query_frames: denoised together; None: the chunk. Needs a Wan model."""
+    model = spec.model
+    if not isinstance(model, WanSpec):
+        raise ValueError(f"model {model.name} has no memory plan")
+    size = DTYPES[spec.dtype].itemsize
+    s = model.geometry.tokens_per_frame
+    queries = (query_frames or spec.chunk_frames) * s
+    capacity = spec.cache.retention.capacity(spec.chunk_frames)
+    cached = (total_frames if capacity is None else min(capacity, total_frames)) * s
+    vae_size = size if model.vae_dtype is None else VAE_DTYPES[model.vae_dtype].itemsize
+    text = model.text_spec
+    encoder = encoder_bytes(text) if text is not None and text.weights.exists() else 0
+    return MemoryPlan(
+        weights=parameters(model.config) * size,
+        cache=cache_bytes(spec.cache, model.config, s, spec.chunk_frames, total_frames, size),
+        activations=activation_bytes(model.config, queries, cached, size),
+        vae=0 if model.vae == NONE else vae_bytes(model.geometry, model.vae_dim, vae_size),
+        encoder=encoder,
+    )
+
+
+def check_memory(spec: GeneratorSpec, total_frames: int, free: int, query_frames: int | None = None) -> None:
+    """Raises ValueError, before any work, when `free` bytes will not do; it names the first changes that would."""
+    if not isinstance(spec.model, WanSpec):
+        return
+    plan = plan_memory(spec, total_frames, query_frames)
+    if plan.peak <= free:
+        return
+    fits = []
+    for change, other, frames in alternatives(spec, total_frames):
+        if frames < spec.chunk_frames:
+            continue
+        needed = plan_memory(other, frames, query_frames).peak
+        if needed <= free:
+            fits.append(f"{change} ({needed / GB:.1f} GB)")
+    hint = f"would fit: {', or '.join(fits[:3])}" if fits else "nothing smaller of this model fits; use a larger GPU"
+    raise ValueError(f"this run needs about {plan}, but the GPU has {free / GB:.1f} GB free; {hint}")
+
+
+def alternatives(spec: GeneratorSpec, total_frames: int) -> Iterator[tuple[str, GeneratorSpec, int]]:
+    """Smaller requests, the least change first: (how to ask for it, spec, latent frames)."""
+    starts: list[tuple[str, GeneratorSpec]] = [("", spec)]
+    if DTYPES[spec.dtype].itemsize > 2:
+        half = dataclasses.replace(spec, dtype="bfloat16")
+        starts.append(("dtype=bfloat16", half))
+        yield "dtype=bfloat16", half, total_frames
+    capacity = spec.cache.retention.capacity(spec.chunk_frames)
+    for asked, base in starts:
+        if capacity is None:
+            for share in (0.75, 0.5, 0.25, 0.1):
+                frames = int(total_frames * share) // spec.chunk_frames * spec.chunk_frames
+                seconds = spec.model.geometry.seconds(max(frames, 1))
+                yield f"{asked} seconds={seconds:.0f}".strip(), base, frames
+            continue
+        for window in range(capacity - spec.chunk_frames, 0, -spec.chunk_frames):
+            try:
+                retention = dataclasses.replace(base.cache.retention, window_frames=window)  # type: ignore[type-var]
+                retention.check(spec.chunk_frames)
+            except (ValueError, TypeError):
+                break
+            smaller = dataclasses.replace(base, cache=dataclasses.replace(base.cache, retention=retention))
+            yield f"{asked} cache.retention.window_frames={window}".strip(), smaller, total_frames

@@ -1,0 +1,266 @@
+"""What the published models need: which files, what is there, where to get the rest. Downloads only when asked.
+
+    python -m experiments.weights                              everything that is known, and what of it is here
+    python -m experiments.weights longlive                     one generator: checkpoint, LoRA, VAE, text encoder, tokenizer
+    python -m experiments.weights longlive download=true       fetch what is missing (progress bar; resumes; pins the revision)
+    python -m experiments.weights self_forcing convert=true    write the weights that are used as one safetensors file
+    python -m experiments.weights longlive verify=true         sha256 of what is here, recorded or compared
+    python -m experiments.weights moviegen_128 download=true   a published list of prompts, checked against its sha256
+
+Further keys: root=DIR (else $DEEPFORCING_WEIGHTS, else ./weights), revision=REV (for download, with one NAME). Without a
+network it says what to copy where. root/manifest.json keeps revision and sha256 of every file once they are known; a file
+that differs from its record is an error. Exit status: 0, 1 if something is missing, 2 for wrong input or failed work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from deepforcing.wan.catalogue import COMPONENTS, RELEASES, HubFile, weights_root
+from deepforcing.wan.containers import open_checkpoint
+from deepforcing.wan.model import SOURCE, converted
+from deepforcing.wan.weights import sha256
+from experiments.cli import describe
+from experiments.suites import Published, published_suites
+
+MODEL = "wan2.1-1.3b"  # the model without a generator: its own files and the default generator's
+FLAGS = ("download", "convert", "verify")
+
+
+@dataclass
+class Request:
+    names: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+    root: Path = field(default_factory=weights_root)
+    revision: str | None = None
+
+
+def parse(arguments: list[str]) -> Request:
+    """Raises ValueError in one line for anything unknown."""
+    request = Request()
+    known = [MODEL, *RELEASES, *published_suites()]
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            if argument not in known:
+                raise ValueError(f"{argument!r} is unknown; there are {', '.join(known)}")
+            request.names.append(argument)
+        elif key in FLAGS and value in ("true", "false"):
+            request.flags |= {key} if value == "true" else set()
+        elif key == "root" and value:
+            request.root = weights_root(value)
+        elif key == "revision" and value:
+            request.revision = value
+        else:
+            raise ValueError(f"{argument!r} is not NAME, {'=true, '.join(FLAGS)}=true, root=DIR or revision=REV")
+    if request.revision and len(request.names) != 1:
+        raise ValueError("revision=REV goes with one NAME: revisions are a repository's")
+    return request
+
+
+def files_of(name: str) -> Iterator[HubFile]:
+    release = RELEASES["self_forcing" if name == MODEL else name]
+    yield release.checkpoint
+    if release.lora is not None:
+        yield release.lora
+    yield from COMPONENTS
+
+
+class Manifest:
+    """root/manifest.json: what was fetched or found, by path under the root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.path = root, root / "manifest.json"
+        try:
+            self.entries: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        except ValueError:
+            raise ValueError(f"{self.path} is not JSON; remove it to record everything anew") from None
+
+    def revision(self, repo: str) -> str | None:
+        return next((e["revision"] for e in self.entries.values() if e.get("repo") == repo and "revision" in e), None)
+
+    def record(self, file: HubFile, path: Path, revision: str | None = None) -> str:
+        """Digest of a file that is there, recorded; raises ValueError when an earlier record or a known digest differs."""
+        digest, key = sha256(path), str(path.relative_to(self.root))
+        for wanted in (file.sha256, self.entries.get(key, {}).get("sha256")):
+            if wanted not in (None, digest):
+                raise ValueError(f"{path} has changed: its sha256 begins {digest[:12]}, recorded is {wanted[:12]}")
+        entry = {"repo": file.repo, "path": file.path, "sha256": digest, "bytes": path.stat().st_size}
+        if revision is not None:
+            entry["revision"] = revision
+        self.entries[key] = {**self.entries.get(key, {}), **entry}
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
+        partial.replace(self.path)
+        return digest
+
+
+def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None) -> Path:
+    """One file from the hub at a pinned revision: the given one, the recorded one, or today's, which is then recorded."""
+    import huggingface_hub
+    import requests  # the hub client's own
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    target = file.local(root)
+    try:
+        revision = revision or manifest.revision(file.repo) or huggingface_hub.HfApi().model_info(file.repo).sha
+        huggingface_hub.hf_hub_download(
+            file.repo, file.path, revision=revision, local_dir=root / file.repo.rpartition("/")[2]
+        )
+    except OfflineModeIsEnabled:
+        raise ValueError(f"HF_HUB_OFFLINE is set, so nothing is downloaded; {copy_hint(file, target)}") from None
+    except (HfHubHTTPError, OSError) as error:
+        answered = isinstance(error, HfHubHTTPError) or not isinstance(
+            error, ConnectionError | requests.RequestException
+        )
+        reason = str(error).splitlines()[0][:160] if answered and str(error) else "no connection to huggingface.co"
+        raise ValueError(
+            f"{file.repo}/{file.path} cannot be downloaded ({reason}); {copy_hint(file, target)}"
+        ) from None
+    manifest.record(file, target, revision)
+    return target
+
+
+def fetch(suite: Published, root: Path) -> Path:
+    """A list of prompts from its address, kept only if it is the published one."""
+    target = suite.local(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        with urllib.request.urlopen(suite.url, timeout=60) as answer:
+            partial.write_bytes(answer.read())
+        suite.verify(partial)
+        partial.replace(target)
+    except OSError as error:
+        raise ValueError(f"{suite.url} cannot be fetched ({error}); copy the file to {target}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def copy_hint(file: HubFile, target: Path) -> str:
+    return f"copy https://huggingface.co/{file.repo}/resolve/main/{file.path} to {target}"
+
+
+def convert(name: str, root: Path) -> Path:
+    """The tensors of a release that are used, as safetensors; notes say what they came from."""
+    release = RELEASES["self_forcing" if name == MODEL else name]
+    source = release.checkpoint.local(root)
+    target = converted(source, release.use_ema)
+    if target.is_file():
+        return target
+    contents = open_checkpoint(source, release.use_ema)
+    notes = {SOURCE: sha256(source), "source": source.name, "taken": "/".join(contents.taken)}
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        save_file({f"model.{n}": t.contiguous() for n, t in contents.tensors.items()}, partial, metadata=notes)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def size_text(gigabytes: float | None) -> str:
+    return "size unknown" if gigabytes is None else f"{gigabytes:.2f} GB" if gigabytes >= 0.01 else "< 10 MB"
+
+
+def line(file: HubFile, root: Path, manifest: Manifest) -> str:
+    path = file.local(root)
+    here = path.is_file()
+    size = size_text(path.stat().st_size / 1e9 if here else file.gigabytes)
+    known = file.sha256 or manifest.entries.get(str(path.relative_to(root)), {}).get("sha256")
+    digest = f"sha256 {known[:12]}" if known else "sha256 not known yet"
+    mark = "here   " if here else "missing"
+    return f"  {mark}  {file.what:<12}  {path}  ({file.repo}, {size}, {file.licence}, {digest})"
+
+
+def show(request: Request) -> int:
+    """Print what there is; the number of missing files."""
+    manifest, missing = Manifest(request.root), {}
+    names = request.names or [*RELEASES, *published_suites()]
+    print(f"weights root: {request.root}")
+    for name in names:
+        print(f"{name}:")
+        suite = published_suites().get(name)
+        if suite is not None:
+            path = suite.local(request.root)
+            mark = "here   " if path.is_file() else "missing"
+            print(f"  {mark}  prompts       {path}  ({suite.licence}, sha256 {suite.sha256[:12]})")
+            if not path.is_file():
+                missing[path] = suite.url
+            continue
+        for file in files_of(name):
+            if request.names or file not in COMPONENTS:
+                print(line(file, request.root, manifest))
+            if not file.local(request.root).is_file():
+                missing[file.local(request.root)] = f"https://huggingface.co/{file.repo}/resolve/main/{file.path}"
+    if not request.names:
+        print("every generator:")
+        for file in COMPONENTS:
+            print(line(file, request.root, manifest))
+    if missing and request.names:
+        print(f"to get what is missing: python -m experiments.weights {' '.join(request.names)} download=true")
+        print("or, without a network here, copy:")
+        for path, url in missing.items():
+            print(f"  {url}\n    to {path}")
+    return len(missing)
+
+
+def work(request: Request) -> None:
+    """Whatever of download, verify and convert was asked for. Raises ValueError in one line."""
+    if not request.names:
+        raise ValueError(f"say which: NAME {next(iter(request.flags))}=true; there are {', '.join(RELEASES)}")
+    manifest = Manifest(request.root)
+    for name in request.names:
+        suite = published_suites().get(name)
+        if suite is not None:
+            path = suite.local(request.root)
+            if "download" in request.flags and not path.is_file():
+                fetch(suite, request.root)
+            if path.is_file():
+                suite.verify(path)
+            continue
+        for file in files_of(name):
+            path = file.local(request.root)
+            if "download" in request.flags and not path.is_file():
+                own = file.repo == next(files_of(name)).repo
+                print(f"{file.repo}/{file.path} -> {path} ({size_text(file.gigabytes)}, {file.licence})")
+                download(file, request.root, manifest, request.revision if own else None)
+            elif "verify" in request.flags and path.is_file():
+                print(f"{manifest.record(file, path)}  {path}")
+        if "convert" in request.flags:
+            print(f"converted: {convert(name, request.root)}")
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if any(a in ("-h", "--help") for a in arguments):
+        print(__doc__)
+        return
+    try:
+        request = parse(arguments)
+        if request.flags:
+            work(request)
+        missing = show(request)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
+        sys.exit(2)
+    if missing and request.names:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

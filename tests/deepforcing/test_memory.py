@@ -1,0 +1,94 @@
+"""The memory plan: exact where sizes are exact, refusing too little with what would fit, for made-up GPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from baselines.self_forcing import self_forcing
+from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.kv import KVCache
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.retention import KeepAll, SinkWindow
+from deepforcing.generator import GeneratorSpec
+from deepforcing.memory import cache_bytes, check_memory, parameters, plan_memory
+from deepforcing.tiny.model import TinySpec
+from deepforcing.wan.config import WanConfig
+from deepforcing.wan.model import WanSpec
+
+GB = 10**9
+PC = ParticipativeCompression(window_frames=12, sink_frames=3, budget_frames=9, recent_frames=4)
+SMALL = WanConfig(dim=28, num_heads=2, num_layers=2)
+
+
+def wan(retention: object = None, dtype: str = "bfloat16", **model: object) -> GeneratorSpec:
+    spec = WanSpec(random_weights=True, **model)  # type: ignore[arg-type]
+    return self_forcing(spec, CachePolicy(retention or SinkWindow(21), "slot"), dtype=dtype)  # type: ignore[arg-type]
+
+
+def test_parameters_of_the_published_model() -> None:
+    assert parameters(WanConfig()) == 1_418_996_800
+
+
+@pytest.mark.parametrize("retention", [SinkWindow(12, 3), KeepAll(), PC, dataclasses.replace(PC, per_head=True)])
+def test_the_cache_is_counted_as_it_is_allocated(retention: object) -> None:
+    policy = CachePolicy(retention, "absolute")  # type: ignore[arg-type]
+    cache = KVCache(policy, SMALL, (2, 2), 3, 30, dtype=torch.bfloat16)
+    tensors = [t for layer in cache.layers for t in (layer.raw, layer.k, layer.v)]
+    tensors += [t for o in cache.origins for t in (o.frame, o.place, o.reuse)]
+    held = sum(t.numel() * t.element_size() for t in tensors)
+    text = 2 * SMALL.num_layers * SMALL.text_len * SMALL.dim * 2
+    queries = SMALL.num_layers * PC.recent_frames * 4 * SMALL.dim * 2 if cache.origins else 0
+    assert cache_bytes(policy, SMALL, 4, 3, 30, 2) == held + text + queries
+
+
+def test_published_sizes() -> None:
+    """21 frames of 1560 tokens, 30 layers of width 1536, K as stored, K as read, V, bfloat16: 9.06 GB, text 0.09 GB."""
+    plan = plan_memory(wan(), 240)
+    assert plan.weights == 2 * 1_418_996_800
+    assert plan.cache == 3 * 30 * 21 * 1560 * 1536 * 2 + 2 * 30 * 512 * 1536 * 2
+    assert 14 * GB < plan.peak < 24 * GB  # fits a 24 GB card
+
+
+def test_the_plan_does_not_grow_with_length_unless_everything_is_kept() -> None:
+    assert plan_memory(wan(), 240) == plan_memory(wan(), 2400)
+    assert plan_memory(wan(KeepAll()), 480).cache > 1.9 * plan_memory(wan(KeepAll()), 240).cache
+
+
+def test_a_joint_window_takes_more() -> None:
+    assert plan_memory(wan(), 240, query_frames=15).activations > 3 * plan_memory(wan(), 240).activations
+
+
+def test_enough_is_enough() -> None:
+    check_memory(wan(), 240, 80 * GB)
+    check_memory(self_forcing(TinySpec(), CachePolicy(SinkWindow(21))), 240, 0)  # no plan: not refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "free", "words"),
+    [
+        (wan(dtype="float32"), 24, r"GPU has 24.0 GB free; would fit: dtype=bfloat16 \("),
+        (wan(), 14, r"would fit: cache.retention.window_frames=\d+ \("),
+        (wan(dtype="float32"), 14, r"would fit: .*dtype=bfloat16 cache.retention.window_frames=\d+ \("),
+        (wan(KeepAll()), 24, r"would fit: seconds=\d+ \("),
+        (wan(), 2, "nothing smaller of this model fits; use a larger GPU"),
+    ],
+)
+def test_too_little_is_said_with_what_would_fit(spec: GeneratorSpec, free: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        check_memory(spec, 240, free * GB)
+    assert "\n" not in str(caught.value)
+    assert "KV cache" in str(caught.value)
+
+
+def test_every_proposal_fits() -> None:
+    from deepforcing.memory import alternatives
+
+    for change, other, frames in alternatives(wan(dtype="float32"), 240):
+        plan = plan_memory(other, frames)
+        assert change
+        check_memory(other, frames, plan.peak)
+        with pytest.raises(ValueError):
+            check_memory(other, frames, plan.peak - 1)

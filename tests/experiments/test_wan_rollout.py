@@ -1,0 +1,107 @@
+"""Wan end to end at reduced size on the CPU: prompts through a small UMT5, two chunks, VAE, mp4; nothing from the hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Command, Outcome
+from wan_files import CONFIG, write_generator, write_tokenizer, write_umt5
+
+PROMPTS = "prompts=['a red dog runs','a blue cat sleeps']"
+SMALL = [
+    "model=wan2.1-1.3b",
+    *(f"+model.config.{k}={getattr(CONFIG, k)}" for k in ("dim", "ffn_dim", "freq_dim", "num_heads", "num_layers")),
+    *(f"+model.config.{k}={getattr(CONFIG, k)}" for k in ("in_dim", "out_dim", "text_dim", "text_len")),
+    "+model.config._target_=deepforcing.wan.config.WanConfig",
+    "+model.geometry={_target_:deepforcing.geometry.Geometry,height:32,width:48}",
+    "model.vae_dim=4",
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEEPFORCING_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def roll(command: Command, root: Path, tmp_path: Path) -> Command:
+    def call(*overrides: str) -> Outcome:
+        return command(
+            "rollout", *SMALL, PROMPTS, "seconds=1.3", "device=cpu", f"runs_root={tmp_path / 'runs'}", *overrides
+        )
+
+    return call
+
+
+def samples(tmp_path: Path) -> list[dict[str, object]]:
+    return [json.loads(p.read_text()) for p in sorted(tmp_path.glob("runs/*/samples/*.json"))]
+
+
+def test_random_transformer_and_vae_behind_a_small_text_encoder(roll: Command, root: Path, tmp_path: Path) -> None:
+    """Two prompts through a tiny random UMT5, a two-chunk rollout, mp4; again: nothing is redone."""
+    files = (
+        f"model.text_encoder={write_umt5(root / 't5.pth')}",
+        f"model.tokenizer={write_tokenizer(root / 'tokenizer')}",
+        "model.random_weights=true",
+    )
+    done = roll(*files)
+    assert done.status == 0, done.err
+    records = samples(tmp_path)
+    assert [(r["frames"], r["latent_frames"], r["width"], r["height"]) for r in records] == [(21, 6, 48, 32)] * 2
+    assert len({r["sha256"] for r in records}) == 2  # the prompts matter
+    assert len(list((root / "embeddings").rglob("*.safetensors"))) == 2
+    [run] = tmp_path.glob("runs/*/run.json")
+    identity = json.loads(run.read_text())["identity"]["model"]
+    assert identity["checkpoint"] == "random"
+    assert len(identity["text"]) == 64
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/samples/*")}
+    assert roll(*files).status == 0
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/samples/*")} == before
+
+
+def test_a_checkpoint_in_its_place_with_everything_else_random(roll: Command, root: Path, tmp_path: Path) -> None:
+    write_generator(root / "Self-Forcing" / "checkpoints" / "self_forcing_dmd.pt")
+    done = roll("model.random_weights=true", "model.checkpoint=self_forcing", "cache=deep_forcing", "dtype=bfloat16")
+    assert done.status == 0, done.err
+    assert len(samples(tmp_path)) == 2
+
+
+def test_missing_weights_are_one_line(roll: Command, root: Path) -> None:
+    done = roll()
+    assert done.status == 2
+    [line] = done.err.strip().splitlines()
+    assert line.startswith(f"error: model wan2.1-1.3b lacks checkpoint {root}")
+    assert "python -m experiments.weights self_forcing" in line
+
+
+def test_the_generator_decides_which_weights(command: Command, root: Path) -> None:
+    done = command("rollout", *SMALL, PROMPTS, "generator=causal_forcing_2step", "seconds=1", "device=cpu")
+    assert done.status == 2
+    assert "framewise-2step.pt" in done.err
+
+
+def test_nothing_is_fetched_behind_the_users_back(
+    roll: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every way out raises; a rollout through text encoder and VAE does not notice."""
+    import socket
+
+    def refuse(*a: object, **k: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    hub = sys.modules.get("huggingface_hub")
+    if hub is not None:
+        for name in ("hf_hub_download", "snapshot_download"):
+            monkeypatch.setattr(hub, name, refuse)
+    done = roll(
+        f"model.text_encoder={write_umt5(root / 't5.pth')}",
+        f"model.tokenizer={write_tokenizer(root / 'tokenizer')}",
+        "model.random_weights=true",
+    )
+    assert done.status == 0, done.err
