@@ -190,18 +190,21 @@ def sprite_metrics(rows: Sequence[MetricRow]) -> list[str]:
 
 
 def survivors(rows: Sequence[MetricRow], ends: float) -> list[str]:
-    """The note on metrics that only frames with a sprite enter; none where no such metric was scored."""
-    names = sprite_metrics(rows)
-    if not names:
-        return []
-    read = "counts" if len(names) == 1 else "count"
-    beside = " beside presence" if any(row.info.name == "presence" for row in rows) else " beside the videos"
-    return [
-        f"{join(names)} {read} only frames in which a sprite was found: a run that loses sprites is scored on what is "
-        f"left, and can look better for it, also in paired differences. Read {'it' if len(names) == 1 else 'them'}"
-        f"{beside}. “% of windows”: the share of the windows in the last {ends:g} s that have any value at all, where "
-        "it is not all of them."
-    ]
+    """What numbers of only a part of the frames mean: a note on sprite metrics, and one where windows lack a value."""
+    found = []
+    if names := sprite_metrics(rows):
+        one = len(names) == 1
+        beside = "presence" if any(row.info.name == "presence" for row in rows) else "the videos"
+        found.append(
+            f"{join(names)} {'counts' if one else 'count'} only frames in which a sprite was found: a run that loses "
+            "sprites is scored on what is left, and can look better for it, also in paired differences. Read "
+            f"{'it' if one else 'them'} beside {beside}."
+        )
+    if any(cell.share < 1 for row in rows for cell in row.cells.values()):
+        found.append(
+            f"“% of windows”: the share of the windows in the last {ends:g} s that have a value at all, where not all do."
+        )
+    return found
 
 
 def origins(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def test_wrong_tensor_is_a_miss(name: str, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_directory_without_config_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = GOLDEN / "self_forcing_w9"
+    good = GOLDEN / "self_forcing_framewise"
     assert main([f"golden={tmp_path}", f"golden={good}"]) == 2
     out, err = capsys.readouterr()
     assert len(err.splitlines()) == 1
@@ -74,7 +74,7 @@ def test_bad_arguments_are_status_2(arguments: list[str]) -> None:
 
 
 def test_truncated_fixture_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    directory = copied(GOLDEN / "self_forcing_w9", tmp_path)
+    directory = copied(GOLDEN / "self_forcing_framewise", tmp_path)
     data = (directory / "inputs.safetensors").read_bytes()
     (directory / "inputs.safetensors").write_bytes(data[: len(data) // 2])
     assert main([f"golden={directory}"]) == 2

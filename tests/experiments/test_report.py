@@ -388,6 +388,7 @@ def test_numbers_say_how_many_prompts_and_windows_are_behind_them(tmp_path: Path
     ]
     other, _ = draw(tmp_path / "other.html", write_run(tmp_path, "other", {"saturation": lambda i, t: 1.0}))
     assert "sprite was found" not in other
+    assert "of windows" not in other
 
 
 def test_page_says_which_intervals_it_has(tmp_path: Path) -> None:
