@@ -59,7 +59,7 @@ WRONG = {
     "seeds=-1": r"seed=-1 must be a whole number from 0",
     "seeds=[0,one]": r"seed='one' must be a whole number from 0",
     "seeds=null": r"whole number from 0",
-    "prompts=dmo": r"neither a suite \(demo, dev, heldout\) nor a text file",
+    "prompts=dmo": r"neither a suite \(demo, dev, heldout, .*wan\) nor a text file",
     "prompts=[]": r"has no prompts",
     "prompts=['a red dog']": r"names no shape; the tiny world knows disc, ring, cross",
     "shard=3/2": r"must be i/n with 0 <= i < n",

@@ -30,7 +30,8 @@ def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_there_are_fixtures() -> None:
-    assert len(FIXTURES) >= 11
+    systems = {json.loads((d / "config.json").read_text())["options"]["repo"] for d in FIXTURES}
+    assert systems == {"sf", "causalf", "deepf", "longlive1", "rolling", "causvid"}
 
 
 @pytest.mark.parametrize("directory", FIXTURES, ids=lambda d: d.name)
