@@ -23,6 +23,7 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan
 
+ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -137,7 +138,8 @@ class GeneratorSpec:
     def identity(self, total_frames: int) -> dict[str, Any]:
         """What changes pixels, as plain JSON values; not device, names or places."""
         return {
-            "rule": "chunkwise" if self.rule == Chunkwise() else plain(self.rule),
+            "engine": ENGINE,
+            "rule": plain(self.rule),
             "schedule": plain(self.schedule),
             "chunk_frames": self.chunk_frames,
             "retention": plain(self.cache.retention),
@@ -215,12 +217,16 @@ class Stopwatch:
 
 
 def plain(value: Any) -> Any:
-    """A frozen dataclass as JSON values, with its class name, so that two classes with equal fields differ."""
+    """A dataclass as JSON values, with its class, so that two classes with equal fields differ.
+
+    Raises ValueError for anything else: an object's repr would make another run of every process.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": type(value).__qualname__, **fields}
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
-    return repr(value)
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise ValueError(f"{kind} cannot be part of a run's identity: make it a frozen dataclass of plain values")

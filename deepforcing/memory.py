@@ -16,6 +16,7 @@ from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.generator import DTYPES, GeneratorSpec
 from deepforcing.geometry import Geometry
+from deepforcing.rollout.rules import Rolling
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import NONE, VAE_DTYPES, WanSpec, encoder_bytes
 from deepforcing.wan.transformer import CausalWan
@@ -92,13 +93,14 @@ def parameters(config: WanConfig) -> int:
 
 
 def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None = None) -> MemoryPlan:
-    """The plan for one video at a time. query_frames: denoised together; None: the chunk. Needs a Wan model."""
+    """The plan for one video at a time. query_frames: denoised together; None: as the rule does. Needs a Wan model."""
     model = spec.model
     if not isinstance(model, WanSpec):
         raise ValueError(f"model {model.name} has no memory plan")
     size = DTYPES[spec.dtype].itemsize
     s = model.geometry.tokens_per_frame
-    queries = (query_frames or spec.chunk_frames) * s
+    together = len(spec.schedule.steps) if isinstance(spec.rule, Rolling) else 1
+    queries = (query_frames or together * spec.chunk_frames) * s
     capacity = spec.cache.retention.capacity(spec.chunk_frames)
     cached = (total_frames if capacity is None else min(capacity, total_frames)) * s
     vae_size = size if model.vae_dtype is None else VAE_DTYPES[model.vae_dtype].itemsize

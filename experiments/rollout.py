@@ -104,6 +104,11 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
                     else:  # another process is at it
                         for _ in range(chunks):
                             advance()
+        left = len(run.todo(plan))
+        if left:
+            console.print(
+                f"{left} videos are left to other processes; run the same command again to see to them", style="yellow"
+            )
     return run
 
 
@@ -261,6 +266,7 @@ def make_sample(
             "chunk_frames": spec.chunk_frames,
             "wall_seconds": round(time.perf_counter() - began, 3),
             "peak_memory_bytes": peak_memory(device),
+            "environment": environment(str(device)),
             "chunks": chunks,
         }
     )

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.policy import CachePolicy, Compress, Layout, Slot
+from deepforcing.cache.policy import CachePolicy, Compress, Layout, Slot, TokenRetention
 from deepforcing.wan.attention import attend
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import Rope, rotate
@@ -104,7 +103,7 @@ class KVCache:
         self.layers = [
             Layer(batch, config, self.capacity * self.slot_tokens, dtype, self.device) for _ in range(config.num_layers)
         ]
-        self.compression = policy.retention if isinstance(policy.retention, ParticipativeCompression) else None
+        self.compression = policy.retention if isinstance(policy.retention, TokenRetention) else None
         groups = config.num_heads if self.compression is not None and self.compression.per_head else 1
         tokens = (self.capacity + chunk_frames) * self.slot_tokens
         self.origins = [
@@ -135,6 +134,7 @@ class KVCache:
         self.before = len(slots)
         dropping = isinstance(decision, Compress) or len(decision) < len(slots)
         self.pending = decision if isinstance(decision, Compress) else None
+        self._check(decision)
         if isinstance(decision, Compress):
             slots = self._compressed(decision, slots)
             storage = list(range(len(slots)))
@@ -157,6 +157,25 @@ class KVCache:
         self.used = (len(slots) + self.chunk_frames) * self.slot_tokens
         self.rotation = self.rope.frames(range(start, start + self.chunk_frames))
         self.entered = set()
+
+    def _check(self, decision: tuple[int, ...] | Compress) -> None:
+        """A retention's mistakes, named; costs nothing beside a chunk."""
+        name = type(self.policy.retention).__name__
+        if isinstance(decision, Compress):
+            if self.compression is None:
+                raise ValueError(
+                    f"{name}.decide asks for a compression, so it needs the fields of policy.TokenRetention"
+                )
+            return
+        if list(decision) != sorted(set(decision)) or not set(decision) <= set(range(len(self.layout.slots))):
+            raise ValueError(
+                f"{name}.decide gave {decision}: give ascending indices into the {len(self.layout.slots)} slots"
+            )
+        if len(decision) + self.chunk_frames > self.capacity:
+            raise ValueError(
+                f"{name}.decide keeps {len(decision)} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
+                f"of {self.capacity}"
+            )
 
     def _places(self) -> list[tuple[slice, slice]]:
         s, pieces, first = self.slot_tokens, [], 0
@@ -292,6 +311,7 @@ class KVCache:
         chosen = candidates.topk(count, dim=2).indices.sort(2).values + first
         if self.selections is not None:
             self.selections.append(Selection(layer, start, chosen, scores))
+        store.visible = None
         if policy.reuse_limit is not None and 2 * count > last - first:
             # Fewer new candidates than places: the limit may leave too few, and what is over it must not be seen.
             seen = torch.ones((*chosen.shape[:2], self.capacity * s), dtype=torch.bool, device=self.device)

@@ -18,8 +18,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from deepforcing.cache.scorers import Scorer
 from deepforcing.wan.rope import TABLE_FRAMES
 
 
@@ -86,6 +87,24 @@ class Retention(Protocol):
         ...
 
 
+@runtime_checkable
+class TokenRetention(Retention, Protocol):
+    """A retention that may answer with Compress; fields as in compression.ParticipativeCompression."""
+
+    @property
+    def recent_frames(self) -> int: ...
+    @property
+    def queries(self) -> str: ...
+    @property
+    def scorer(self) -> Scorer: ...
+    @property
+    def per_head(self) -> bool: ...
+    @property
+    def reuse_limit(self) -> int | None: ...
+    @property
+    def every_pass(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class CachePolicy:
     """retention x alignment, under the name that tables show.
@@ -144,7 +163,10 @@ def find_alignment(name: str) -> Alignment:
             found: Alignment | Callable[[], Alignment] = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"cache.alignment={name!r} cannot be imported: {error}") from error
-        return found() if isinstance(found, type) else found  # type: ignore[return-value]
+        made = found() if isinstance(found, type) else found
+        if not (hasattr(made, "relative") and hasattr(made, "positions")):
+            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(layout)`")
+        return made
     known: dict[str, Alignment] = alignment.NAMED
     if name not in known:
         raise ValueError(f"cache.alignment={name!r} is unknown; choose one of {', '.join(known)}")
