@@ -105,3 +105,19 @@ def test_nothing_is_fetched_behind_the_users_back(
         "model.random_weights=true",
     )
     assert done.status == 0, done.err
+
+
+GENERATORS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "generator").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_every_generator_makes_a_video(command: Command, root: Path, tmp_path: Path, generator: str) -> None:
+    """Random weights, random VAE: a whole rollout of each rule through streaming decode to an mp4 of the right length."""
+    done = command(
+        "rollout", *SMALL, "prompts=['a red dog runs']", "device=cpu", f"runs_root={tmp_path / 'runs'}",
+        f"generator={generator}", "seconds=6", "model.random_weights=true",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    [record] = samples(tmp_path)
+    assert record["frames"] == 4 * (int(str(record["latent_frames"])) - 1) + 1
+    assert abs(float(str(record["seconds"])) - 6) <= 0.75
