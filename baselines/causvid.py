@@ -92,7 +92,7 @@ class Overlapping:
     rollout_frames: int = 21
     overlap: int = 3
     takes_schedules: ClassVar[bool] = True
-    has_upstream_noise: ClassVar[bool] = False
+    upstream_noise: ClassVar[None] = None
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raises ValueError."""
@@ -110,17 +110,6 @@ class Overlapping:
         if self.overlap >= self.rollout_frames:
             raise ValueError(f"overlap={self.overlap} must be below rollout_frames={self.rollout_frames}")
         policy.check(chunk_frames, min(total_frames, self.rollout_frames))
-
-    def upstream_noise(
-        self,
-        seed: int,
-        shape: tuple[int, ...],
-        schedule: Schedule,
-        chunk_frames: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Noise:
-        raise NotImplementedError("has_upstream_noise is False")
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
         """Every rollout has a decoder of its own. Where two overlap, the later one's pixels are shown."""

@@ -112,7 +112,7 @@ class GeneratorSpec:
     def check_sizes(self, total_frames: int) -> None:
         """Rule, cache and length. Raises ValueError."""
         self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
-        if self.noise == "upstream" and not self.rule.has_upstream_noise:
+        if self.noise == "upstream" and self.rule.upstream_noise is None:
             raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
 
     def check(self, total_frames: int) -> None:
@@ -185,7 +185,7 @@ class Generator:
             for start, text in spec.cues(prompt, total_frames).items()
         }
         noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
-        if spec.noise == "upstream":
+        if spec.noise == "upstream" and spec.rule.upstream_noise is not None:
             shape = (1, total_frames, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
             noise = spec.rule.upstream_noise(seed, shape, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(

@@ -20,6 +20,7 @@ from deepforcing.runs import RunDir
 from deepforcing.tiny.model import CHUNK_FRAMES, TINY_GEOMETRY, TRAIN_FRAMES, TinySpec
 from deepforcing.tiny.world import DATA_VERSION, parse_caption, render, sample_scenes
 from deepforcing.video import VideoWriter
+from experiments.rollout import sample_record
 
 NAME = "real_video"
 
@@ -55,15 +56,7 @@ def reference_run(
                         video.write(render(scene, min(240, frames - first), first)[0])
                 run.commit(
                     {
-                        "sample": sample.name,
-                        "prompt_id": sample.prompt.id,
-                        "prompt": sample.prompt.text,
-                        "seed": sample.seed,
-                        "fps": g.fps,
-                        "frames": frames,
-                        "width": g.width * scale,
-                        "height": g.height * scale,
-                        "seconds": frames / g.fps,
+                        **sample_record(sample, g, scale, frames),
                         "latent_frames": latent_frames,
                         "chunk_frames": CHUNK_FRAMES,
                         "wall_seconds": round(time.perf_counter() - began, 3),

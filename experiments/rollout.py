@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepforcing.environment import environment
 from deepforcing.generator import Generator, GeneratorSpec
+from deepforcing.geometry import Geometry
 from deepforcing.memory import check_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import RunDir, check_writable
@@ -250,18 +251,9 @@ def make_sample(
             chunks.append({**seconds, "tokens": chunk.tokens})
             advance()
         frames = video.frames
-    scale = spec.model.pixel_scale
     run.commit(
         {
-            "sample": sample.name,
-            "prompt_id": sample.prompt.id,
-            "prompt": sample.prompt.text,
-            "seed": sample.seed,
-            "fps": g.fps,
-            "frames": frames,
-            "width": g.width * scale,
-            "height": g.height * scale,
-            "seconds": frames / g.fps,
+            **sample_record(sample, g, spec.model.pixel_scale, frames),
             "latent_frames": total_frames,
             "chunk_frames": spec.chunk_frames,
             "wall_seconds": round(time.perf_counter() - began, 3),
@@ -270,6 +262,21 @@ def make_sample(
             "chunks": chunks,
         }
     )
+
+
+def sample_record(sample: Sample, g: Geometry, pixel_scale: int, frames: int) -> dict[str, Any]:
+    """What every finished sample's json says of its video."""
+    return {
+        "sample": sample.name,
+        "prompt_id": sample.prompt.id,
+        "prompt": sample.prompt.text,
+        "seed": sample.seed,
+        "fps": g.fps,
+        "frames": frames,
+        "width": g.width * pixel_scale,
+        "height": g.height * pixel_scale,
+        "seconds": frames / g.fps,
+    }
 
 
 def peak_memory(device: torch.device) -> int:

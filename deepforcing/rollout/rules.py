@@ -81,29 +81,23 @@ class Job:
             yield chunk, pixels
 
 
+UpstreamNoiseOf = Callable[[int, tuple[int, ...], Schedule, int, torch.dtype, torch.device], Noise]
+"""(seed, shape [1, frames, C, Y, X], schedule, chunk_frames, dtype, device) -> a published system's draws for one video."""
+
+
 class Rule(Protocol):
     @property
     def takes_schedules(self) -> bool:
         """Whether the prompt may change within a video."""
         ...
 
-    @property
-    def has_upstream_noise(self) -> bool: ...
-
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
 
-    def upstream_noise(
-        self,
-        seed: int,
-        shape: tuple[int, ...],
-        schedule: Schedule,
-        chunk_frames: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Noise:
-        """The published order of draws for one video, where there is one. shape: [1, frames, C, Y, X]."""
+    @property
+    def upstream_noise(self) -> UpstreamNoiseOf | None:
+        """The published order of draws for one video; None where it is not implemented."""
         ...
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
@@ -117,7 +111,6 @@ class Chunkwise:
 
     on_switch: OnSwitch = "nothing"
     takes_schedules: ClassVar[bool] = True
-    has_upstream_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.on_switch not in get_args(OnSwitch):
@@ -126,16 +119,9 @@ class Chunkwise:
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
 
-    def upstream_noise(
-        self,
-        seed: int,
-        shape: tuple[int, ...],
-        schedule: Schedule,
-        chunk_frames: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Noise:
-        return UpstreamNoise(seed, shape, 0, dtype, device)
+    @property
+    def upstream_noise(self) -> UpstreamNoiseOf:
+        return lambda seed, shape, schedule, chunk_frames, dtype, device: UpstreamNoise(seed, shape, 0, dtype, device)
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
         text, later = job.texts[0], {start: text for start, text in job.texts.items() if start}
@@ -163,7 +149,6 @@ class Rolling:
     """
 
     takes_schedules: ClassVar[bool] = False
-    has_upstream_noise: ClassVar[bool] = True
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
@@ -186,16 +171,11 @@ class Rolling:
                 f"the longest video of a rolling window is {limit} latent frames"
             )
 
-    def upstream_noise(
-        self,
-        seed: int,
-        shape: tuple[int, ...],
-        schedule: Schedule,
-        chunk_frames: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Noise:
-        return UpstreamRollingNoise(seed, shape, len(schedule.steps), chunk_frames, dtype, device)
+    @property
+    def upstream_noise(self) -> UpstreamNoiseOf:
+        return lambda seed, shape, schedule, chunk_frames, dtype, device: UpstreamRollingNoise(
+            seed, shape, len(schedule.steps), chunk_frames, dtype, device
+        )
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
         cache = RollingCache(
