@@ -1,0 +1,59 @@
+"""Consecutive frames of a video on their way through the metrics, converted once however many metrics look at them.
+
+b frames, H and W pixels of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar, cast
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepforcing.yuv import frame_to_rgb
+
+Made = TypeVar("Made")
+FRAMES = 32  # at most so many are decoded ahead: two seconds at 16 a second
+
+
+class Batch:
+    """b consecutive decoded frames. What is computed from them is kept with them, and goes when they go."""
+
+    def __init__(self, decoded: Sequence[av.VideoFrame]) -> None:
+        self._decoded = decoded
+        self._kept: dict[Hashable, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+    def kept(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """make(), once: the second metric that asks under the same key gets what the first one got."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast(Made, self._kept[key])
+
+    @property
+    def colours(self) -> NDArray[np.uint8]:
+        """uint8 [b, H, W, 3] RGB by deepforcing.yuv, exact to the rounding: what the weight-free metrics measure."""
+        return self.kept("colours", lambda: np.stack([frame_to_rgb(frame) for frame in self._decoded]))
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """uint8 [b, H, W, 3] RGB as FFmpeg converts it: the very bytes that decord and OpenCV give VBench."""
+        return self.kept(
+            "frames", lambda: np.stack([np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in self._decoded])
+        )
+
+    def bytes_on(self, device: torch.device) -> Tensor:
+        """`frames` as uint8 [b, 3, H, W] on a device."""
+        return self.kept(
+            ("bytes", device), lambda: torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2).contiguous()
+        )
+
+    def floats_on(self, device: torch.device) -> Tensor:
+        """`frames` as float32 [b, 3, H, W] in 0..255 on a device."""
+        return self.kept(("floats", device), lambda: self.bytes_on(device).float())

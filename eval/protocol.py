@@ -1,0 +1,56 @@
+"""Which clips of a video are scored, and from which pixels: the protocol that a number belongs to.
+
+vbench               the whole video is one clip (VBench 0.1.5, mode custom_input)
+vbench_long          clips of 2 s, each encoded once more as VBench-Long does, scores of the second generation
+vbench_long_memory   the same clips of the video's own pixels: faster, and not the published protocol
+windows              clips of any length, one after the other, of the video's own pixels: for curves over time
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eval.metric import Window, windows
+
+NAMES = ("vbench", "vbench_long", "vbench_long_memory", "windows")
+LONG_SECONDS = 2  # VBench-Long's mode long_custom_input
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """window_seconds: of `windows` alone."""
+
+    name: str = "windows"
+    window_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise ValueError(f"protocol={self.name!r} is unknown; there are {', '.join(NAMES)}")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether clips are encoded once more before they are scored."""
+        return self.name == "vbench_long"
+
+    def clips(self, n_frames: int, fps: float) -> list[Window]:
+        """The clips of a video, in order; the last may overlap the one before it (VBench-Long)."""
+        if self.name == "windows":
+            return windows(n_frames, fps, self.window_seconds)
+        if self.name == "vbench":
+            return [Window(0, n_frames, 0.0, n_frames / fps)]
+        return long_clips(n_frames, fps)
+
+
+def long_clips(n_frames: int, fps: float) -> list[Window]:
+    """VBench-Long's clips: n = 2 int(fps) frames each; a remainder becomes a clip of the video's last n frames.
+
+    A video shorter than n frames is one clip of all of them. (vbench2_beta_long.utils, split_video_into_clips.)
+    """
+    length = LONG_SECONDS * int(fps)
+    if n_frames < length:
+        starts, length = [0], n_frames
+    else:
+        starts = list(range(0, n_frames - length + 1, length))
+        if n_frames % length:
+            starts.append(n_frames - length)
+    return [Window(start, start + length, start / fps, (start + length) / fps) for start in starts]

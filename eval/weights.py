@@ -1,0 +1,88 @@
+"""The files that the metrics' networks are read from: found exactly where the vbench package looks for them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def vbench_cache() -> Path:
+    """$VBENCH_CACHE_DIR, else ~/.cache/vbench."""
+    return Path(os.environ.get("VBENCH_CACHE_DIR") or Path.home() / ".cache" / "vbench")
+
+
+def torch_home() -> Path:
+    """$TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch."""
+    return Path(
+        os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch")
+    )
+
+
+@dataclass(frozen=True)
+class File:
+    """One thing to be found. places: paths in the order in which they are looked for, with {cache}, {torch}, {home}."""
+
+    places: tuple[str, ...]
+    what: str
+    megabytes: float | None
+    source: str
+
+    def find(self) -> Path | None:
+        """The first place where there is something, or None."""
+        return next((path for path in self.paths() if path.exists()), None)
+
+    def paths(self) -> list[Path]:
+        known = {"cache": vbench_cache(), "torch": torch_home(), "home": Path.home()}
+        return [Path(place.format(**known)) for place in self.places]
+
+
+FILES: dict[str, File] = {
+    "clip_b32": File(
+        ("{cache}/clip_model/ViT-B-32.pt", "{home}/.cache/clip/ViT-B-32.pt"),
+        "CLIP ViT-B/32", 354, "https://openaipublic.azureedge.net/clip/models/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+    ),
+    "clip_l14": File(
+        ("{cache}/clip_model/ViT-L-14.pt", "{home}/.cache/clip/ViT-L-14.pt"),
+        "CLIP ViT-L/14", 933, "https://openaipublic.azureedge.net/clip/models/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+    ),
+    "aesthetic_head": File(
+        ("{cache}/aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",),
+        "LAION aesthetic head", 0.004, "https://github.com/LAION-AI/aesthetic-predictor/blob/main/sa_0_4_vit_l_14_linear.pth?raw=true",
+    ),
+    "musiq": File(
+        ("{cache}/pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",),
+        "MUSIQ-SPAQ", 109, "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
+    ),
+    "dino_code": File(
+        ("{cache}/dino_model/facebookresearch_dino_main", "{torch}/hub/facebookresearch_dino_main"),
+        "DINO's source", None, "https://github.com/facebookresearch/dino",
+    ),
+    "dino": File(
+        ("{torch}/hub/checkpoints/dino_vitbase16_pretrain.pth", "{cache}/dino_model/dino_vitbase16_pretrain.pth"),
+        "DINO ViT-B/16", 343, "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+    ),
+    "raft": File(
+        ("{cache}/raft_model/models/raft-things.pth",),
+        "RAFT-things", 21, "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
+    ),
+    "amt": File(("{cache}/amt_model/amt-s.pth",), "AMT-S", 12, "https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth"),
+    "viclip": File(
+        ("{cache}/ViCLIP/ViClip-InternVid-10M-FLT.pth",),
+        "ViCLIP-L/14", 1710, "https://huggingface.co/OpenGVLab/VBench_Used_Models/resolve/main/ViClip-InternVid-10M-FLT.pth",
+    ),
+    "viclip_vocabulary": File(
+        ("{cache}/ViCLIP/bpe_simple_vocab_16e6.txt.gz",),
+        "ViCLIP's vocabulary", 1.4, "https://raw.githubusercontent.com/openai/CLIP/main/clip/bpe_simple_vocab_16e6.txt.gz",
+    ),
+}  # fmt: skip
+
+
+def required(name: str) -> Path:
+    """The file behind a name of FILES. Raises ValueError that says where it is looked for and how to get it."""
+    path = FILES[name].find()
+    if path is None:
+        raise ValueError(
+            f"{FILES[name].what} is not at {FILES[name].paths()[0]}; python -m experiments.weights metrics says how to get it"
+        )
+    return path
