@@ -175,27 +175,36 @@ def probe(path: str | Path) -> VideoInfo:
         return VideoInfo(frames, float(stream.average_rate or 0), stream.width, stream.height)
 
 
-def iter_frames(path: str | Path, batch: int = 16) -> Iterator[Frames]:
-    """Decode a video once, yielding uint8 [up to batch, H, W, 3]: memory does not grow with length.
+def iter_decoded(path: str | Path) -> Iterator[av.VideoFrame]:
+    """The frames as they are coded, one by one, from one pass over the file.
 
     Raises ValueError, naming the file, when it is missing, not a video, corrupt, or ends before its last frame.
     """
-    if batch < 1:
-        raise ValueError(f"batch={batch} must be at least 1")
     with _opened(path) as container:
         stream = container.streams.video[0]
-        frames: list[Frames] = []
         count = 0
         for frame in container.decode(stream):
-            frames.append(frame_to_rgb(frame))
             count += 1
-            if len(frames) == batch:
-                yield np.stack(frames)
-                frames = []
-        if frames:
-            yield np.stack(frames)
+            yield frame
         if count == 0 or count < stream.frames:
             raise ValueError(f"{path} is damaged: {count} of its {stream.frames} frames can be decoded")
+
+
+def iter_frames(path: str | Path, batch: int = 16) -> Iterator[Frames]:
+    """Decode a video once, yielding uint8 [up to batch, H, W, 3]: memory does not grow with length.
+
+    Raises ValueError as iter_decoded does.
+    """
+    if batch < 1:
+        raise ValueError(f"batch={batch} must be at least 1")
+    frames: list[Frames] = []
+    for frame in iter_decoded(path):
+        frames.append(frame_to_rgb(frame))
+        if len(frames) == batch:
+            yield np.stack(frames)
+            frames = []
+    if frames:
+        yield np.stack(frames)
 
 
 def read_video(path: str | Path) -> tuple[Frames, float]:

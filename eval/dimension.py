@@ -7,7 +7,7 @@ knows nothing of protocols and never sees a whole video at once, so memory is bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
@@ -40,6 +40,7 @@ class ClipScorer(Protocol):
         """The score, 0..1 in VBench's sense (vbench 0.1.5), after the last frame; NaN if there was nothing to measure."""
 
 
+@runtime_checkable
 class Dimension(Protocol):
     """A VBench dimension. A change that may move a score is a new `version`.
 

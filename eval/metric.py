@@ -111,10 +111,10 @@ def applies(metric: Metric, world: str | None) -> bool:
     return metric.needs in ("video", world)
 
 
-def windows(n_frames: int, fps: float, window_seconds: float = 1.0) -> list[Window]:
+def windows(n_frames: int, fps: float, window_seconds: float = 2.0) -> list[Window]:
     """Cut a video into windows; the last, partial one is kept only if it is at least half as long as the others.
 
-    1 s by default, so that the first 5 s are exactly five windows. Raises ValueError if a window has no whole frame.
+    Raises ValueError if a window has no whole frame.
     """
     length = window_seconds * fps
     if not math.isfinite(length) or round(length) < 1:

@@ -21,11 +21,16 @@ class Protocol:
     """window_seconds: of `windows` alone."""
 
     name: str = "windows"
-    window_seconds: float = 1.0
+    window_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise ValueError(f"protocol={self.name!r} is unknown; there are {', '.join(NAMES)}")
+
+    @property
+    def length_key(self) -> float:
+        """The length of the windows in seconds, 0 where the protocol has no choice of it: part of a score's identity."""
+        return self.window_seconds if self.name == "windows" else 0.0
 
     @property
     def encodes(self) -> bool:

@@ -1,249 +1,283 @@
-"""Scoring run directories: decode each video once, score only what is missing, lose nothing to a kill.
+"""Scoring videos: decode each once, score only what is missing, lose nothing to a kill.
 
-Scores of one metric lie in <run>/scores/<metric>@<version>.parquet, a tidy table of COLUMNS and KEYS. The file is
-replaced as a whole after each sample, under a lock, so readers see old or new but never half, and several processes
-can score one run. Rows are kept per sample, video and window length; rows of a video that has since been made anew are
-scored again and left out on reading. A value that could not be measured in a decoded video is a row with NaN; a sample
-that could not be scored has no rows.
+A video is decoded in batches that never cross the border of a clip, and every metric that lacks a score of it sees each
+batch once, so memory is bounded by a batch. Scores are written video by video (eval/store.py). A value that could not be
+measured in a decoded video is a row with NaN; a video that could not be scored has no rows.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import av
 import numpy as np
 import pandas as pd
+import torch
 
+from deepforcing.prompts import shard
 from deepforcing.script import is_schedule
-from deepforcing.video import read_video, sha256_file
-from eval.metric import Clip, FloatArray, Metric, Window, applies, windows
+from deepforcing.video import VideoInfo, iter_decoded, probe, sha256_file
+from eval import weights
+from eval.batch import FRAMES, Batch
+from eval.dimension import ClipInfo, ClipScorer, Dimension
+from eval.metric import Clip, FloatArray, Metric, Window, applies
+from eval.protocol import Protocol
+from eval.reencode import reencoded
+from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
+from eval.videos import Video, Videos, open_run
 
-COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
-KEYS = ["video_sha256", "window_seconds"]  # what a row was measured on and how; not part of the tidy table
-
+TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
+SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 
 
 @dataclass
 class Scored:
-    """What `score_run` found. table: COLUMNS, of every sample that has scores, for the metrics asked for.
+    """What `score` found. table: COLUMNS and frames, of every video that has scores, for the metrics asked for.
 
-    problems: one line for each sample or score that is missing, and why. decoded: videos decoded by this call.
+    problems: one line for each video or score that is missing, and why. absent: {metric: why} of those whose weights
+    are not there. decoded: videos decoded by this call.
     """
 
     table: pd.DataFrame
     problems: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
     decoded: int = 0
 
 
-def score_run(
-    run_dir: str | os.PathLike[str],
-    metrics: Sequence[Metric],
-    window_seconds: float = 1.0,
-    progress: Progress | None = None,
-) -> Scored:
-    """Score every finished sample of a run for which a metric is missing.
+def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Metric | Dimension], protocol: Protocol | None = None,
+              progress: Progress | None = None) -> Scored:  # fmt: skip
+    """`score` for a run directory, on the CPU. Raises ValueError if the directory is no run."""
+    return score(open_run(run_dir), metrics, protocol or Protocol(), progress=progress)
 
-    Metrics for another world are skipped. progress(done, total, sample) is called after each sample that needed work.
-    Videos that cannot be read or are not those that their records describe end up in `problems`, without rows.
-    Raises ValueError if the directory is no run or a scores file is unreadable.
+
+def score(
+    group: Videos,
+    metrics: Sequence[Metric | Dimension],
+    protocol: Protocol,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    part: str = "0/1",
+) -> Scored:
+    """Score every video of a group for which a metric is missing under a protocol.
+
+    Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on. progress(done, total,
+    name) is called after each video that needed work. Videos that cannot be read, are not those that their records
+    describe or cannot be measured end up in `problems`, without rows. Raises ValueError if a scores file is unreadable
+    or a metric does not go with the protocol.
     """
-    run = Path(run_dir).absolute()
-    record = read_json(run / "run.json")
-    metrics = [metric for metric in metrics if applies(metric, record.get("world"))]
-    samples, problems = read_samples(run)
-    result = Scored(pd.DataFrame(columns=COLUMNS), problems)
-    todo = []
-    done = {metric.name: scored_samples(scores_path(run, metric), window_seconds) for metric in metrics}
-    for sample in samples:
-        missing = [m for m in metrics if (sample["sample"], sample["sha256"]) not in done[m.name]]
-        if missing:
-            todo.append((sample, missing))
-    for number, (sample, missing) in enumerate(todo, start=1):
+    device = device or torch.device("cpu")
+    wanted = [metric for metric in metrics if isinstance(metric, Dimension) or applies(metric, group.world)]
+    result = Scored(pd.DataFrame(columns=TABLE), list(group.problems))
+    present: dict[str, str] = {}  # metric -> sha256 of its weights
+    for metric in wanted:
+        if protocol.encodes and not isinstance(metric, Dimension):
+            raise ValueError(
+                f"{metric.name} is measured on a video's own pixels, and protocol={protocol.name} encodes clips once more; "
+                "use protocol=windows or vbench_long_memory for it"
+            )
         try:
-            clip = read_clip(run, sample, record)
-            result.decoded += 1
-            spans = windows(len(clip.frames), clip.fps, window_seconds)
-            if not spans:
-                raise ValueError(f"{len(clip.frames)} frames are less than half a window of {window_seconds} s")
+            present[metric.name] = weights.fingerprint(metric.weights) if isinstance(metric, Dimension) else ""
         except ValueError as error:
-            problems.append(f"{run.name}: sample {sample['sample']}: {error}")
-        else:
+            result.absent[metric.name] = str(error)
+    here = [metric for metric in wanted if metric.name in present]
+    paths = {metric.name: scores_path(group.home, metric.name, metric.version) for metric in here}
+    done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
+    todo = []
+    for video in shard(group.videos, part):
+        missing = [metric for metric in here if (video.name, video.sha256) not in done[metric.name]]
+        if missing:
+            todo.append((video, missing))
+    for number, (video, missing) in enumerate(todo, start=1):
+        where = f"{group.name}: sample {video.name}"
+        try:
+            info = checked(video)
+            prompted = []
             for metric in missing:
-                try:
-                    rows = measure(metric, clip, spans)
-                except ValueError as error:
-                    problems.append(f"{run.name}: sample {sample['sample']}: {metric.name}: {error}")
+                if isinstance(metric, Dimension) and metric.needs_prompt and video.prompt is None:
+                    result.problems.append(f"{where}: {metric.name} needs the video's prompt; give prompts=FILE")
+                else:
+                    prompted.append(metric)
+            found = Measured(prompted, protocol, info, video, group, device)
+            found.run()
+            result.decoded += 1
+        except ValueError as error:
+            result.problems.append(f"{where}: {error}")
+        else:
+            result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
+            for metric in prompted:
+                if metric.name in found.failed:
                     continue
+                rows = pd.DataFrame(found.rows[metric.name], columns=["metric", "t_start", "t_end", "frames", "value"])
                 rows = rows.assign(
-                    run=run.name,
-                    sample=sample["sample"],
+                    run=group.name,
+                    sample=video.name,
                     version=metric.version,
-                    video_sha256=sample["sha256"],
-                    window_seconds=float(window_seconds),
+                    protocol=protocol.name,
+                    video_sha256=video.sha256,
+                    weights_sha256=present[metric.name],
+                    window_seconds=protocol.length_key,
                 )
-                add_rows(scores_path(run, metric), rows[COLUMNS + KEYS])
+                add_rows(paths[metric.name], rows[COLUMNS + KEYS])
         if progress is not None:
-            progress(number, len(todo), sample["sample"])
-    result.table = load_scores([run], metrics, window_seconds)
+            progress(number, len(todo), video.name)
+    result.table = stored([group], wanted, protocol)[TABLE]
     return result
 
 
-def load_scores(
-    run_dirs: Sequence[str | os.PathLike[str]],
-    metrics: Sequence[Metric] | None = None,
-    window_seconds: float = 1.0,
-) -> pd.DataFrame:
-    """One tidy table (COLUMNS) of several runs, sorted; NaN where a value could not be measured.
-
-    Left out: rows of videos that have changed since, of other window lengths, and stale versions, that is other than
-    those of `metrics`; with None, of every metric the newest version that any of the runs has.
-    Raises ValueError if a scores file is unreadable.
-    """
-    runs = [Path(run_dir).absolute() for run_dir in run_dirs]
-    files = [path for run in runs for path in sorted((run / "scores").glob("*@*.parquet"))]
-    if metrics is None:
-        wanted: dict[str, int] = {}
-        for path in files:
-            name, version = name_and_version(path)
-            wanted[name] = max(version, wanted.get(name, version))
-    else:
-        wanted = {metric.name: metric.version for metric in metrics}
-    current = {(run, s["sample"]): s["sha256"] for run in runs for s in read_samples(run)[0]}
-    parts = []
-    for path in files:
-        name, version = name_and_version(path)
-        if wanted.get(name) != version:
-            continue
-        rows = read_rows(path)
-        hashes = [current.get((path.parent.parent, sample)) for sample in rows["sample"]]
-        keep = (rows["video_sha256"] == pd.Series(hashes, index=rows.index, dtype=object)) & (
-            rows["window_seconds"] == window_seconds
-        )
-        # The directory's name is the run's: it may have been renamed or copied since.
-        parts.append(rows.loc[keep, COLUMNS].assign(run=path.parent.parent.name))
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(parts, ignore_index=True)
-    return table.sort_values(["run", "metric", "sample", "t_start"], ignore_index=True)
-
-
-def measure(metric: Metric, clip: Clip, spans: Sequence[Window]) -> pd.DataFrame:
-    """Columns metric, t_start, t_end, value: one row per value and window.
-
-    Metrics that check a world's caption give NaN for prompt schedules: a clip has one caption to be checked against.
-    """
-    if metric.needs != "video" and is_schedule(clip.prompt):
-        values: Mapping[str, FloatArray] = {value.name: np.full(len(spans), np.nan) for value in metric.values}
-    else:
-        values = metric.score(clip, spans)
-    rows = [
-        (name, window.t_start, window.t_end, float(number))
-        for name in (value.name for value in metric.values)
-        for window, number in zip(spans, values[name], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "t_start", "t_end", "value"])
-
-
-def read_clip(run: Path, sample: dict[str, Any], record: dict[str, Any]) -> Clip:
-    """Decode a sample's video. ValueError if it is missing, unreadable, or not the one that its record describes."""
-    path = run / "samples" / sample["video"]
+def checked(video: Video) -> VideoInfo:
+    """What the file says of itself. ValueError if it cannot be scored, or is not the file that its record describes."""
+    path = video.path
     try:
         digest = sha256_file(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    if digest != sample["sha256"]:
+    if digest != video.sha256:
         raise ValueError(f"{path} is damaged or was replaced: its sha256 is not the one in its record")
-    frames, fps = read_video(path)
-    if len(frames) != sample["frames"]:
-        raise ValueError(f"{path} has {len(frames)} frames; its record says {sample['frames']}")
-    return Clip(frames, fps, sample["prompt"], int(record.get("pixel_scale", 1)), record.get("world"))
+    info = probe(path)
+    if video.frames is not None and info.frames != video.frames:
+        raise ValueError(f"{path} has {info.frames} frames; its record says {video.frames}")
+    if not SLOWEST <= info.fps <= FASTEST:
+        raise ValueError(f"{path} says {info.fps:g} frames a second; {SLOWEST} to {FASTEST} can be scored")
+    if video.fps is not None and abs(info.fps - video.fps) > 0.01:
+        raise ValueError(f"{path} says {info.fps:g} frames a second; its record says {video.fps:g}")
+    if info.frames < 2:
+        raise ValueError(f"{path} has {info.frames} frame; a video has two at least")
+    if info.width % 2 or info.height % 2:
+        raise ValueError(
+            f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"
+        )
+    return info
 
 
-def read_samples(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Records of the finished samples, and one line for each record that is unusable."""
-    samples, problems = [], []
-    for path in sorted((run / "samples").glob("*.json")):
-        try:
-            sample = read_json(path)
-            lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
-            if lacking:
-                raise ValueError(f"{path} lacks {', '.join(lacking)}")
-        except ValueError as error:
-            problems.append(f"{run.name}: sample {path.stem}: {error}")
+Row = tuple[str, float, float, int, float]  # metric, t_start, t_end, frames, value
+
+
+class Measured:
+    """One video under one protocol: opens, feeds and closes the scorers of its clips.
+
+    rows: by metric, one tuple (value's name, t_start, t_end, frames, value) per clip. failed: {metric: why}, without rows.
+    """
+
+    def __init__(
+        self, metrics: Sequence[Metric | Dimension], protocol: Protocol, info: VideoInfo, video: Video, group: Videos,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.protocol, self.info, self.video, self.group, self.device = protocol, info, video, group, device
+        self.clips = protocol.clips(info.frames, info.fps)
+        if not self.clips:
+            raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
+        self.dimensions = [metric for metric in metrics if isinstance(metric, Dimension)]
+        self.metrics = [metric for metric in metrics if not isinstance(metric, Dimension)]
+        self.rows: dict[str, list[Row]] = {metric.name: [] for metric in metrics}
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Decode and score. Raises ValueError, naming the file, if it breaks off."""
+        if self.protocol.encodes:
+            self.run_encoded()
         else:
-            samples.append(sample)
-    return samples, problems
+            self.run_stream()
+
+    def run_stream(self) -> None:
+        colours = []
+        open_clips: dict[int, list[tuple[Dimension, ClipScorer]]] = {}
+        for start, batch in cut(self.video.path, self.clips):
+            if self.metrics:
+                colours.append(batch.colours)
+            for index, clip in enumerate(self.clips):
+                if clip.start <= start < clip.end:
+                    if index not in open_clips:
+                        open_clips[index] = self.start(clip)
+                    self.feed(open_clips[index], batch, start - clip.start)
+                    if start + len(batch) == clip.end:
+                        self.finish(open_clips.pop(index), clip)
+        if self.metrics:
+            video = Clip(
+                np.concatenate(colours),
+                self.info.fps,
+                self.video.prompt or "",
+                self.group.pixel_scale,
+                self.group.world,
+            )
+            for metric in self.metrics:
+                self.score_windows(metric, video)
+
+    def run_encoded(self) -> None:
+        """Each clip through the encoder once more, as VBench-Long writes and reads it."""
+        rate = int(self.info.fps)
+        for clip, batches in reencoded(whole_clips(self.video.path, self.clips), rate):
+            scorers, first = self.start(clip), 0
+            for batch in batches:
+                self.feed(scorers, batch, first)
+                first += len(batch)
+            self.finish(scorers, clip)
+
+    def start(self, clip: Window) -> list[tuple[Dimension, ClipScorer]]:
+        fps = float(int(self.info.fps)) if self.protocol.encodes else self.info.fps
+        info = ClipInfo(clip.end - clip.start, fps, self.info.height, self.info.width, self.video.prompt)
+        started = []
+        for dimension in self.dimensions:
+            if dimension.name not in self.failed:
+                try:
+                    started.append((dimension, dimension.start(info, self.device)))
+                except ValueError as error:
+                    self.failed[dimension.name] = str(error)
+        return started
+
+    def feed(self, scorers: list[tuple[Dimension, ClipScorer]], batch: Batch, first: int) -> None:
+        for dimension, scorer in scorers:
+            if dimension.name not in self.failed:
+                try:
+                    scorer.add(batch, first)
+                except ValueError as error:
+                    self.failed[dimension.name] = str(error)
+
+    def finish(self, scorers: list[tuple[Dimension, ClipScorer]], clip: Window) -> None:
+        for dimension, scorer in scorers:
+            if dimension.name not in self.failed:
+                row = (dimension.name, clip.t_start, clip.t_end, clip.end - clip.start, float(scorer.value()))
+                self.rows[dimension.name].append(row)
+
+    def score_windows(self, metric: Metric, video: Clip) -> None:
+        """Metrics that check a world's caption give NaN for prompt schedules: a video has one caption to be checked against."""
+        try:
+            if metric.needs != "video" and is_schedule(video.prompt):
+                values: Mapping[str, FloatArray] = {v.name: np.full(len(self.clips), math.nan) for v in metric.values}
+            else:
+                values = metric.score(video, self.clips)
+        except ValueError as error:
+            self.failed[metric.name] = str(error)
+            return
+        for name in (value.name for value in metric.values):
+            for clip, number in zip(self.clips, values[name], strict=True):
+                self.rows[metric.name].append((name, clip.t_start, clip.t_end, clip.end - clip.start, float(number)))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. ValueError with the file's name if it is missing or not one."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a run directory has run.json and samples/*.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from None
-    if type(loaded) is not dict:
-        raise ValueError(f"{path} is not a JSON object")
-    return loaded
+def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
+    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index."""
+    borders = {border for clip in clips for border in (clip.start, clip.end)}
+    held: list[av.VideoFrame] = []
+    start = 0
+    for frame in iter_decoded(path):
+        if held and (len(held) == FRAMES or start + len(held) in borders):
+            yield start, Batch(held)
+            start, held = start + len(held), []
+        held.append(frame)
+    if held:
+        yield start, Batch(held)
 
 
-def scores_path(run: Path, metric: Metric) -> Path:
-    return run / "scores" / f"{metric.name}@{metric.version}.parquet"
-
-
-def name_and_version(path: Path) -> tuple[str, int]:
-    """Of a scores file. ValueError if its name is not <metric>@<whole number>.parquet."""
-    name, _, version = path.stem.rpartition("@")
-    if not name or not version.isdigit():
-        raise ValueError(f"{path} is not named <metric>@<version>.parquet; move it away")
-    return name, int(version)
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, columns=COLUMNS + KEYS)
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are kinds of these
-        raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
-
-
-def scored_samples(path: Path, window_seconds: float) -> set[tuple[str, str]]:
-    """(sample, video sha256) of what a scores file holds for a window length; empty if there is no file."""
-    if not path.exists():
-        return set()
-    rows = read_rows(path)
-    rows = rows[rows["window_seconds"] == window_seconds]
-    return set(zip(rows["sample"], rows["video_sha256"], strict=True))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when the process dies, however it dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def add_rows(path: Path, rows: pd.DataFrame) -> None:
-    """Put one sample's rows into a scores file, in place of any that it has for the sample and window length."""
-    with locked(path.parent):
-        if path.exists():
-            old = read_rows(path)
-            again = old["sample"].isin(rows["sample"]) & old["window_seconds"].isin(rows["window_seconds"])
-            rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
-        temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
-        with open(temporary, "wb") as handle:
-            rows.to_parquet(handle, index=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+def whole_clips(path: Path, clips: Sequence[Window]) -> Iterator[tuple[Window, np.ndarray]]:
+    """Each clip's frames, uint8 [n, H, W, 3] as FFmpeg converts them; memory holds the clips that overlap, no more."""
+    held: dict[Window, list[np.ndarray]] = {}
+    for start, batch in cut(path, clips):
+        for clip in clips:
+            if clip.start <= start < clip.end:
+                held.setdefault(clip, []).append(batch.frames)
+                if start + len(batch) == clip.end:
+                    yield clip, np.concatenate(held.pop(clip))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from deepforcing.wan.weights import sha256
 
 
 def vbench_cache() -> Path:
@@ -86,3 +90,15 @@ def required(name: str) -> Path:
             f"{FILES[name].what} is not at {FILES[name].paths()[0]}; python -m experiments.weights metrics says how to get it"
         )
     return path
+
+
+def fingerprint(names: Sequence[str]) -> str:
+    """One sha256 over the files behind several names of FILES, "" for none. Raises ValueError if one is missing."""
+    digests = [directory_sha256(path) if path.is_dir() else sha256(path) for path in map(required, names)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
+
+
+def directory_sha256(path: Path) -> str:
+    """Of a source tree: its Python files and their names."""
+    files = sorted(path.rglob("*.py"))
+    return hashlib.sha256("".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in files).encode()).hexdigest()

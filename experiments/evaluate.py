@@ -1,60 +1,147 @@
-"""Score run directories. `python -m experiments.evaluate --help`"""
+"""Score run directories, or any folder of videos. `python -m experiments.evaluate --help`"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eval.metric import Metric
-from eval.metrics import WEIGHT_FREE
-from eval.score import score_run
+from deepforcing.runs import atomic_path, atomic_write_json, check_writable
+from eval.dimension import Dimension
+from eval.metric import Metric, applies
+from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.protocol import Protocol
+from eval.score import Scored, score
+from eval.store import COLUMNS
+from eval.total import overall
+from eval.videos import Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
+from experiments.rollout import pick_device
 from experiments.tables.runs import find_runs
+
+Measurement = Metric | Dimension
 
 
 def evaluate_task(config: DictConfig) -> int:
     """Exit status 1 when a video could not be scored: the others are, and the reasons are printed."""
-    window = positive(config.window_seconds, "window_seconds")
-    metrics = choose(config.metrics)
-    patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
-    problems = evaluate(find_runs([str(p) for p in patterns]), metrics, window, Console())
+    protocol = Protocol(str(config.protocol), positive(config.window_seconds, "window_seconds"))
+    metrics = choose(config.metrics, protocol)
+    device = pick_device(str(config.device))
+    if (config.runs is None) == (config.videos is None):
+        raise ValueError("give runs=DIR, or videos=DIR with out=DIR, and not both")
+    part = str(config.shard or "0/1")
+    if config.videos is None:
+        for key in ("prompts", "out"):
+            if config[key] is not None:
+                raise ValueError(
+                    f"{key} goes with videos=DIR; a run knows its prompts and keeps its scores in runs/.../scores"
+                )
+        patterns = config.runs if is_list(config.runs) else [config.runs]
+        groups = [open_run(path) for path in find_runs([str(p) for p in patterns])]
+    else:
+        if config.out is None:
+            raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
+        check_writable(config.out)
+        groups = [open_folder(config.videos, config.prompts, config.out)]
+    results = evaluate(groups, metrics, protocol, device, part, Console())
+    if config.out is not None:
+        write_out(Path(config.out), groups[0], results[0], metrics, protocol)
+    problems = [problem for result in results for problem in result.problems]
     for problem in problems:
         say(problem)
     return int(bool(problems))
 
 
-def choose(names: str | Sequence[str]) -> list[Metric]:
-    """Metrics by name. Raises ValueError that lists the known ones."""
+def choose(names: Any, protocol: Protocol) -> list[Measurement]:
+    """Metrics by name; "all": everything that the protocol can score. Raises ValueError that lists the known ones."""
+    fit: list[Measurement] = [*DIMENSIONS] if protocol.name != "windows" else [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE]
     if names == "all":
-        return list(WEIGHT_FREE)
+        return fit
+    known = {metric.name: metric for metric in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)}
     wanted = [names] if isinstance(names, str) else list(names or [])
-    known = {metric.name: metric for metric in WEIGHT_FREE}
     unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
-    return [known[name] for name in wanted]
+    return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def evaluate(runs: Sequence[Path], metrics: Sequence[Metric], window_seconds: float, console: Console) -> list[str]:
-    """Score every run; returns the problems, one line each."""
-    problems = []
+def evaluate(
+    groups: Sequence[Videos],
+    metrics: Sequence[Measurement],
+    protocol: Protocol,
+    device: torch.device,
+    part: str,
+    console: Console,
+) -> list[Scored]:
+    """Score every group; what is absent is said once."""
+    results = []
+    said: set[str] = set()
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos left"),
         TimeRemainingColumn(), console=console,
     ) as bar:  # fmt: skip
-        for run in runs:
-            task = bar.add_task(run.name, total=None)
-            scored = score_run(
-                run, metrics, window_seconds, lambda done, total, _, t=task: bar.update(t, completed=done, total=total)
-            )
+        for group in groups:
+            task = bar.add_task(group.name, total=None)
+
+            def tick(done: int, total: int, _: str, task: Any = task) -> None:
+                bar.update(task, completed=done, total=total)
+
+            scored = score(group, metrics, protocol, device, tick, part)
             bar.update(task, total=scored.decoded, completed=scored.decoded)
-            problems += scored.problems
-            console.print(f"{run.name}: {scored.table['sample'].nunique()} videos scored, {scored.decoded} of them now")
-    return problems
+            results.append(scored)
+            for name, why in scored.absent.items():
+                if name not in said:
+                    console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False)
+                    said.add(name)
+            count = scored.table["sample"].nunique()
+            console.print(f"{group.name}: {count} videos scored, {scored.decoded} of them now", highlight=False)
+    return results
+
+
+def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
+    """out/scores.parquet: the tidy table of all videos; out/summary.json: {metric: overall value or null, "about": ...}.
+
+    A metric whose weights are absent has a row with NaN for each video, spanning all of it that is known.
+    """
+    table = scored.table
+    ends = table.groupby("sample")["t_end"].max()
+    nothing = pd.DataFrame(
+        [
+            (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, ends.get(video.name), math.nan)
+            for metric in metrics
+            if metric.name in scored.absent
+            for video in group.videos
+        ],
+        columns=COLUMNS,
+    )
+    rows = pd.concat([part for part in (table[COLUMNS], nothing) if len(part)] or [nothing], ignore_index=True)
+    names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+    with atomic_path(out / "scores.parquet") as partial:
+        rows[names].to_parquet(partial, index=False)
+    values = overall(table)
+    summary: dict[str, Any] = {}
+    applying = [metric for metric in metrics if isinstance(metric, Dimension) or applies(metric, group.world)]
+    for metric in applying:
+        for value in metric.values:
+            number = values.get(value.name)
+            summary[value.name] = None if number is None or number != number else number
+    summary["about"] = {
+        "protocol": protocol.name,
+        "window_seconds": protocol.length_key or None,
+        "videos": len(group.videos),
+        "videos_scored": int(table["sample"].nunique()),
+        "versions": {metric.name: metric.version for metric in applying},
+        "absent": scored.absent,
+        "problems": scored.problems,
+    }
+    atomic_write_json(out / "summary.json", summary)
 
 
 main = command("evaluate")(evaluate_task)

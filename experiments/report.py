@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.metrics import WEIGHT_FREE
-from eval.score import load_scores
+from eval.protocol import Protocol
+from eval.store import load_scores
 from experiments.cli import command
 from experiments.html import Options, page_html
 from experiments.tables import prose
@@ -141,7 +142,7 @@ def make(report: Report, console: Console) -> Path:
     runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
-    table = load_scores([run.path for run in runs], window_seconds=report.window_seconds)
+    table = load_scores([run.path for run in runs], protocol=Protocol(window_seconds=report.window_seconds))
     table = of_samples(table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
     values = [value for metric in WEIGHT_FREE for value in metric.values]
     infos = metric_infos(sorted(set(table["metric"])), values)

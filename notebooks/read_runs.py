@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from eval.aggregate import curves, first_last, paired_difference, pivot
-from eval.score import load_scores
+from eval.store import load_scores
 from experiments.tables.runs import find_runs, read_runs
 
 root = Path(os.environ.get("DEEPFORCING_RUNS", "runs/demo"))

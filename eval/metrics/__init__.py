@@ -1,7 +1,8 @@
-"""Metrics, one class per file. WEIGHT_FREE holds one of each that needs no network and no download."""
+"""Metrics, one class per file: VBench's DIMENSIONS, OVER_TIME of the same networks, WEIGHT_FREE without any network."""
 
 from __future__ import annotations
 
+from eval.dimension import Dimension
 from eval.metric import Metric
 from eval.metrics.background_colour import BackgroundColour
 from eval.metrics.background_texture import BackgroundTexture
@@ -17,6 +18,10 @@ from eval.metrics.shape import Shape
 from eval.metrics.sharpness import Sharpness
 from eval.metrics.sprite_colour import SpriteColour
 from eval.metrics.temporal_flickering import TemporalFlickering
+
+DIMENSIONS: tuple[Dimension, ...] = ()
+
+OVER_TIME: tuple[Dimension, ...] = ()
 
 WEIGHT_FREE: tuple[Metric, ...] = (
     Presence(),

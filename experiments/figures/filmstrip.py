@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from deepforcing.video import read_video
 from eval.aggregate import curves
-from eval.score import load_scores
+from eval.store import load_scores
 from experiments.cli import command
 from experiments.figures.colours import inks
 from experiments.tables.runs import Run, find_runs, read_runs

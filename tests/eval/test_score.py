@@ -16,15 +16,19 @@ import pandas as pd
 import pytest
 
 import eval.score
+from deepforcing.video import sha256_file
 from eval.metric import Clip, FloatArray, Value, Window
 from eval.metrics import WEIGHT_FREE
 from eval.metrics.exposure import Exposure
 from eval.metrics.presence import Presence
 from eval.metrics.saturation import Saturation
-from eval.score import COLUMNS, KEYS, add_rows, load_scores, score_run
+from eval.protocol import Protocol
+from eval.score import score_run
+from eval.store import COLUMNS, KEYS, add_rows, load_scores
 
 MakeRun = Callable[..., Path]
 AddSample = Callable[[Path, str, int, int], None]
+ONE = Protocol(window_seconds=1.0)
 TWO = {"aaaaaaaaaa-s0": (0, 40), "bbbbbbbbbb-s0": (1, 40)}
 
 
@@ -46,10 +50,10 @@ class Length:
 def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
     run = make_run(TWO)
     calls: list[tuple[int, int, str]] = []
-    first = score_run(run, WEIGHT_FREE, progress=lambda *call: calls.append(call))
+    first = score_run(run, WEIGHT_FREE, ONE, progress=lambda *call: calls.append(call))
     assert (first.decoded, first.problems) == (2, [])
     assert calls == [(1, 2, "aaaaaaaaaa-s0"), (2, 2, "bbbbbbbbbb-s0")]
-    assert list(first.table.columns) == COLUMNS
+    assert list(first.table.columns) == [*COLUMNS, "frames"]
     names = {value.name for metric in WEIGHT_FREE for value in metric.values}
     assert len(first.table) == 2 * 3 * len(names)
     assert set(first.table["metric"]) == names
@@ -58,7 +62,7 @@ def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
     assert first.table.query("metric == 'replay'")["value"].isna().all()
     before = {path: path.stat().st_mtime_ns for path in (run / "scores").glob("*.parquet")}
     assert {path.stem for path in before} == {f"{metric.name}@{metric.version}" for metric in WEIGHT_FREE}
-    again = score_run(run, WEIGHT_FREE, progress=lambda *call: calls.append(call))
+    again = score_run(run, WEIGHT_FREE, ONE, progress=lambda *call: calls.append(call))
     assert (again.decoded, len(calls)) == (0, 2)
     pd.testing.assert_frame_equal(again.table, first.table)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -66,22 +70,22 @@ def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
 
 def test_a_new_metric_or_sample_scores_only_itself(make_run: MakeRun, add_sample: AddSample) -> None:
     run = make_run(TWO)
-    score_run(run, [Exposure()])
+    score_run(run, [Exposure()], ONE)
     exposure = (run / "scores" / "exposure@1.parquet").read_bytes()
-    assert score_run(run, [Exposure(), Saturation()]).decoded == 2
+    assert score_run(run, [Exposure(), Saturation()], ONE).decoded == 2
     assert (run / "scores" / "exposure@1.parquet").read_bytes() == exposure
     add_sample(run, "cccccccccc-s0", 2, 40)
-    scored = score_run(run, [Exposure()])
+    scored = score_run(run, [Exposure()], ONE)
     assert scored.decoded == 1
     assert scored.table["sample"].nunique() == 3
 
 
 def test_a_video_made_anew_is_scored_anew(make_run: MakeRun, add_sample: AddSample) -> None:
     run = make_run(TWO)
-    old = score_run(run, [Exposure()]).table
+    old = score_run(run, [Exposure()], ONE).table
     add_sample(run, "aaaaaaaaaa-s0", 4, 24)
-    assert set(load_scores([run])["sample"]) == {"bbbbbbbbbb-s0"}
-    scored = score_run(run, [Exposure()])
+    assert set(load_scores([run], protocol=ONE)["sample"]) == {"bbbbbbbbbb-s0"}
+    scored = score_run(run, [Exposure()], ONE)
     assert scored.decoded == 1
     new = scored.table.query("sample == 'aaaaaaaaaa-s0' and metric == 'luma'")
     assert new["t_end"].tolist() == [1.0, 1.5]
@@ -98,12 +102,12 @@ def test_what_cannot_be_scored_is_named_and_has_no_rows(make_run: MakeRun, add_s
     broken = samples / "cccccccccc-s0.mp4"
     broken.write_bytes(broken.read_bytes()[:500])
     record = json.loads((samples / "cccccccccc-s0.json").read_text())
-    record["sha256"] = eval.score.sha256_file(broken)
+    record["sha256"] = sha256_file(broken)
     (samples / "cccccccccc-s0.json").write_text(json.dumps(record))
     (samples / "dddddddddd-s0.json").write_text("{")
     record = json.loads((samples / "eeeeeeeeee-s0.json").read_text())
     (samples / "eeeeeeeeee-s0.json").write_text(json.dumps(record | {"frames": 41}))
-    scored = score_run(run, WEIGHT_FREE)
+    scored = score_run(run, WEIGHT_FREE, ONE)
     assert set(scored.table["sample"]) == {"ffffffffff-s0"}
     assert len(scored.problems) == 5
     for sample, reason in zip("abcde", ("replaced", "No such file", "", "JSON", "record says 41"), strict=True):
@@ -114,7 +118,7 @@ def test_what_cannot_be_scored_is_named_and_has_no_rows(make_run: MakeRun, add_s
 
 def test_a_metric_that_cannot_score_a_clip_does_not_stop_the_others(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 24), "bbbbbbbbbb-s0": (1, 32)})
-    scored = score_run(run, [Length(), Exposure()])
+    scored = score_run(run, [Length(), Exposure()], ONE)
     assert [p for p in scored.problems if "length: 24 frames are unlucky" in p] == scored.problems != []
     assert set(scored.table.query("metric == 'length'")["sample"]) == {"bbbbbbbbbb-s0"}
     assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
@@ -122,47 +126,47 @@ def test_a_metric_that_cannot_score_a_clip_does_not_stop_the_others(make_run: Ma
 
 def test_metrics_of_another_world_are_skipped(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 24)}, world=None)
-    scored = score_run(run, [Presence(), Exposure()])
+    scored = score_run(run, [Presence(), Exposure()], ONE)
     assert scored.problems == []
     assert set(scored.table["metric"]) == {"luma", "exposure_drift"}
 
 
 def test_a_video_too_short_for_half_a_window_is_named(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 7)})
-    scored = score_run(run, [Exposure()])
+    scored = score_run(run, [Exposure()], ONE)
     assert len(scored.table) == 0
-    assert list(scored.table.columns) == COLUMNS
+    assert list(scored.table.columns) == [*COLUMNS, "frames"]
     assert "7 frames are less than half a window" in scored.problems[0]
 
 
 def test_window_lengths_live_side_by_side(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 32)})
-    score_run(run, [Length()])
-    assert score_run(run, [Length()], window_seconds=2.0).table["value"].tolist() == [32]
-    assert score_run(run, [Length()]).decoded == 0
-    assert load_scores([run])["value"].tolist() == [16, 16]
-    assert load_scores([run], window_seconds=2.0)["value"].tolist() == [32]
+    score_run(run, [Length()], ONE)
+    assert score_run(run, [Length()], Protocol(window_seconds=2.0)).table["value"].tolist() == [32]
+    assert score_run(run, [Length()], ONE).decoded == 0
+    assert load_scores([run], protocol=ONE)["value"].tolist() == [16, 16]
+    assert load_scores([run], protocol=Protocol(window_seconds=2.0))["value"].tolist() == [32]
 
 
 def test_stale_versions_are_left_out(make_run: MakeRun) -> None:
     run, other = make_run({"aaaaaaaaaa-s0": (0, 16)}), make_run({"aaaaaaaaaa-s0": (0, 16)}, name="other-0123abcd")
     for directory, version, value in ((run, 9, 1.0), (run, 10, 2.0), (other, 9, 3.0)):
-        score_run(directory, [Length()])
+        score_run(directory, [Length()], ONE)
         path = directory / "scores" / "length@10.parquet"
         rows = pd.read_parquet(path).assign(version=version, value=value)
         if version == 9:
             path.unlink()
         rows.to_parquet(path.with_name(f"length@{version}.parquet"))
     for metrics in (None, [Length()]):
-        table = load_scores([run, other], metrics)
+        table = load_scores([run, other], metrics, ONE)
         assert table[["run", "version", "value"]].to_numpy().tolist() == [[run.name, 10, 2.0]]
 
 
 def test_runs_are_named_after_their_directories(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 16)})
-    score_run(run, [Exposure()])
+    score_run(run, [Exposure()], ONE)
     moved = run.rename(run.with_name("renamed-0123abcd"))
-    assert set(load_scores([moved])["run"]) == {"renamed-0123abcd"}
+    assert set(load_scores([moved], protocol=ONE)["run"]) == {"renamed-0123abcd"}
 
 
 def test_no_scores_is_an_empty_table(make_run: MakeRun) -> None:
@@ -172,11 +176,11 @@ def test_no_scores_is_an_empty_table(make_run: MakeRun) -> None:
 
 def test_directories_that_are_no_run_and_broken_scores_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run\.json does not exist"):
-        score_run(tmp_path, [Exposure()])
+        score_run(tmp_path, [Exposure()], ONE)
     run = make_run({"aaaaaaaaaa-s0": (0, 16)})
-    score_run(run, [Exposure()])
+    score_run(run, [Exposure()], ONE)
     (run / "scores" / "exposure@1.parquet").write_bytes(b"PAR1")
-    for call in (lambda: score_run(run, [Exposure()]), lambda: load_scores([run])):
+    for call in (lambda: score_run(run, [Exposure()], ONE), lambda: load_scores([run], protocol=ONE)):
         with pytest.raises(ValueError, match="delete it and evaluate again"):
             call()
 
@@ -184,6 +188,7 @@ def test_directories_that_are_no_run_and_broken_scores_are_refused(make_run: Mak
 KILL = """
 import os, signal, sys
 from eval.metrics.exposure import Exposure
+from eval.protocol import Protocol
 from eval.score import score_run
 replace, count = os.replace, 0
 def dying(source, target):
@@ -193,7 +198,7 @@ def dying(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 os.replace = dying
-score_run(sys.argv[1], [Exposure()])
+score_run(sys.argv[1], [Exposure()], Protocol(window_seconds=1.0))
 """
 
 
@@ -202,8 +207,8 @@ def test_kill_loses_the_sample_in_hand_only(make_run: MakeRun) -> None:
     env = os.environ | {"PYTHONPATH": str(Path(eval.score.__file__).parents[1])}
     killed = subprocess.run([sys.executable, "-c", KILL, str(run)], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert set(load_scores([run])["sample"]) == {"aaaaaaaaaa-s0"}
-    scored = score_run(run, [Exposure()])
+    assert set(load_scores([run], protocol=ONE)["sample"]) == {"aaaaaaaaaa-s0"}
+    scored = score_run(run, [Exposure()], ONE)
     assert scored.decoded == 1
     assert scored.table["sample"].nunique() == 2
     assert not list((run / "scores").glob("*.part"))
@@ -215,7 +220,7 @@ def test_writers_at_once_lose_no_rows(tmp_path: Path) -> None:
 
     def write(writer: int) -> None:
         for number in range(8):
-            row = ("run", f"{writer}{number}-s0", "m", 1, 0.0, 1.0, 0.5, "hash", 1.0)
+            row = ("run", f"{writer}{number}-s0", "m", 1, "windows", 0.0, 1.0, 0.5, "hash", "", 1.0, 16)
             add_rows(path, pd.DataFrame([row], columns=COLUMNS + KEYS))
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(3)]

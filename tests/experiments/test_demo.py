@@ -14,7 +14,8 @@ from deepforcing.runs import RunDir
 from deepforcing.tiny.model import TINY_GEOMETRY
 from deepforcing.video import probe, read_video
 from eval.metrics import WEIGHT_FREE
-from eval.score import load_scores, score_run
+from eval.score import score_run
+from eval.store import load_scores
 from experiments.demo import follow, workers
 from experiments.reference import reference_run
 from experiments.tables.runs import read_runs

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from commands import BLUE, RED, Command
 
-from eval.score import load_scores
+from eval.protocol import Protocol
+from eval.store import load_scores
 
 METRICS = "metrics=[presence,saturation]"
 
@@ -23,7 +24,7 @@ def test_scores_what_is_missing_and_nothing_twice(run: Path, command: Command) -
     status, out, err = command("evaluate", f"runs={run}", METRICS, "window_seconds=0.5")
     assert (status, err) == (0, "")
     assert "2 videos scored, 2 of them now" in out
-    table = load_scores([run], window_seconds=0.5)
+    table = load_scores([run], protocol=Protocol(window_seconds=0.5))
     assert set(table["metric"]) == {"presence", "saturation"}
     assert set(table["sample"]) == {path.stem for path in run.glob("samples/*.mp4")}
     before = {path: path.stat().st_mtime_ns for path in (run / "scores").glob("*.parquet")}
@@ -46,7 +47,7 @@ def test_corrupt_video_is_named_and_the_others_are_scored(run: Path, command: Co
     assert err.count("\n") == 1
     assert bad.stem in err
     assert "1 videos scored, 1 of them now" in out
-    assert set(load_scores([run], window_seconds=0.5)["sample"]) == {good.stem}
+    assert set(load_scores([run], protocol=Protocol(window_seconds=0.5))["sample"]) == {good.stem}
 
 
 def test_runs_by_pattern_and_by_list(run: Path, command: Command) -> None:

@@ -1,0 +1,131 @@
+"""Scores on disk: one parquet file per metric and version, replaced as a whole under a lock.
+
+<home>/scores/<metric>@<version>.parquet holds a tidy table of COLUMNS and KEYS. Readers see old or new but never half, and
+several processes can score one home. Rows are kept per video, protocol and window length; rows of a video that has since
+been made anew, or of other weights, are scored again, and the first are left out on reading.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from eval.dimension import Dimension
+from eval.metric import Metric
+from eval.protocol import Protocol
+from eval.videos import Videos, open_run
+
+COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+# What a row was measured on and how; not part of the tidy table. frames: of the clip, which VBench weighs some scores by.
+KEYS = ["video_sha256", "weights_sha256", "window_seconds", "frames"]
+EARLIER = {"protocol": "windows", "weights_sha256": "", "frames": float("nan")}  # files written before these were known
+
+
+def scores_path(home: Path, name: str, version: int) -> Path:
+    return home / "scores" / f"{name}@{version}.parquet"
+
+
+def name_and_version(path: Path) -> tuple[str, int]:
+    """Of a scores file. ValueError if its name is not <metric>@<whole number>.parquet."""
+    name, _, version = path.stem.rpartition("@")
+    if not name or not version.isdigit():
+        raise ValueError(f"{path} is not named <metric>@<version>.parquet; move it away")
+    return name, int(version)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    try:
+        rows = pd.read_parquet(path)
+        for column, value in EARLIER.items():
+            if column not in rows:
+                rows[column] = value
+        return rows[COLUMNS + KEYS]
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are kinds of these
+        raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
+
+
+def of_protocol(rows: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    """The rows that were scored under a protocol, with its length of windows."""
+    return rows[(rows["protocol"] == protocol.name) & (rows["window_seconds"] == protocol.length_key)]
+
+
+def scored(path: Path, protocol: Protocol, weights_sha256: str) -> set[tuple[str, str]]:
+    """(sample, video sha256) of what a scores file holds for a protocol and weights; empty if there is no file."""
+    if not path.exists():
+        return set()
+    rows = of_protocol(read_rows(path), protocol)
+    rows = rows[rows["weights_sha256"] == weights_sha256]
+    return set(zip(rows["sample"], rows["video_sha256"], strict=True))
+
+
+def add_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Put one video's rows into a scores file, in place of any that it has for the video, protocol and window length."""
+    with locked(path.parent):
+        if path.exists():
+            old = read_rows(path)
+            again = old["sample"].isin(rows["sample"]) & old["protocol"].isin(rows["protocol"])
+            again &= old["window_seconds"].isin(rows["window_seconds"])
+            rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
+        temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
+        with open(temporary, "wb") as handle:
+            rows.to_parquet(handle, index=False)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system lets go of it when the process dies, however it dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def load_scores(
+    run_dirs: Sequence[str | os.PathLike[str]],
+    metrics: Sequence[Metric | Dimension] | None = None,
+    protocol: Protocol | None = None,
+) -> pd.DataFrame:
+    """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
+
+    metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
+    protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable.
+    """
+    return stored([open_run(run) for run in run_dirs], metrics, protocol or Protocol())[COLUMNS]
+
+
+def stored(
+    collections: Sequence[Videos], metrics: Sequence[Metric | Dimension] | None, protocol: Protocol
+) -> pd.DataFrame:
+    """As load_scores, of any videos, with KEYS beside COLUMNS.
+
+    Left out: rows of videos that have changed since, of other protocols and window lengths, and of other versions.
+    """
+    files = [(group, path) for group in collections for path in sorted((group.home / "scores").glob("*@*.parquet"))]
+    versions = {metric.name: metric.version for metric in metrics or ()}
+    if metrics is None:
+        for _, path in files:
+            name, version = name_and_version(path)
+            versions[name] = max(version, versions.get(name, version))
+    parts = []
+    for group, path in files:
+        name, version = name_and_version(path)
+        if versions.get(name) != version:
+            continue
+        rows = of_protocol(read_rows(path), protocol)
+        current = {video.name: video.sha256 for video in group.videos}
+        hashes = pd.Series([current.get(sample) for sample in rows["sample"]], index=rows.index, dtype=object)
+        # The directory's name is the run's: it may have been renamed or copied since.
+        parts.append(rows[rows["video_sha256"] == hashes].assign(run=group.name))
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS + KEYS)
+    table = pd.concat(parts, ignore_index=True)
+    return table.sort_values(["run", "metric", "sample", "t_start"], ignore_index=True)

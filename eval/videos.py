@@ -1,0 +1,172 @@
+"""What can be scored: the videos of a run directory, or a plain folder of mp4 files with a list of prompts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepforcing.video import sha256_file
+
+SUFFIX = ".mp4"
+PROMPT_FILES = (
+    "a .json of {file name: prompt}, a .csv with columns video and prompt, a .jsonl of such objects, or a .txt with one "
+    "prompt a line in the order of the file names"
+)
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video to be scored. name: the `sample` of the table. prompt: None where nobody has said what it is.
+
+    sha256, frames: what its record says of the file; sha256 of a plain file is its own. frames None: not recorded.
+    """
+
+    name: str
+    path: Path
+    prompt: str | None
+    sha256: str
+    frames: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos that belong together, and the directory whose scores/ holds what is known of them.
+
+    name: the `run` of the table. problems: one line for each video or record that is unusable. pixel_scale, world: see
+    eval.metric.Clip.
+    """
+
+    name: str
+    home: Path
+    videos: tuple[Video, ...]
+    problems: tuple[str, ...] = ()
+    pixel_scale: int = 1
+    world: str | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+def open_run(directory: str | os.PathLike[str]) -> Videos:
+    """The finished samples of a run directory. Raises ValueError if it is none; unusable records become problems."""
+    run = Path(directory).absolute()
+    record = read_json(run / "run.json")
+    videos, problems = [], []
+    for path in sorted((run / "samples").glob("*.json")):
+        try:
+            sample = read_json(path)
+            lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
+            if lacking:
+                raise ValueError(f"{path} lacks {', '.join(lacking)}")
+        except ValueError as error:
+            problems.append(f"{run.name}: sample {path.stem}: {error}")
+            continue
+        video = run / "samples" / sample["video"]
+        fps = sample.get("fps")
+        videos.append(
+            Video(
+                sample["sample"], video, sample["prompt"], sample["sha256"], int(sample["frames"]), fps and float(fps)
+            )
+        )
+    return Videos(run.name, run, tuple(videos), tuple(problems), int(record.get("pixel_scale", 1)), record.get("world"))
+
+
+def open_folder(
+    folder: str | os.PathLike[str], prompts: str | os.PathLike[str] | None, out: str | os.PathLike[str]
+) -> Videos:
+    """The mp4 files of a folder, in the order of their names; their scores go to out/scores.
+
+    prompts: the file that says what each video shows, see PROMPT_FILES; None where no metric needs it. Raises ValueError
+    if there is no such folder, nothing in it, or the prompts do not fit the videos. Unreadable files become problems.
+    """
+    root = Path(folder).absolute()
+    if not root.is_dir():
+        raise ValueError(f"videos={folder} is not a folder; give one that holds {SUFFIX} files")
+    paths = sorted(path for path in root.iterdir() if path.suffix.lower() == SUFFIX and path.is_file())
+    if not paths:
+        raise ValueError(f"videos={folder} holds no {SUFFIX} file")
+    said = read_prompts(Path(prompts), paths) if prompts is not None else {}
+    stems = [path.stem for path in paths]
+    videos, problems = [], []
+    for path in paths:
+        name = path.stem if stems.count(path.stem) == 1 else path.name
+        try:
+            videos.append(Video(name, path, said.get(path.name), sha256_file(path)))
+        except OSError as error:
+            problems.append(f"{path.name}: cannot be read: {error.strerror}")
+    return Videos(root.name, Path(out).absolute(), tuple(videos), tuple(problems))
+
+
+def read_prompts(file: Path, videos: list[Path]) -> dict[str, str]:
+    """{file name: prompt} for all of `videos`, from one of PROMPT_FILES. Raises ValueError in one line if it does not fit."""
+    if not file.is_file():
+        raise ValueError(f"prompts={file} does not exist; give {PROMPT_FILES}")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompts={file} is not UTF-8 (byte {error.start})") from None
+    try:
+        listed = parse_prompts(text, file.suffix.lower())
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"prompts={file} cannot be read ({type(error).__name__}: {error}); give {PROMPT_FILES}"
+        ) from None
+    if isinstance(listed, list):
+        if len(listed) != len(videos):
+            raise ValueError(
+                f"prompts={file} has {len(listed)} prompts for {len(videos)} videos; one a video is needed"
+            )
+        return {video.name: prompt for video, prompt in zip(videos, listed, strict=True)}
+    found = {video.name: listed.get(video.name, listed.get(video.stem)) for video in videos}
+    missing = [name for name, prompt in found.items() if prompt is None]
+    if missing:
+        raise ValueError(
+            f"prompts={file} has no prompt for {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
+        )
+    return {name: prompt for name, prompt in found.items() if prompt is not None}
+
+
+def parse_prompts(text: str, suffix: str) -> list[str] | dict[str, str]:
+    """Prompts in the order of the videos, or by file name. Raises ValueError, KeyError or TypeError if they are neither."""
+    if suffix == ".csv":
+        return by_name(list(csv.DictReader(text.splitlines())))
+    if suffix == ".jsonl":
+        return by_name([json.loads(line) for line in text.splitlines() if line.strip()])
+    if suffix != ".json":
+        return [line for line in text.splitlines() if line.strip()]
+    loaded = json.loads(text)
+    if isinstance(loaded, list) and all(isinstance(item, str) for item in loaded):
+        return loaded
+    if isinstance(loaded, list):
+        return by_name(loaded)
+    if not isinstance(loaded, dict) or not all(isinstance(prompt, str) for prompt in loaded.values()):
+        raise TypeError("not an object of file names and prompts")
+    return {Path(name).name: prompt for name, prompt in loaded.items()}
+
+
+def by_name(rows: list[Mapping[str, Any]]) -> dict[str, str]:
+    """Rows with a column video (or file, name) and a column prompt."""
+    named: dict[str, str] = {}
+    for row in rows:
+        key = next((k for k in ("video", "file", "name", "path") if row.get(k)), None)
+        if key is None or not isinstance(row["prompt"], str):
+            raise ValueError("every row needs a video and a prompt")
+        named[Path(row[key]).name] = row["prompt"]
+    return named
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. ValueError with the file's name if it is missing or not one."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; a run directory has run.json and samples/*.json") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from None
+    if type(loaded) is not dict:
+        raise ValueError(f"{path} is not a JSON object")
+    return loaded

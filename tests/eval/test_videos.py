@@ -1,0 +1,82 @@
+"""Plain folders of videos: which prompt belongs to which file, and what is wrong with a list of prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deepforcing.video import sha256_file
+from eval.videos import open_folder
+
+NAMES = ("a red-0.mp4", "b_blue.mp4", "c.mp4")
+PROMPTS = ("a red ball", "a blue, blue ball", "nothing “at all”")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in reversed(NAMES):
+        (folder / name).write_bytes(name.encode())
+    (folder / "notes.txt").write_text("not a video")
+    (folder / "deeper").mkdir()
+    return folder
+
+
+def listed(kind: str) -> str:
+    by_name = dict(zip(NAMES, PROMPTS, strict=True))
+    by_stem = {Path(name).stem: prompt for name, prompt in by_name.items()}
+    rows = [{"video": name, "prompt": prompt} for name, prompt in by_name.items()]
+    return {
+        "named.json": json.dumps(by_name),
+        "stems.json": json.dumps(by_stem),
+        "paths.json": json.dumps({f"/elsewhere/{name}": prompt for name, prompt in by_name.items()}),
+        "list.json": json.dumps(list(PROMPTS)),
+        "rows.json": json.dumps(rows),
+        "rows.jsonl": "\n".join(map(json.dumps, reversed(rows))) + "\n",
+        "table.csv": "video,prompt\n" + "".join(f'{name},"{prompt}"\n' for name, prompt in by_name.items()),
+        "lines.txt": "\n".join(PROMPTS) + "\n",
+    }[kind]
+
+
+KINDS = ("named.json", "stems.json", "paths.json", "list.json", "rows.json", "rows.jsonl", "table.csv", "lines.txt")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_find_their_videos(folder: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / kind).write_text(listed(kind), encoding="utf-8-sig")
+    group = open_folder(folder, tmp_path / kind, tmp_path / "out")
+    assert [(video.path.name, video.prompt) for video in group.videos] == list(zip(NAMES, PROMPTS, strict=True))
+    assert [video.name for video in group.videos] == ["a red-0", "b_blue", "c"]
+    assert [video.sha256 for video in group.videos] == [sha256_file(folder / name) for name in NAMES]
+    assert group.home == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("short.txt", "one\ntwo\n", "2 prompts for 3 videos"),
+        ("less.json", json.dumps({NAMES[0]: "x"}), r"no prompt for b_blue\.mp4, c\.mp4"),
+        ("broken.json", "{", "cannot be read"),
+        ("numbers.json", json.dumps({NAMES[0]: 3}), "cannot be read"),
+        ("columns.csv", "film,text\na,b\n", "cannot be read"),
+        ("latin.txt", b"caf\xe9", "not UTF-8"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_named(
+    folder: Path, tmp_path: Path, name: str, content: str | bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ValueError, match=reason) as error:
+        open_folder(folder, tmp_path / name, tmp_path / "out")
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_without_videos_are_named(folder: Path, tmp_path: Path) -> None:
+    for wrong in (tmp_path / "nowhere", folder / "notes.txt", folder / "deeper"):
+        with pytest.raises(ValueError, match=str(wrong)):
+            open_folder(wrong, None, tmp_path)
+    assert all(video.prompt is None for video in open_folder(folder, None, tmp_path).videos)
