@@ -25,12 +25,19 @@ def torch_home() -> Path:
 
 @dataclass(frozen=True)
 class File:
-    """One thing to be found. places: paths in the order in which they are looked for, with {cache}, {torch}, {home}."""
+    """One thing to be found. places: paths in the order in which they are looked for, with {cache}, {torch}, {home}.
+
+    megabytes: about, None if not known. source: address of the file, of a zip that has it as `member`, or of a source tree
+    of which `members` are needed. sha256: of the published file, or the beginning of it, "" where nobody has said it.
+    """
 
     places: tuple[str, ...]
     what: str
     megabytes: float | None
     source: str
+    sha256: str = ""
+    member: str = ""
+    members: tuple[str, ...] = ()
 
     def find(self) -> Path | None:
         """The first place where there is something, or None."""
@@ -45,10 +52,12 @@ FILES: dict[str, File] = {
     "clip_b32": File(
         ("{cache}/clip_model/ViT-B-32.pt", "{home}/.cache/clip/ViT-B-32.pt"),
         "CLIP ViT-B/32", 354, "https://openaipublic.azureedge.net/clip/models/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
     ),
     "clip_l14": File(
         ("{cache}/clip_model/ViT-L-14.pt", "{home}/.cache/clip/ViT-L-14.pt"),
         "CLIP ViT-L/14", 933, "https://openaipublic.azureedge.net/clip/models/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+        "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
     ),
     "aesthetic_head": File(
         ("{cache}/aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",),
@@ -57,10 +66,12 @@ FILES: dict[str, File] = {
     "musiq": File(
         ("{cache}/pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",),
         "MUSIQ-SPAQ", 109, "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
+        "358bb6af",
     ),
     "dino_code": File(
         ("{cache}/dino_model/facebookresearch_dino_main", "{torch}/hub/facebookresearch_dino_main"),
-        "DINO's source", None, "https://github.com/facebookresearch/dino",
+        "DINO's source", None, "https://raw.githubusercontent.com/facebookresearch/dino/main",
+        members=("hubconf.py", "vision_transformer.py", "utils.py"),
     ),
     "dino": File(
         ("{torch}/hub/checkpoints/dino_vitbase16_pretrain.pth", "{cache}/dino_model/dino_vitbase16_pretrain.pth"),
@@ -69,6 +80,7 @@ FILES: dict[str, File] = {
     "raft": File(
         ("{cache}/raft_model/models/raft-things.pth",),
         "RAFT-things", 21, "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
+        member="models/raft-things.pth",
     ),
     "amt": File(("{cache}/amt_model/amt-s.pth",), "AMT-S", 12, "https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth"),
     "viclip": File(

@@ -6,6 +6,7 @@
     python -m experiments.weights self_forcing convert=true    write the weights that are used as one safetensors file
     python -m experiments.weights longlive verify=true         sha256 of what is here, recorded or compared
     python -m experiments.weights moviegen_128 download=true   a published list of prompts, checked against its sha256
+    python -m experiments.weights metrics                      what the metrics' networks need, where vbench looks for it
 
 Further keys: root=DIR (else $DEEPFORCING_WEIGHTS, else ./weights), revision=REV (for download, with one NAME). Without a
 network it says what to copy where. root/manifest.json keeps revision and sha256 of every file once they are known; a file
@@ -30,9 +31,11 @@ from deepforcing.wan.containers import open_checkpoint
 from deepforcing.wan.model import SOURCE, converted
 from deepforcing.wan.weights import sha256
 from experiments.cli import describe
+from experiments.metric_weights import download_metrics, show_metrics, verify_metrics
 from experiments.suites import Published, published_suites
 
 MODEL = "wan2.1-1.3b"  # the model without a generator: its own files and the default generator's
+METRICS = "metrics"
 FLAGS = ("download", "convert", "verify")
 
 
@@ -47,7 +50,7 @@ class Request:
 def parse(arguments: list[str]) -> Request:
     """Raises ValueError in one line for anything unknown."""
     request = Request()
-    known = [MODEL, *RELEASES, *published_suites()]
+    known = [MODEL, *RELEASES, *published_suites(), METRICS]
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
@@ -188,8 +191,11 @@ def show(request: Request) -> int:
     """Print what there is; the number of missing files."""
     manifest, missing = Manifest(request.root), {}
     names = request.names or [*RELEASES, *published_suites()]
-    print(f"weights root: {request.root}")
+    if names != [METRICS]:
+        print(f"weights root: {request.root}")
     for name in names:
+        if name == METRICS:
+            continue
         print(f"{name}:")
         suite = published_suites().get(name)
         if suite is not None:
@@ -205,15 +211,17 @@ def show(request: Request) -> int:
             if not file.local(request.root).is_file():
                 missing[file.local(request.root)] = f"https://huggingface.co/{file.repo}/resolve/main/{file.path}"
     if not request.names:
+        print("the metrics' networks: python -m experiments.weights metrics")
         print("every generator:")
         for file in COMPONENTS:
             print(line(file, request.root, manifest))
     if missing and request.names:
-        print(f"to get what is missing: python -m experiments.weights {' '.join(request.names)} download=true")
+        own = [name for name in request.names if name != METRICS]
+        print(f"to get what is missing: python -m experiments.weights {' '.join(own)} download=true")
         print("or, without a network here, copy:")
         for path, url in missing.items():
             print(f"  {url}\n    to {path}")
-    return len(missing)
+    return len(missing) + (show_metrics() if METRICS in names else 0)
 
 
 def work(request: Request) -> None:
@@ -222,6 +230,9 @@ def work(request: Request) -> None:
         raise ValueError(f"say which: NAME {next(iter(request.flags))}=true; there are {', '.join(RELEASES)}")
     manifest = Manifest(request.root)
     for name in request.names:
+        if name == METRICS:
+            work_on_metrics(request.flags)
+            continue
         suite = published_suites().get(name)
         if suite is not None:
             path = suite.local(request.root)
@@ -240,6 +251,15 @@ def work(request: Request) -> None:
                 print(f"{manifest.record(file, path)}  {path}")
         if "convert" in request.flags:
             print(f"converted: {convert(name, request.root)}")
+
+
+def work_on_metrics(flags: set[str]) -> None:
+    if "convert" in flags:
+        raise ValueError("the metrics' files are read as they are; there is nothing to convert")
+    if "download" in flags:
+        download_metrics()
+    if "verify" in flags:
+        verify_metrics()
 
 
 def main() -> None:

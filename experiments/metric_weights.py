@@ -1,0 +1,178 @@
+"""The files behind the metrics: `python -m experiments.weights metrics`, with download=true or verify=true.
+
+Everything lies where the vbench package itself looks for it ($VBENCH_CACHE_DIR, else ~/.cache/vbench, and $TORCH_HOME), so
+an installation of VBench is found, and what is fetched here serves VBench. <cache>/metrics.json keeps the sha256 of each
+file once it is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from deepforcing.runs import atomic_write_json
+from deepforcing.wan.weights import sha256
+from eval.metrics import DIMENSIONS, OVER_TIME
+from eval.weights import FILES, File, directory_sha256, vbench_cache
+
+BLOCK = 1 << 20
+
+
+def metrics_of(name: str) -> list[str]:
+    """The metrics that need a name of FILES."""
+    return [metric.name for metric in (*DIMENSIONS, *OVER_TIME) if name in metric.weights]
+
+
+def records_path() -> Path:
+    return vbench_cache() / "metrics.json"
+
+
+def records() -> dict[str, str]:
+    """{name of FILES: sha256 when it was first fetched or verified}. Raises ValueError if the record is not readable."""
+    try:
+        loaded = json.loads(records_path().read_text())
+        return {str(k): str(v) for k, v in loaded.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        raise ValueError(f"{records_path()} is not readable; remove it to record everything anew") from None
+
+
+def digest(path: Path) -> str:
+    return directory_sha256(path) if path.is_dir() else sha256(path)
+
+
+def verify(name: str) -> str:
+    """sha256 of what is there, recorded. Raises ValueError if it is not the published one or has changed since."""
+    file, known = FILES[name], records()
+    path = file.find()
+    if path is None:
+        raise ValueError(f"{file.what} is not there: {file.paths()[0]}")
+    found = digest(path)
+    if not found.startswith(file.sha256):
+        raise ValueError(
+            f"{path} is not the published {file.what}: its sha256 begins {found[:12]}, not {file.sha256[:12]}"
+        )
+    if known.get(name, found) != found:
+        raise ValueError(f"{path} has changed: its sha256 begins {found[:12]}, recorded is {known[name][:12]}")
+    with contextlib.suppress(OSError):  # a cache that others own: nothing is recorded there
+        atomic_write_json(records_path(), known | {name: found})
+    return found
+
+
+def verify_metrics() -> None:
+    """Print the sha256 of everything that is here. Raises ValueError as `verify` does."""
+    for name, file in FILES.items():
+        if file.find() is not None:
+            print(f"{verify(name)}  {file.find()}")
+
+
+def show_metrics() -> int:
+    """Print what each metric needs and what of it is here; the number of missing things."""
+    known, missing = records(), {}
+    print(f"metrics: VBench's cache is {vbench_cache()}")
+    for name, file in FILES.items():
+        path = file.find()
+        size = f"{file.megabytes:g} MB" if file.megabytes is not None else "small"
+        if path is not None and path.is_file():
+            size = f"{path.stat().st_size / 1e6:.4g} MB"
+        published = f"published sha256 {file.sha256[:12]}" if file.sha256 else "sha256 not known yet"
+        sha = f"sha256 {known[name][:12]}" if path and name in known else published
+        mark = "here   " if path else "missing"
+        print(f"  {mark}  {file.what:<20}  {path or file.paths()[0]}  ({size}, {sha}; {', '.join(metrics_of(name))})")
+        if path is None:
+            missing[name] = file
+    if missing:
+        print("to get what is missing: python -m experiments.weights metrics download=true")
+        print("or, without a network here, copy:")
+        for file in missing.values():
+            what = (
+                f" (in it {file.member})" if file.member else f"/{{{','.join(file.members)}}}" if file.members else ""
+            )
+            print(f"  {file.source}{what}\n    to {file.paths()[0]}")
+    return len(missing)
+
+
+def download_metrics() -> None:
+    """Fetch whatever is missing, into the first place where it is looked for. Raises ValueError in one line."""
+    for name, file in FILES.items():
+        if file.find() is not None:
+            continue
+        target = file.paths()[0]
+        print(f"{file.source} -> {target}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.members:
+            fetch_tree(file, target)
+        elif file.member:
+            fetch_member(file, target)
+        else:
+            fetch(file.source, target, file)
+        try:
+            print(f"  sha256 {verify(name)}")
+        except ValueError:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def fetch(url: str, target: Path, file: File) -> None:
+    """One file, resumed where an earlier try broke off; it appears under its name only when it is whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if have and getattr(answer, "status", 200) != 206:  # the server begins anew
+                have = 0
+            length = answer.headers.get("Content-Length")
+            total = have + int(length) if length else None
+            with open(partial, "ab" if have else "wb") as out, progress() as bar:
+                task = bar.add_task(file.what, total=total, completed=have)
+                while block := answer.read(BLOCK):
+                    out.write(block)
+                    bar.advance(task, len(block))
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ValueError(f"{url} cannot be fetched ({reason}); copy {file.what} to {file.paths()[0]}") from None
+    if total is not None and partial.stat().st_size != total:
+        raise ValueError(
+            f"{url} broke off at {partial.stat().st_size} of {total} bytes; run the command again to go on"
+        )
+    partial.replace(target)
+
+
+def fetch_member(file: File, target: Path) -> None:
+    """One member of a zip, which is removed afterwards."""
+    archive = target.with_name("archive.zip")
+    fetch(file.source, archive, file)
+    try:
+        with zipfile.ZipFile(archive) as held, held.open(file.member) as source:
+            partial = target.with_name(f"{target.name}.partial")
+            with open(partial, "wb") as out:
+                shutil.copyfileobj(source, out)
+        partial.replace(target)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{file.source} is not a zip with {file.member} ({error}); copy it to {target}") from None
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def fetch_tree(file: File, target: Path) -> None:
+    """The files of a small source tree, all or none."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.mkdir(exist_ok=True)
+    for member in file.members:
+        fetch(f"{file.source}/{member}", partial / member, file)
+    partial.rename(target)
+
+
+def progress() -> Progress:
+    return Progress(
+        TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    )
