@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 
 from deepforcing.script import is_schedule
-from deepforcing.video import read_video, sha256_file
-from eval.metric import Clip, FloatArray, Metric, Window, applies, windows
+from deepforcing.video import iter_frames, probe, sha256_file
+from eval.metric import Clip, FloatArray, Metric, Video, Window, applies, windows
+from eval.watch import Watch
 
 COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
 KEYS = ["video_sha256", "window_seconds"]  # what a row was measured on and how; not part of the tidy table
@@ -68,11 +69,11 @@ def score_run(
             todo.append((sample, missing))
     for number, (sample, missing) in enumerate(todo, start=1):
         try:
-            clip = read_clip(run, sample, record)
+            clip = read_clip(run, sample, record, missing)
             result.decoded += 1
-            spans = windows(len(clip.frames), clip.fps, window_seconds)
+            spans = windows(clip.frames, clip.video.fps, window_seconds)
             if not spans:
-                raise ValueError(f"{len(clip.frames)} frames are less than half a window of {window_seconds} s")
+                raise ValueError(f"{clip.frames} frames are less than half a window of {window_seconds} s")
         except ValueError as error:
             problems.append(f"{run.name}: sample {sample['sample']}: {error}")
         else:
@@ -141,7 +142,7 @@ def measure(metric: Metric, clip: Clip, spans: Sequence[Window]) -> pd.DataFrame
 
     Metrics that check a world's caption give NaN for prompt schedules: a clip has one caption to be checked against.
     """
-    if metric.needs != "video" and is_schedule(clip.prompt):
+    if metric.needs != "video" and is_schedule(clip.video.prompt):
         values: Mapping[str, FloatArray] = {value.name: np.full(len(spans), np.nan) for value in metric.values}
     else:
         values = metric.score(clip, spans)
@@ -153,8 +154,11 @@ def measure(metric: Metric, clip: Clip, spans: Sequence[Window]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["metric", "t_start", "t_end", "value"])
 
 
-def read_clip(run: Path, sample: dict[str, Any], record: dict[str, Any]) -> Clip:
-    """Decode a sample's video. ValueError if it is missing, unreadable, or not the one that its record describes."""
+def read_clip(run: Path, sample: dict[str, Any], record: dict[str, Any], metrics: Sequence[Metric]) -> Clip:
+    """Decode a sample's video once, noting what the metrics need.
+
+    ValueError if it is missing, unreadable, or not the one that its record describes.
+    """
     path = run / "samples" / sample["video"]
     try:
         digest = sha256_file(path)
@@ -162,10 +166,21 @@ def read_clip(run: Path, sample: dict[str, Any], record: dict[str, Any]) -> Clip
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if digest != sample["sha256"]:
         raise ValueError(f"{path} is damaged or was replaced: its sha256 is not the one in its record")
-    frames, fps = read_video(path)
-    if len(frames) != sample["frames"]:
-        raise ValueError(f"{path} has {len(frames)} frames; its record says {sample['frames']}")
-    return Clip(frames, fps, sample["prompt"], int(record.get("pixel_scale", 1)), record.get("world"))
+    info = probe(path)
+    video = Video(
+        height=info.height,
+        width=info.width,
+        fps=info.fps,
+        prompt=sample["prompt"],
+        pixel_scale=int(record.get("pixel_scale", 1)),
+        world=record.get("world"),
+    )
+    watch = Watch(video, metrics)
+    for frames in iter_frames(path):
+        watch.add(frames)
+    if watch.frames != sample["frames"]:
+        raise ValueError(f"{path} has {watch.frames} frames; its record says {sample['frames']}")
+    return watch.finish()
 
 
 def read_samples(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
