@@ -8,14 +8,14 @@ import numpy as np
 
 from deepforcing.tiny.world import SIZE
 from eval.metric import Clip, FloatArray, Window, window_mean
-from eval.sprite import find_sprite
+from eval.sprite import find_sprite, tiny_frames
 
 MIN_PIXELS = SIZE * SIZE // 8  # fewer common background pixels than this are not compared
 
 
 def background_pictures(clip: Clip, windows: Sequence[Window]) -> FloatArray:
     """Mean of each pixel over the frames in which it is background, [W, SIZE * SIZE, 3] in 0..1; NaN if it never is."""
-    seen = np.where(find_sprite(clip).background[..., None], clip.pooled, np.nan)
+    seen = np.where(find_sprite(clip).background[..., None], clip.observed(tiny_frames), np.nan)
     return window_mean(seen.reshape(len(seen), -1), windows).reshape(len(windows), -1, 3)
 
 

@@ -1,4 +1,7 @@
-"""What a metric is: a clip and its time windows in, one number per window and value out.
+"""What a metric is: observations of a video's frames and its time windows in, one number per window and value out.
+
+A metric names what it must note of every frame; the frames pass once, and only the notes stay (eval/watch.py). So memory
+grows by a few kilobytes a frame, whatever the frame's size.
 
 Frames are numpy uint8 RGB. N frames, H and W pixels of the file, W windows where a docstring says so.
 """
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -41,62 +44,90 @@ class Value:
     description: str
 
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """A decoded video and what its run says of it; hashed by identity, so that work can be shared between metrics.
+@dataclass(frozen=True)
+class Video:
+    """What is known of a video before its frames come.
 
-    frames: uint8 [N, H, W, 3]. pixel_scale: every decoded pixel is pixel_scale x pixel_scale pixels of the file.
-    world: name of the procedural world that the prompt describes, or None.
+    height, width: pixels of the file. fps: frames a second. prompt: "" where none is known. pixel_scale: every decoded
+    pixel is pixel_scale x pixel_scale pixels of the file. world: name of the procedural world that the prompt
+    describes, or None. Raises ValueError if it cannot be.
     """
 
-    frames: NDArray[np.uint8]
+    height: int
+    width: int
     fps: float
     prompt: str
     pixel_scale: int = 1
     world: str | None = None
 
     def __post_init__(self) -> None:
-        frames, scale = self.frames, self.pixel_scale
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}; they must be uint8 [N, H, W, 3]")
-        if scale < 1 or frames.shape[1] % scale or frames.shape[2] % scale:
-            raise ValueError(f"pixel_scale={scale} does not divide the frame of {frames.shape[1]} x {frames.shape[2]}")
+        height, width, scale = self.height, self.width, self.pixel_scale
+        if height < 1 or width < 1:
+            raise ValueError(f"a frame of {height} x {width} pixels has nothing to measure")
+        if scale < 1 or height % scale or width % scale:
+            raise ValueError(f"pixel_scale={scale} does not divide the frame of {height} x {width}")
         if not self.fps > 0 or not math.isfinite(self.fps):
             raise ValueError(f"fps={self.fps} must be a positive number")
 
-    @functools.cached_property
-    def mean_rgb(self) -> FloatArray:
-        """Mean colour of each frame, [N, 3] in 0..1."""
-        return np.array([cv2.mean(frame)[:3] for frame in self.frames]).reshape(-1, 3) / 255
+
+class Frame:
+    """One frame while it passes. rgb: uint8 [H, W, 3], a part of a batch: copy what is to outlast it."""
+
+    def __init__(self, rgb: NDArray[np.uint8], pixel_scale: int) -> None:
+        self.rgb = rgb
+        self.pixel_scale = pixel_scale
 
     @functools.cached_property
-    def pooled(self) -> NDArray[np.float32]:
-        """All frames averaged back to decoded pixels, [N, H / scale, W / scale, 3] in 0..1. For small worlds only."""
-        n, height, width, _ = self.frames.shape
-        scale = self.pixel_scale
-        rows = self.frames.reshape(n, height // scale, scale, width * 3).sum(2, dtype=np.uint32)
-        cells = rows.reshape(n, height // scale, width // scale, scale, 3).sum(3)
-        return np.asarray(cells / np.float32(255 * scale**2), dtype=np.float32)
-
-    def luma(self, index: int) -> NDArray[np.float32]:
-        """Luma (BT.601) of one frame in decoded pixels, [H / scale, W / scale] in 0..255."""
-        grey = cv2.cvtColor(self.frames[index], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    def luma(self) -> NDArray[np.float32]:
+        """Luma (BT.601) in decoded pixels, [H / scale, W / scale] in 0..255. Not to be written to."""
+        grey = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
         if self.pixel_scale > 1:
             size = (grey.shape[1] // self.pixel_scale, grey.shape[0] // self.pixel_scale)
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        return np.asarray(grey, dtype=np.float32)
+            grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+        return grey
+
+
+# Something to note of every frame of a video: called once per video, it returns what is then called with each frame in
+# order and gives a number or a small array (of the same shape every time) that is no view of the frame. Metrics that
+# name the same observation share it. It raises ValueError in one line if a video cannot be observed so.
+Look = Callable[[Frame], float | NDArray[Any]]
+Observation = Callable[[Video], Look]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A video whose frames have passed, and what was observed of them (made by eval.watch.Watch).
+
+    frames: how many, N. noted: [N, ...] per observation. refused: why there is none, for those that could not be made.
+    Hashed by identity, so that work can be shared between metrics.
+    """
+
+    video: Video
+    frames: int
+    noted: Mapping[Observation, NDArray[Any]]
+    refused: Mapping[Observation, str]
+
+    def observed(self, observation: Observation) -> NDArray[Any]:
+        """What an observation gave for each frame, [N, ...]. Raises ValueError if it could not be made of this video.
+
+        KeyError if no metric of the Watch names it in `observes`.
+        """
+        if observation in self.refused:
+            raise ValueError(self.refused[observation])
+        return self.noted[observation]
 
 
 class Metric(Protocol):
     """A measurement. Its parameters are constants of its module: a change of any of them is a new `version`.
 
     name: of the scores file. needs: "video" for any video, or the name of the world whose captions it checks.
-    values: what it gives; names are unique over all metrics.
+    observes: what must be noted of every frame. values: what it gives; names are unique over all metrics.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     needs: ClassVar[Literal["video", "tiny"]]
+    observes: ClassVar[tuple[Observation, ...]]
     values: ClassVar[tuple[Value, ...]]
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:

@@ -25,10 +25,12 @@ from eval import weights
 from eval.batch import FRAMES, Batch
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.metric import Clip, FloatArray, Metric, Window, applies
+from eval.metric import Video as Pictures
 from eval.protocol import Protocol
 from eval.reencode import reencoded
 from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
 from eval.videos import Video, Videos, open_run
+from eval.watch import Watch
 
 TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
@@ -184,11 +186,21 @@ class Measured:
             self.run_stream()
 
     def run_stream(self) -> None:
-        colours = []
+        watch = Watch(
+            Pictures(
+                self.info.height,
+                self.info.width,
+                self.info.fps,
+                self.video.prompt or "",
+                self.group.pixel_scale,
+                self.group.world,
+            ),
+            self.metrics,
+        )
         open_clips: dict[int, list[tuple[Dimension, ClipScorer]]] = {}
         for start, batch in cut(self.video.path, self.clips):
             if self.metrics:
-                colours.append(batch.colours)
+                watch.add(batch.colours)
             for index, clip in enumerate(self.clips):
                 if clip.start <= start < clip.end:
                     if index not in open_clips:
@@ -197,15 +209,9 @@ class Measured:
                     if start + len(batch) == clip.end:
                         self.finish(open_clips.pop(index), clip)
         if self.metrics:
-            video = Clip(
-                np.concatenate(colours),
-                self.info.fps,
-                self.video.prompt or "",
-                self.group.pixel_scale,
-                self.group.world,
-            )
+            watched = watch.finish()
             for metric in self.metrics:
-                self.score_windows(metric, video)
+                self.score_windows(metric, watched)
 
     def run_encoded(self) -> None:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
@@ -243,19 +249,19 @@ class Measured:
                 row = (dimension.name, clip.t_start, clip.t_end, clip.end - clip.start, float(scorer.value()))
                 self.rows[dimension.name].append(row)
 
-    def score_windows(self, metric: Metric, video: Clip) -> None:
+    def score_windows(self, metric: Metric, clip: Clip) -> None:
         """Metrics that check a world's caption give NaN for prompt schedules: a video has one caption to be checked against."""
         try:
-            if metric.needs != "video" and is_schedule(video.prompt):
+            if metric.needs != "video" and is_schedule(clip.video.prompt):
                 values: Mapping[str, FloatArray] = {v.name: np.full(len(self.clips), math.nan) for v in metric.values}
             else:
-                values = metric.score(video, self.clips)
+                values = metric.score(clip, self.clips)
         except ValueError as error:
             self.failed[metric.name] = str(error)
             return
         for name in (value.name for value in metric.values):
-            for clip, number in zip(self.clips, values[name], strict=True):
-                self.rows[metric.name].append((name, clip.t_start, clip.t_end, clip.end - clip.start, float(number)))
+            for span, number in zip(self.clips, values[name], strict=True):
+                self.rows[metric.name].append((name, span.t_start, span.t_end, span.end - span.start, float(number)))
 
 
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:

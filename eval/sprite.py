@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepforcing.tiny.world import HUES, RING, SIZE, angular_speed, parse_caption
-from eval.metric import Clip, FloatArray
+from eval.metric import Clip, FloatArray, Frame, Look, Video
 
 MIN_CONTRAST = 0.12  # about half of the faintest sprite that the world draws (0.26)
 CORE = 0.4  # a sprite's pixels have at least this share of the frame's highest contrast
@@ -53,16 +53,32 @@ class Sprite:
         return hue(self.rgb)
 
 
+def tiny_frames(video: Video) -> Look:
+    """The frame averaged back to decoded pixels, float32 [SIZE, SIZE, 3] in 0..1.
+
+    Raises ValueError if the decoded frames are not the world's size.
+    """
+    scale = video.pixel_scale
+    size = (video.height // scale, video.width // scale)
+    if size != (SIZE, SIZE):
+        raise ValueError(f"decoded frames are {size} pixels; the tiny world's are {SIZE} x {SIZE}")
+
+    def look(frame: Frame) -> NDArray[np.float32]:
+        rows = frame.rgb.reshape(SIZE, scale, SIZE * scale * 3).sum(1, dtype=np.uint32)
+        cells = rows.reshape(SIZE, SIZE, scale, 3).sum(2)
+        return np.asarray(cells / np.float32(255 * scale**2), dtype=np.float32)
+
+    return look
+
+
 @functools.lru_cache(maxsize=1)
 def find_sprite(clip: Clip) -> Sprite:
     """The sprite in every frame; kept for the last clip asked for, since several metrics want it.
 
     Raises ValueError if the decoded frames are not the world's size.
     """
-    if clip.pooled.shape[1:3] != (SIZE, SIZE):
-        raise ValueError(f"decoded frames are {clip.pooled.shape[1:3]} pixels; the tiny world's are {SIZE} x {SIZE}")
-    frames = clip.pooled
-    n = len(frames)
+    frames = clip.observed(tiny_frames)
+    n = clip.frames
     chroma = frames - frames.mean(-1, keepdims=True)
     offset = chroma - np.median(chroma.reshape(n, -1, 3), axis=1)[:, None, None]
     contrast = np.sqrt((offset**2).sum(-1))
@@ -125,7 +141,7 @@ def hue(rgb: FloatArray) -> FloatArray:
 
 def hue_error(clip: Clip) -> FloatArray:
     """[N] distance of the sprite's hue from the hue that the caption names, turns in 0..0.5; NaN without a sprite."""
-    difference = find_sprite(clip).hue - HUES[parse_caption(clip.prompt)[1]]
+    difference = find_sprite(clip).hue - HUES[parse_caption(clip.video.prompt)[1]]
     return np.asarray(np.abs((difference + 0.5) % 1 - 0.5))
 
 

@@ -168,6 +168,8 @@ def random_vae(
 def _build(config: Mapping[str, Any], device: torch.device) -> Any:
     try:
         from diffusers import AutoencoderKLWan
+
+        import deepforcing.torchvision_cpu  # noqa: F401 (before diffusers)
     except ImportError as error:
         raise ValueError(
             f"the Wan VAE needs the package diffusers ({error}): pip install 'deepforcing[wan]', or make setup"

@@ -10,7 +10,8 @@ import numpy as np
 
 from deepforcing.tiny.world import BACKGROUND_RGB, parse_caption
 from eval.background import background_pictures, mean_over_pixels, shared_with_first
-from eval.metric import Clip, FloatArray, Value, Window
+from eval.metric import Clip, FloatArray, Observation, Value, Window
+from eval.sprite import tiny_frames
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class BackgroundColour:
     name: ClassVar[str] = "background_colour"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
+    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("background_drift", "RGB distance", False, "distance of the background colour from the first window's"),
         Value("background_error", "RGB distance", False, "distance of the background colour from the caption's"),
@@ -33,7 +35,7 @@ class BackgroundColour:
         pictures = background_pictures(clip, windows)
         now, first = shared_with_first(pictures)
         moved = mean_over_pixels(now) - mean_over_pixels(first)
-        wrong = mean_over_pixels(pictures) - np.array(BACKGROUND_RGB[parse_caption(clip.prompt)[4]])
+        wrong = mean_over_pixels(pictures) - np.array(BACKGROUND_RGB[parse_caption(clip.video.prompt)[4]])
         return {
             "background_drift": np.sqrt((moved**2).sum(1)),
             "background_error": np.sqrt((wrong**2).sum(1)),

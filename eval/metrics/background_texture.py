@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eval.background import background_pictures, mean_over_pixels, shared_with_first
-from eval.metric import Clip, FloatArray, Value, Window
+from eval.metric import Clip, FloatArray, Observation, Value, Window
+from eval.sprite import tiny_frames
 
 MIN_CONTRAST = 0.002  # standard deviation, half a grey level: a flatter picture has no texture to compare
 
@@ -24,6 +25,7 @@ class BackgroundTexture:
     name: ClassVar[str] = "background_texture"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
+    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("texture", "correlation", True, "correlation of the background's texture with the first window's"),
     )

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.metric import Clip, FloatArray, Value, Window, distance_from_first, window_mean
+from eval.colour import mean_rgb
+from eval.metric import Clip, FloatArray, Observation, Value, Window, distance_from_first, window_mean
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ; rows sum to the D65 white point.
 XYZ = np.array(
@@ -35,9 +36,10 @@ class ColourDrift:
     name: ClassVar[str] = "colour_drift"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "video"
+    observes: ClassVar[tuple[Observation, ...]] = (mean_rgb,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("colour_drift", "CIELAB Delta E", False, "distance of the mean colour from the first window's"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        return {"colour_drift": distance_from_first(srgb_to_lab(window_mean(clip.mean_rgb, windows)))}
+        return {"colour_drift": distance_from_first(srgb_to_lab(window_mean(clip.observed(mean_rgb), windows)))}

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.metric import LUMA, Clip, FloatArray, Value, Window, window_mean
+from eval.colour import mean_rgb
+from eval.metric import LUMA, Clip, FloatArray, Observation, Value, Window, window_mean
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,12 @@ class Exposure:
     name: ClassVar[str] = "exposure"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "video"
+    observes: ClassVar[tuple[Observation, ...]] = (mean_rgb,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("luma", "0..1", None, "mean brightness"),
         Value("exposure_drift", "0..1", False, "distance of the mean brightness from the first window's"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        luma = window_mean(clip.mean_rgb, windows) @ np.array(LUMA)
+        luma = window_mean(clip.observed(mean_rgb), windows) @ np.array(LUMA)
         return {"luma": luma, "exposure_drift": np.abs(luma - luma[:1])}

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.metric import Clip, FloatArray, Value, Window, window_mean
-from eval.sprite import caption_speed, find_sprite
+from eval.metric import Clip, FloatArray, Observation, Value, Window, window_mean
+from eval.sprite import caption_speed, find_sprite, tiny_frames
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class MotionProgress:
     name: ClassVar[str] = "motion_progress"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
+    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("progress", "of true speed", True, "signed angular progress of the sprite; 1 is right"),
     )
@@ -31,4 +32,4 @@ class MotionProgress:
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         steps = np.diff(find_sprite(clip).angle, prepend=np.nan)
         steps = (steps + np.pi) % (2 * np.pi) - np.pi
-        return {"progress": window_mean(steps, windows) / caption_speed(clip.prompt)}
+        return {"progress": window_mean(steps, windows) / caption_speed(clip.video.prompt)}

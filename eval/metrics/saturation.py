@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import cv2
-import numpy as np
 
-from eval.metric import Clip, FloatArray, Value, Window, window_mean
+from eval.metric import Clip, FloatArray, Frame, Look, Observation, Value, Video, Window, window_mean
+
+
+def mean_saturation(video: Video) -> Look:
+    """0..1 per frame."""
+
+    def look(frame: Frame) -> float:
+        return float(cv2.mean(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2HSV))[1] / 255)
+
+    return look
 
 
 @dataclass(frozen=True)
@@ -19,8 +27,8 @@ class Saturation:
     name: ClassVar[str] = "saturation"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "video"
+    observes: ClassVar[tuple[Observation, ...]] = (mean_saturation,)
     values: ClassVar[tuple[Value, ...]] = (Value("saturation", "0..1", None, "mean HSV saturation"),)
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        per_frame = [cv2.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV))[1] / 255 for frame in clip.frames]
-        return {"saturation": window_mean(np.array(per_frame), windows)}
+        return {"saturation": window_mean(clip.observed(mean_saturation), windows)}

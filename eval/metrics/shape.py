@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from deepforcing.tiny.world import SHAPES, parse_caption, pixel_grid, shape_mask
-from eval.metric import Clip, FloatArray, Value, Window, window_mean
-from eval.sprite import Sprite, find_sprite
+from eval.metric import Clip, FloatArray, Observation, Value, Window, window_mean
+from eval.sprite import Sprite, find_sprite, tiny_frames
 
 REACH = 5.0  # pixels from the sprite's centre that are compared
 
@@ -48,13 +48,14 @@ class Shape:
     name: ClassVar[str] = "shape"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
+    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("shape", "share of frames", True, "the sprite is recognised as the caption's shape"),
         Value("shape_match", "correlation", True, "correlation of the sprite with the caption's shape"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        wanted = parse_caption(clip.prompt)[0]
+        wanted = parse_caption(clip.video.prompt)[0]
         match = shape_correlations(find_sprite(clip))
         right = match[:, wanted] >= match.max(1)
         known = ~np.isnan(match[:, wanted])

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import cv2
-import numpy as np
 
-from eval.metric import Clip, FloatArray, Value, Window, window_mean
+from eval.metric import Clip, FloatArray, Frame, Look, Observation, Value, Video, Window, window_mean
+
+
+def laplacian_variance(video: Video) -> Look:
+    """Grey levels squared per frame."""
+
+    def look(frame: Frame) -> float:
+        return float(cv2.Laplacian(frame.luma, cv2.CV_32F, ksize=1).var())
+
+    return look
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,10 @@ class Sharpness:
     name: ClassVar[str] = "sharpness"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "video"
+    observes: ClassVar[tuple[Observation, ...]] = (laplacian_variance,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("sharpness", "grey levels squared", None, "variance of the Laplacian of the luma (0..255)"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        per_frame = [cv2.Laplacian(clip.luma(i), cv2.CV_32F, ksize=1).var() for i in range(len(clip.frames))]
-        return {"sharpness": window_mean(np.array(per_frame, dtype=np.float64), windows)}
+        return {"sharpness": window_mean(clip.observed(laplacian_variance), windows)}

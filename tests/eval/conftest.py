@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clips import clip_of
 from numpy.typing import NDArray
 
 from deepforcing.tiny.world import VOCABULARY, caption, random_classes, render, sample_scenes
@@ -30,7 +31,7 @@ def tiny_clip() -> Callable[[NDArray[np.uint8], str], Clip]:
     """Decoded frames [N, 16, 16, 3] as a clip of the tiny world, enlarged as its files are."""
 
     def make(frames: NDArray[np.uint8], prompt: str) -> Clip:
-        return Clip(frames.repeat(SCALE, 1).repeat(SCALE, 2), 16, prompt, SCALE, "tiny")
+        return clip_of(frames.repeat(SCALE, 1).repeat(SCALE, 2), 16, prompt, SCALE, "tiny")
 
     return make
 

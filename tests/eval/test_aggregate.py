@@ -22,7 +22,9 @@ from eval.aggregate import (
     sample_means,
 )
 from eval.metric import Value
-from eval.score import COLUMNS
+
+COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
+
 
 NAN = math.nan
 T_OF_TWO = 12.7062  # Student's t, one degree of freedom: two prompts a distance d apart have mean +- this times d / 2

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clips import clip_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metric import Clip, Window, applies, distance_from_first, window_mean, windows
+from eval.metric import Frame, Video, Window, applies, distance_from_first, window_mean, windows
 from eval.metrics import WEIGHT_FREE
+from eval.sprite import tiny_frames
 
 
 def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> None:
@@ -54,44 +56,43 @@ def test_distance_from_a_first_window_without_value_is_missing() -> None:
     assert np.isnan(distance_from_first(np.array([[np.nan, 0], [3, 4]]))).all()
 
 
-def test_pooling_averages_blocks_exactly() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
-    pooled = Clip(frames, 16, "", pixel_scale=4).pooled
-    assert pooled.shape == (3, 2, 3, 3)
+def test_tiny_frames_average_blocks_exactly() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    pooled = clip_of(frames, pixel_scale=4, world="tiny").observed(tiny_frames)
+    assert pooled.shape == (3, 16, 16, 3)
     np.testing.assert_allclose(pooled[1, 1, 2], frames[1, 4:8, 8:12].reshape(-1, 3).mean(0) / 255, rtol=1e-6)
 
 
 def test_luma_is_taken_in_decoded_pixels() -> None:
-    frames = np.zeros((1, 4, 4, 3), np.uint8)
-    frames[0, :2, :2] = (255, 0, 0)
-    luma = Clip(frames, 16, "", pixel_scale=2).luma(0)
-    np.testing.assert_allclose(luma, [[0.299 * 255, 0], [0, 0]], atol=0.5)
+    rgb = np.zeros((4, 4, 3), np.uint8)
+    rgb[:2, :2] = (255, 0, 0)
+    np.testing.assert_allclose(Frame(rgb, pixel_scale=2).luma, [[0.299 * 255, 0], [0, 0]], atol=0.5)
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "scale", "message"),
+    ("height", "width", "fps", "scale", "message"),
     [
-        ((2, 4, 4), np.uint8, 1, "uint8"),
-        ((2, 4, 4, 3), np.float32, 1, "uint8"),
-        ((2, 4, 6, 3), np.uint8, 4, "divide"),
+        (4, 6, 16, 4, "divide"),
+        (4, 6, 16, 0, "divide"),
+        (0, 6, 16, 1, "0 x 6"),
+        (4, 6, 0, 1, "fps"),
+        (4, 6, float("nan"), 1, "fps"),
     ],
 )
-def test_a_clip_refuses_frames_that_it_cannot_be(
-    shape: tuple[int, ...], dtype: type[np.generic], scale: int, message: str
-) -> None:
+def test_a_video_refuses_what_it_cannot_be(height: int, width: int, fps: float, scale: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Clip(np.zeros(shape, dtype), 16, "", pixel_scale=scale)
+        Video(height, width, fps, "", pixel_scale=scale)
 
 
-def test_names_are_unique_and_every_metric_gives_what_it_declares() -> None:
+def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_observes() -> None:
     names = [value.name for metric in WEIGHT_FREE for value in metric.values]
     assert len(names) == len(set(names))
     assert len({metric.name for metric in WEIGHT_FREE}) == len(WEIGHT_FREE)
     prompt = "a red disc starts at the top and circles clockwise on a grey background"
-    clip = Clip(np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), 16, prompt, 2, "tiny")
+    frames = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     for metric in WEIGHT_FREE:
         assert applies(metric, "tiny")
         assert applies(metric, None) == (metric.needs == "video")
-        scores = metric.score(clip, windows(40, 16))
+        scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16))
         assert list(scores) == [value.name for value in metric.values]
         assert all(np.shape(numbers) == (3,) for numbers in scores.values())

@@ -17,7 +17,7 @@ import pytest
 
 import eval.score
 from deepforcing.video import sha256_file
-from eval.metric import Clip, FloatArray, Value, Window
+from eval.metric import Clip, FloatArray, Observation, Value, Window
 from eval.metrics import WEIGHT_FREE
 from eval.metrics.exposure import Exposure
 from eval.metrics.presence import Presence
@@ -39,10 +39,11 @@ class Length:
     name: ClassVar[str] = "length"
     version: ClassVar[int] = 10
     needs: ClassVar[Literal["video", "tiny"]] = "video"
+    observes: ClassVar[tuple[Observation, ...]] = ()
     values: ClassVar[tuple[Value, ...]] = (Value("length", "frames", None, "how many"),)
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        if len(clip.frames) == 24:
+        if clip.frames == 24:
             raise ValueError("24 frames are unlucky")
         return {"length": np.array([float(w.end - w.start) for w in windows])}
 

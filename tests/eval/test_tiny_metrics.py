@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import clip_of
 from numpy.typing import NDArray
 
 from deepforcing.tiny.world import COLOURS, DIRECTIONS, PERIOD, RING, SHAPES
@@ -27,7 +28,7 @@ MakeClip = Callable[[Frames, str], Clip]
 
 
 def scores(metric: Metric, clip: Clip) -> Mapping[str, FloatArray]:
-    return metric.score(clip, windows(len(clip.frames), clip.fps))
+    return metric.score(clip, windows(clip.frames, clip.video.fps))
 
 
 def other(prompt: str, words: tuple[str, ...]) -> str:
@@ -46,7 +47,7 @@ def test_a_real_video_is_right_after_its_file(seed: int, make_run: Callable[...,
     run = make_run({"p-s0": (seed, 112)})
     record = json.loads((run / "samples" / "p-s0.json").read_text())
     frames, fps = read_video(run / "samples" / "p-s0.mp4")
-    clip = Clip(frames, fps, record["prompt"], 8, "tiny")
+    clip = clip_of(frames, fps, record["prompt"], 8, "tiny")
     found = {name: values for m in WEIGHT_FREE for name, values in scores(m, clip).items()}
     assert (found["presence"] == 1).all()
     assert (found["shape"] >= 0.98).all()
@@ -213,7 +214,7 @@ def test_cover_of_a_stuck_sprite_is_nothing(rendered: Rendered, tiny_clip: MakeC
 
 
 def test_frames_of_another_size_and_other_prompts_are_refused(tiny_clip: MakeClip) -> None:
-    clip = Clip(np.zeros((16, 32, 32, 3), np.uint8), 16, "a red disc", 1, "tiny")
+    clip = clip_of(np.zeros((16, 32, 32, 3), np.uint8), 16, "a red disc", 1, "tiny")
     with pytest.raises(ValueError, match="16 x 16"):
         scores(Cover(), clip)
     with pytest.raises(ValueError, match="names no"):

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+from clips import clip_of
+from numpy.typing import NDArray
+
+from eval.metric import Clip, FloatArray, Frame, Look, Observation, Value, Video, Window, windows
+from eval.metrics import WEIGHT_FREE
+from eval.metrics.cover import Cover
+from eval.metrics.exposure import Exposure
+from eval.metrics.saturation import Saturation
+from eval.watch import Watch
+
+PROMPT = "a red disc starts at the top and circles clockwise on a grey background"
+calls: list[tuple[str, int]] = []
+
+
+def brightest(video: Video) -> Look:
+    """Says in `calls` when it is started and with which frame it is called."""
+    calls.append(("start", video.height))
+
+    def look(frame: Frame) -> float:
+        calls.append(("look", int(frame.rgb.max())))
+        return float(frame.rgb.max())
+
+    return look
+
+
+def never(video: Video) -> Look:
+    raise ValueError(f"{video.width} pixels are unlucky")
+
+
+@dataclass(frozen=True)
+class Sees:
+    """A metric that gives its first observation's mean over everything."""
+
+    observes: tuple[Observation, ...]
+    name: ClassVar[str] = "sees"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Literal["video", "tiny"]] = "video"
+    values: ClassVar[tuple[Value, ...]] = ()
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        return {"sees": clip.observed(self.observes[0]).mean(keepdims=True)}
+
+
+def noise(frames: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("cuts", [range(1, 32), (1,), (16, 16, 31), (0, 7, 32)])
+def test_cuts_between_batches_do_not_matter(cuts: Sequence[int]) -> None:
+    frames = noise(32, 32, 32)
+    frames[24:28] = frames[0]
+    whole, cut = (clip_of(frames, 4, PROMPT, 2, "tiny", cuts=where) for where in ((), cuts))
+    assert cut.frames == whole.frames == 32
+    assert cut.noted.keys() == whole.noted.keys()
+    for observation, notes in whole.noted.items():
+        assert len(notes) == 32
+        np.testing.assert_array_equal(cut.noted[observation], notes)
+    for metric in WEIGHT_FREE:
+        expected = metric.score(whole, windows(32, 4))
+        for name, numbers in metric.score(cut, windows(32, 4)).items():
+            np.testing.assert_array_equal(numbers, expected[name])
+
+
+def peak_bytes(frames: int) -> int:
+    """While so many frames of 240 x 416 are watched, in batches of 5 that are made on the way."""
+    watch = Watch(Video(240, 416, 16, ""), WEIGHT_FREE)
+    tracemalloc.start()
+    try:
+        for first in range(0, frames, 5):
+            watch.add(noise(5, 240, 416, first))
+        watch.finish()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_grows_by_kilobytes_a_frame() -> None:
+    size = 240 * 416 * 3
+    few, many = peak_bytes(10), peak_bytes(40)
+    assert few > 5 * size  # a batch is there, and it is counted
+    assert many - few < 30 * size / 20
+
+
+def test_an_observation_of_several_metrics_is_made_once_and_in_order() -> None:
+    calls.clear()
+    frames = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
+    clip = clip_of(frames, metrics=[Sees((brightest,)), Sees((brightest,)), Exposure()], cuts=[2])
+    assert calls == [("start", 4), *(("look", level) for level in range(5))]
+    np.testing.assert_array_equal(clip.observed(brightest), np.arange(5.0))
+
+
+def test_luma_is_made_once_per_frame() -> None:
+    frame = Frame(noise(1, 8, 8)[0], 2)
+    assert frame.luma is frame.luma
+
+
+def test_only_what_is_asked_for_is_observed() -> None:
+    clip = clip_of(noise(3, 8, 8), metrics=[Saturation()])
+    assert set(clip.noted) == set(Saturation.observes)
+    with pytest.raises(KeyError):
+        Exposure().score(clip, windows(3, 2))
+
+
+def test_what_cannot_be_observed_is_the_matter_of_the_metrics_that_need_it() -> None:
+    metrics = [Sees((never,)), Cover(), Exposure()]
+    clip = clip_of(noise(16, 8, 12), 16, PROMPT, 1, "tiny", metrics=metrics)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="12 pixels are unlucky"):
+            metrics[0].score(clip, windows(16, 16))
+        with pytest.raises(ValueError, match="16 x 16"):
+            metrics[1].score(clip, windows(16, 16))
+    assert np.isfinite(metrics[2].score(clip, windows(16, 16))["luma"]).all()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((2, 4, 6), np.uint8),
+        np.zeros((2, 4, 6, 3), np.float32),
+        np.zeros((2, 6, 4, 3), np.uint8),
+        np.zeros((2, 4, 6, 1), np.uint8),
+    ],
+)
+def test_frames_that_are_not_the_videos_are_refused(frames: NDArray[np.uint8]) -> None:
+    watch = Watch(Video(4, 6, 16, ""), [Exposure()])
+    with pytest.raises(ValueError, match=r"uint8 \[b, H, W, 3\] = \[b, 4, 6, 3\]"):
+        watch.add(frames)
+    assert watch.frames == 0
+    with pytest.raises(ValueError, match="no frames"):
+        watch.finish()
