@@ -19,6 +19,8 @@ from deepforcing.geometry import Geometry
 from deepforcing.rollout.rules import Rolling
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import NONE, VAE_DTYPES, WanSpec, encoder_bytes
+from deepforcing.wan.taehv import DTYPES as TAEHV_DTYPES
+from deepforcing.wan.taehv import TaehvDecoder
 from deepforcing.wan.transformer import CausalWan
 
 GB = 1e9
@@ -28,21 +30,24 @@ VAE_PARAMETERS = 127e6  # at width 96; grows with the width squared
 VAE_FRAME_COPIES = (
     52  # feature maps of full size and width alive at once; counted on meta tensors: 50.9, 24.6 of them kept
 )
+TAEHV_FRAME_COPIES = 640  # likewise, maps of one channel: 637.5
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on the device. encoder: the text encoder's, gone before the rest comes, on the CPU where it does not fit."""
+    """Bytes on the device. vae: that of decoding, and the VAE's weights where it only encodes; taehv: of the tiny decoder.
+    encoder: the text encoder's, gone before the rest comes, on the CPU where it does not fit."""
 
     weights: int
     cache: int
     activations: int
     vae: int
     encoder: int = 0
+    taehv: int = 0
 
     @property
     def peak(self) -> int:
-        return int((self.weights + self.cache + self.activations + self.vae) * ALLOCATOR) + CONTEXT
+        return int((self.weights + self.cache + self.activations + self.vae + self.taehv) * ALLOCATOR) + CONTEXT
 
     def __str__(self) -> str:
         parts = {
@@ -50,6 +55,7 @@ class MemoryPlan:
             "KV cache": self.cache,
             "activations": self.activations,
             "VAE": self.vae,
+            "tiny decoder": self.taehv,
         }
         listed = " + ".join(f"{name} {size / GB:.1f}" for name, size in parts.items() if size)
         before = f"; the text encoder, before that, {self.encoder / GB:.1f}" if self.encoder else ""
@@ -81,10 +87,18 @@ def activation_bytes(config: WanConfig, tokens: int, cached_tokens: int, size: i
     return block + rotation + 2 * (tokens + cached_tokens) * config.dim * size
 
 
-def vae_bytes(geometry: Geometry, dim: int, size: int) -> int:
-    """Weights, and the last stage at full resolution."""
+def vae_bytes(geometry: Geometry, dim: int, size: int, decodes: bool = True) -> int:
+    """Weights, and the last stage at full resolution if it decodes."""
     weights = VAE_PARAMETERS * (dim / 96) ** 2 * size
-    return int(weights + VAE_FRAME_COPIES * geometry.height * geometry.width * dim * size)
+    copies = VAE_FRAME_COPIES if decodes else 0
+    return int(weights + copies * geometry.height * geometry.width * dim * size)
+
+
+def taehv_bytes(geometry: Geometry, channels: int, size: int) -> int:
+    """Weights, and the last stage at full resolution."""
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in TaehvDecoder(channels).parameters())
+    return (weights + TAEHV_FRAME_COPIES * geometry.height * geometry.width) * size
 
 
 def parameters(config: WanConfig) -> int:
@@ -104,14 +118,16 @@ def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None
     capacity = spec.cache.retention.capacity(spec.chunk_frames)
     cached = (total_frames if capacity is None else min(capacity, total_frames)) * s
     vae_size = size if model.vae_dtype is None else VAE_DTYPES[model.vae_dtype].itemsize
-    text = model.text_spec
+    tiny, text = model.taehv_spec, model.text_spec
+    tiny_size = size if model.taehv_dtype is None else TAEHV_DTYPES[model.taehv_dtype].itemsize
     encoder = encoder_bytes(text) if text is not None and text.weights.exists() else 0
     return MemoryPlan(
         weights=parameters(model.config) * size,
         cache=cache_bytes(spec.cache, model.config, s, spec.chunk_frames, total_frames, size),
         activations=activation_bytes(model.config, queries, cached, size),
-        vae=0 if model.vae == NONE else vae_bytes(model.geometry, model.vae_dim, vae_size),
+        vae=0 if model.vae == NONE else vae_bytes(model.geometry, model.vae_dim, vae_size, tiny is None),
         encoder=encoder,
+        taehv=0 if tiny is None else taehv_bytes(model.geometry, tiny.channels, tiny_size),
     )
 
 

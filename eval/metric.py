@@ -142,7 +142,7 @@ def applies(metric: Metric, world: str | None) -> bool:
     return metric.needs in ("video", world)
 
 
-def windows(n_frames: int, fps: float, window_seconds: float = 2.0) -> list[Window]:
+def windows(n_frames: int, fps: float, window_seconds: float) -> list[Window]:
     """Cut a video into windows; the last, partial one is kept only if it is at least half as long as the others.
 
     Raises ValueError if a window has no whole frame.

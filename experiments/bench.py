@@ -93,6 +93,7 @@ def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "model": spec.model.name,
+        "decoder": getattr(spec.model, "decoder", None),  # the embedded world has one codec
         "generator": spec.name,
         "cache": spec.cache.name,
         "device": name,

@@ -7,6 +7,7 @@
     python -m experiments.weights longlive verify=true         sha256 of what is here, recorded or compared
     python -m experiments.weights moviegen_128 download=true   a published list of prompts, checked against its sha256
     python -m experiments.weights metrics                      what the metrics' networks need, where vbench looks for it
+    python -m experiments.weights taehv download=true          the tiny decoder (model.decoder=taehv), from GitHub, checked too
 
 Further keys: root=DIR (else $DEEPFORCING_WEIGHTS, else ./weights), revision=REV (for download, with one NAME). Without a
 network it says what to copy where. root/manifest.json keeps revision and sha256 of every file once they are known; a file
@@ -19,22 +20,23 @@ import json
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from deepforcing.wan.catalogue import COMPONENTS, RELEASES, HubFile, weights_root
+from deepforcing.wan.catalogue import COMPONENTS, RELEASES, TAEHV, HubFile, weights_root
 from deepforcing.wan.containers import open_checkpoint
 from deepforcing.wan.model import SOURCE, converted
 from deepforcing.wan.weights import sha256
 from experiments.cli import describe
 from experiments.metric_weights import download_metrics, show_metrics, verify_metrics
-from experiments.suites import Published, published_suites
+from experiments.suites import published_suites
 
 MODEL = "wan2.1-1.3b"  # the model without a generator: its own files and the default generator's
+DECODER = "taehv"  # as in model.decoder=taehv: a file that no generator needs
 METRICS = "metrics"
 FLAGS = ("download", "convert", "verify")
 
@@ -50,7 +52,7 @@ class Request:
 def parse(arguments: list[str]) -> Request:
     """Raises ValueError in one line for anything unknown."""
     request = Request()
-    known = [MODEL, *RELEASES, *published_suites(), METRICS]
+    known = [MODEL, *RELEASES, DECODER, *published_suites(), METRICS]
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
@@ -67,10 +69,15 @@ def parse(arguments: list[str]) -> Request:
             raise ValueError(f"{argument!r} is not NAME, {'=true, '.join(FLAGS)}=true, root=DIR or revision=REV")
     if request.revision and len(request.names) != 1:
         raise ValueError("revision=REV goes with one NAME: revisions are a repository's")
+    if request.revision and request.names == [DECODER]:
+        raise ValueError(f"revision=REV does not go with {DECODER}: its file is pinned")
     return request
 
 
 def files_of(name: str) -> Iterator[HubFile]:
+    if name == DECODER:
+        yield TAEHV
+        return
     release = RELEASES["self_forcing" if name == MODEL else name]
     yield release.checkpoint
     if release.lora is not None:
@@ -109,7 +116,10 @@ class Manifest:
 
 
 def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None) -> Path:
-    """One file from the hub at a pinned revision: the given one, the recorded one, or today's, which is then recorded."""
+    """One file from the hub at a pinned revision: the given one, the recorded one, or today's, which is then recorded; from
+    GitHub the catalogue's."""
+    if file.commit is not None:
+        return fetch_pinned(file, root, manifest)
     import huggingface_hub
     import requests  # the hub client's own
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -134,25 +144,38 @@ def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None
     return target
 
 
-def fetch(suite: Published, root: Path) -> Path:
-    """A list of prompts from its address, kept only if it is the published one."""
-    target = suite.local(root)
+def fetch(url: str, target: Path, verify: Callable[[Path], None]) -> Path:
+    """A small file from its address, kept only if `verify`, which raises ValueError, finds it to be the published one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        with urllib.request.urlopen(suite.url, timeout=60) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             partial.write_bytes(answer.read())
-        suite.verify(partial)
+        verify(partial)
         partial.replace(target)
     except OSError as error:
-        raise ValueError(f"{suite.url} cannot be fetched ({error}); copy the file to {target}") from None
+        raise ValueError(f"{url} cannot be fetched ({error}); copy the file to {target}") from None
     finally:
         partial.unlink(missing_ok=True)
     return target
 
 
+def fetch_pinned(file: HubFile, root: Path, manifest: Manifest) -> Path:
+    """A file of a GitHub repository at the catalogue's commit."""
+
+    def verify(path: Path) -> None:
+        found = sha256(path)
+        if found != file.sha256:
+            wanted = str(file.sha256)[:12]
+            raise ValueError(f"{file.url} is not the expected file: its sha256 begins {found[:12]}, not {wanted}")
+
+    target = fetch(file.url, file.local(root), verify)
+    manifest.record(file, target, file.commit)
+    return target
+
+
 def copy_hint(file: HubFile, target: Path) -> str:
-    return f"copy https://huggingface.co/{file.repo}/resolve/main/{file.path} to {target}"
+    return f"copy {file.url} to {target}"
 
 
 def convert(name: str, root: Path) -> Path:
@@ -190,7 +213,7 @@ def line(file: HubFile, root: Path, manifest: Manifest) -> str:
 def show(request: Request) -> int:
     """Print what there is; the number of missing files."""
     manifest, missing = Manifest(request.root), {}
-    names = request.names or [*RELEASES, *published_suites()]
+    names = request.names or [*RELEASES, DECODER, *published_suites()]
     if names != [METRICS]:
         print(f"weights root: {request.root}")
     for name in names:
@@ -209,7 +232,7 @@ def show(request: Request) -> int:
             if request.names or file not in COMPONENTS:
                 print(line(file, request.root, manifest))
             if not file.local(request.root).is_file():
-                missing[file.local(request.root)] = f"https://huggingface.co/{file.repo}/resolve/main/{file.path}"
+                missing[file.local(request.root)] = file.url
     if not request.names:
         print("the metrics' networks: python -m experiments.weights metrics")
         print("every generator:")
@@ -237,7 +260,7 @@ def work(request: Request) -> None:
         if suite is not None:
             path = suite.local(request.root)
             if "download" in request.flags and not path.is_file():
-                fetch(suite, request.root)
+                fetch(suite.url, path, suite.verify)
             if path.is_file():
                 suite.verify(path)
             continue
@@ -249,7 +272,7 @@ def work(request: Request) -> None:
                 download(file, request.root, manifest, request.revision if own else None)
             elif "verify" in request.flags and path.is_file():
                 print(f"{manifest.record(file, path)}  {path}")
-        if "convert" in request.flags:
+        if "convert" in request.flags and name != DECODER:  # published as safetensors
             print(f"converted: {convert(name, request.root)}")
 
 

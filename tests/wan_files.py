@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.taehv import WIDTHS, random_taehv
 from deepforcing.wan.text import IN_BLOCK, OFFICIAL, SHARED, TIED
 from deepforcing.wan.weights import random_wan
 
@@ -85,4 +87,21 @@ def write_generator(path: Path, config: WanConfig = CONFIG, seed: int = 0) -> Pa
         "generator_ema": {f"model.{n}": t for n, t in averaged.items()},
     }
     torch.save(content, path)
+    return path
+
+
+def write_taehv(path: Path, widths: tuple[int, ...] = WIDTHS, channels: int = 16, seed: int = 0) -> Path:
+    """A tiny autoencoder as published: float16, the decoder beside tensors of the encoder."""
+    state = random_taehv(channels, widths=widths, seed=seed).state_dict()
+    shapes = {
+        "encoder.0.weight": (4, 3, 3, 3), "encoder.0.bias": (4,), "encoder.2.conv.weight": (4, 8, 1, 1),
+        "encoder.3.weight": (4, 4, 3, 3), "encoder.4.conv.0.weight": (4, 8, 3, 3), "encoder.17.bias": (channels,),
+    }  # fmt: skip
+    state |= {name: torch.ones(shape) for name, shape in shapes.items()}
+    state = {name: t.half() for name, t in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
     return path

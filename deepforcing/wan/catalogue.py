@@ -4,8 +4,8 @@ Layout: <weights root>/<name of the repository>/<path in the repository>, so tha
 `hf download Wan-AI/Wan2.1-T2V-1.3B --local-dir weights/Wan2.1-T2V-1.3B` puts things in place. The root is the environment
 variable DEEPFORCING_WEIGHTS, or ./weights. Nothing here touches the network: experiments/weights.py does, when asked.
 
-Sizes are decimal, as the hub shows them; None: not known to us. Nobody here could open the hub, so no file's sha256 is
-known beforehand: experiments.weights records it, with the revision, when a file is first fetched or found.
+Sizes are decimal, as the hub shows them; None: not known to us. Nobody here could open the hub, so no sha256 of its files
+is known beforehand: experiments.weights records it, with the revision, when a file is first fetched or found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT_VARIABLE = "DEEPFORCING_WEIGHTS"
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a repository on the Hugging Face hub. gigabytes: about."""
+    """One file of a repository on the Hugging Face hub; with a `commit`, of one on GitHub. gigabytes: about."""
 
     repo: str
     path: str
@@ -27,6 +27,13 @@ class HubFile:
     gigabytes: float | None = None
     sha256: str | None = None
     what: str = ""
+    commit: str | None = None
+
+    @property
+    def url(self) -> str:
+        if self.commit is not None:
+            return f"https://raw.githubusercontent.com/{self.repo}/{self.commit}/{self.path}"
+        return f"https://huggingface.co/{self.repo}/resolve/main/{self.path}"
 
     def local(self, root: Path) -> Path:
         return root / self.repo.rpartition("/")[2] / self.path
@@ -57,6 +64,13 @@ TOKENIZER = tuple(
     )
 )
 COMPONENTS = (VAE, TEXT_ENCODER, *TOKENIZER)
+# Size and digest as several projects state that pin this file of its author's repository. Files of the same name elsewhere
+# hold other values in the same tensors, and so do its siblings for other models: only the digest tells.
+TAEHV = HubFile(
+    "madebyollin/taehv", "safetensors/taew2_1.safetensors", "MIT", 0.0226,
+    "04766eac0221b5390b985ae3fdcca652cbb4b1e8b82b28ea7ff89dfad1b1a93f", "tiny decoder",
+    "0ad83bb8fdc48e9e94138704e939d500a3b43660",
+)  # fmt: skip
 
 
 def _checkpoint(repo: str, path: str, licence: str, gigabytes: float | None = None) -> HubFile:

@@ -184,6 +184,9 @@ def looks_like(contents: Contents) -> str:
         return "a UMT5 text encoder (model.text_encoder)"
     if any(n.startswith(("decoder.upsamples.", "decoder.up_blocks.")) for n in names):
         return "a Wan VAE (model.vae)"
+    if {"decoder.1.weight", "decoder.3.conv.0.weight"} <= names:
+        width, channels = tensors["decoder.1.weight"].shape[:2]
+        return f"a TAEHV tiny autoencoder of width {width} for {channels} latent channels (model.decoder=taehv)"
     if any(n.startswith("condition_embedder.") for n in names):
         return (
             "a transformer under diffusers' own names (WanTransformer3DModel); take the repository without -Diffusers"

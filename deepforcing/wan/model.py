@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
-from deepforcing.wan.catalogue import RELEASES, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
+from deepforcing.wan.catalogue import RELEASES, TAEHV, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.containers import file_of, open_checkpoint, system_of
 from deepforcing.wan.lora import LoraSpec
+from deepforcing.wan.taehv import TaehvDecoder, TaehvSpec
 from deepforcing.wan.text import Embeddings, TextEncoderSpec
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.vae import WanVAE, load_vae, random_vae
@@ -34,10 +35,11 @@ class WanSpec:
     generator: whose published weights are meant when no file is named. checkpoint: a file, or the name of a release
     (catalogue.RELEASES). use_ema: averaged or raw weights; None: as the release's authors run it, else averaged where
     there is a choice. lora, lora_rank, lora_alpha: over the checkpoint; None: the release's; "none": without.
-    vae, text_encoder, tokenizer: files; None: looked up under weights_root (see catalogue.py); vae "none": no pixels.
-    vae_dtype: None: the run's. channels_last: memory layout of the VAE. embeddings: directory where prompt embeddings are
-    kept; None: <weights root>/embeddings. text_encoder "none": random text, for timing. random_weights: whatever is not
-    given as a file is random, for speed and plumbing; vae_dim: width of the random VAE.
+    vae, taehv, text_encoder, tokenizer: files; None: looked up under weights_root (see catalogue.py); vae "none": no encoding.
+    decoder: "vae", or "taehv", the tiny decoder (clips are encoded by the VAE even so). vae_dtype, taehv_dtype: None: the
+    run's. channels_last: memory layout of the VAE. embeddings: directory where prompt embeddings are kept; None: <weights
+    root>/embeddings. text_encoder "none": random text, for timing. random_weights: whatever is not given as a file is
+    random, for speed and plumbing; vae_dim: width of the random VAE.
     """
 
     name: str = "wan2.1-1.3b"
@@ -53,6 +55,9 @@ class WanSpec:
     vae_dim: int = 96
     vae_dtype: str | None = None
     channels_last: bool = False
+    decoder: str = "vae"
+    taehv: str | None = None
+    taehv_dtype: str | None = None
     text_encoder: str | None = None
     tokenizer: str | None = None
     embeddings: str | None = None
@@ -69,6 +74,10 @@ class WanSpec:
             )
         if self.vae_dtype is not None and self.vae_dtype not in VAE_DTYPES:
             raise ValueError(f"vae_dtype={self.vae_dtype!r} must be one of {', '.join(VAE_DTYPES)}, or null: the run's")
+        if self.decoder not in ("vae", "taehv"):
+            raise ValueError(f"decoder={self.decoder!r} must be vae, or taehv for the tiny decoder")
+        if self.taehv_spec is None and (self.taehv or self.taehv_dtype):
+            raise ValueError("taehv and taehv_dtype are the tiny decoder's: they go with decoder=taehv")
 
     # ---- which files ----------------------------------------------------------------------------------------------
 
@@ -117,6 +126,15 @@ class WanSpec:
         return VAE.local(self.root) if self.vae is None else Path(self.vae).expanduser()
 
     @property
+    def taehv_spec(self) -> TaehvSpec | None:
+        """None: the VAE decodes."""
+        if self.decoder == "vae":
+            return None
+        path = None if self.random_weights else TAEHV.local(self.root)
+        path = path if self.taehv is None else Path(self.taehv).expanduser()
+        return TaehvSpec(path, self.taehv_dtype, self.config.out_dim)
+
+    @property
     def text_spec(self) -> TextEncoderSpec | None:
         """None: random embeddings."""
         if self.text_encoder == NONE or (self.text_encoder is None and self.random_weights):
@@ -129,11 +147,12 @@ class WanSpec:
 
     def files(self) -> dict[str, Path]:
         """What must be there, by its name in messages."""
-        lora, text = self.lora_spec, self.text_spec
+        lora, text, tiny = self.lora_spec, self.text_spec, self.taehv_spec
         wanted = {
             "checkpoint": self.checkpoint_path,
             "LoRA": None if lora is None else lora.path,
             "VAE": self.vae_path,
+            "tiny decoder": None if tiny is None else tiny.path,
             "text encoder": None if text is None else text.weights,
             "tokenizer": None if text is None else text.tokenizer,
         }
@@ -146,7 +165,7 @@ class WanSpec:
 
     def check(self) -> None:
         """Reads headers only. Raises ValueError naming everything that is missing at once, then what does not fit."""
-        if self.vae == NONE:
+        if self.vae == NONE and self.decoder == "vae":
             raise ValueError(
                 f"model {self.name} has no VAE (model.vae=none), so it cannot make videos: use model=tiny, or time the "
                 "transformer with python -m experiments.bench"
@@ -158,6 +177,8 @@ class WanSpec:
         self.refuse_missing(self.files())
         if self.text_spec is not None:
             self.text_spec.check()
+        if self.taehv_spec is not None:
+            self.taehv_spec.check()
         path = self.checkpoint_path
         if path is not None:
             check_wan(path, self.config, self.choice(path), self.lora_spec)
@@ -167,7 +188,7 @@ class WanSpec:
         missing = [f"{what} {path}" for what, path in wanted.items() if not path.exists()]
         if missing:
             own = self.generator.rpartition(".")[2] if self.checkpoint is None else self.checkpoint
-            name = own if self.release is not None else self.name
+            name = (own if self.release is not None else self.name) + (" taehv" if "tiny decoder" in wanted else "")
             raise ValueError(
                 f"model {self.name} lacks {', '.join(missing)}; python -m experiments.weights {name} says where to get "
                 "them and downloads them (download=true); model.random_weights=true runs without, to time and to try out"
@@ -184,6 +205,8 @@ class WanSpec:
         if self.vae != NONE:
             known["vae"] = f"random {self.vae_dim}" if vae is None else sha256(file_of(vae))
             known["vae_dtype"] = self.vae_dtype
+        if self.taehv_spec is not None:
+            known |= {"decoder": self.decoder, "taehv": self.taehv_spec.identity()}
         known["text"] = "random" if text is None else text.identity()
         return known
 
@@ -212,7 +235,8 @@ class WanSpec:
 
     def build(self, device: torch.device, dtype: torch.dtype) -> WanModel:
         wan = self.transformer(device, dtype)
-        return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry)
+        tiny = None if self.taehv_spec is None else self.taehv_spec.build(device, dtype)
+        return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry, tiny)
 
     def make_vae(self, device: torch.device, dtype: torch.dtype) -> WanVAE | None:
         if self.vae == NONE:
@@ -224,10 +248,13 @@ class WanSpec:
 
 
 class WanModel:
-    """Everything loaded. embeddings: None: random text. vae: None: no pixels."""
+    """Everything loaded. embeddings: None: random text. vae: None: no encoding. tiny: decodes in the VAE's place."""
 
-    def __init__(self, wan: CausalWan, embeddings: Embeddings | None, vae: WanVAE | None, geometry: Geometry) -> None:
-        self.wan, self.embeddings, self.vae, self.geometry = wan, embeddings, vae, geometry
+    def __init__(
+        self, wan: CausalWan, embeddings: Embeddings | None, vae: WanVAE | None, geometry: Geometry,
+        tiny: TaehvDecoder | None = None,
+    ) -> None:  # fmt: skip
+        self.wan, self.embeddings, self.vae, self.geometry, self.tiny = wan, embeddings, vae, geometry, tiny
 
     def embed(self, prompts: list[str]) -> Tensor:
         """[B, text_len, text_dim]; what was not prepared is encoded now, on the CPU."""
@@ -243,6 +270,8 @@ class WanModel:
         return rows
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
+        if self.tiny is not None:
+            return self.tiny.stream()
         if self.vae is None:
             raise ValueError("this model has no VAE (model.vae=none)")
         return self.vae.decoder()
@@ -253,7 +282,7 @@ class WanModel:
         Raises ValueError for another size than the model's, and for a number of frames that is not 4(n-1)+1.
         """
         if self.vae is None:
-            raise ValueError("this model has no VAE (model.vae=none)")
+            raise ValueError("this model has no VAE (model.vae=none), which images and clips are encoded by")
         g, size = self.geometry, tuple(video.shape[3:])
         if size != (g.height, g.width):
             raise ValueError(

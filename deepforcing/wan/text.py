@@ -103,6 +103,8 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         from transformers import AutoTokenizer
 
+        import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
+
         kind: Any = AutoTokenizer  # without types
         return kind.from_pretrained(str(directory), local_files_only=True)
     except ImportError as error:
@@ -124,8 +126,11 @@ def load_umt5(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
         tensors = {transformers_name(n): t for n, t in tensors.items()}
     shared = tensors.get(SHARED, tensors.get(TIED))
     try:
-        config = umt5_config(tensors)
         from transformers import UMT5EncoderModel
+
+        import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
+
+        config = umt5_config(tensors)
 
         with torch.device("meta"):
             model: nn.Module = UMT5EncoderModel(config)  # type: ignore[no-untyped-call]

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from experiments.tables.runs import TINY_DECODER
+
 WIDTH, HEIGHT = 380, 216
 LEFT, RIGHT, TOP, BOTTOM = 46, 104, 16, 26
 LABEL_GAP = 12.5  # pixels between two labels at the end of lines
@@ -161,7 +163,14 @@ def _end_labels(curves: Sequence[Curve], x: Scale, y: Scale, right: float, botto
             f'<polyline class="leader" stroke="{colour}" points="{x(t) + 1:.1f},{at:.1f} {right + 4:.1f},{at:.1f} '
             f'{right + 9:.1f},{place:.1f}"/>'
         )
-        short = curve.label if len(curve.label) <= LABEL_LETTERS else curve.label[: LABEL_LETTERS - 1] + "…"
         at_end = f'x="{right + 11:.1f}" y="{place + 3.6:.1f}"'
-        out.append(f'<text class="label" fill="{colour}" {at_end}>{html.escape(short)}</text>')
+        out.append(f'<text class="label" fill="{colour}" {at_end}>{html.escape(shortened(curve.label))}</text>')
     return out
+
+
+def shortened(label: str) -> str:
+    """A label cut to what fits at the end of a line; that a tiny decoder was used stays."""
+    name, mark, _ = label.partition(TINY_DECODER)
+    mark = mark and " (tiny)"
+    room = LABEL_LETTERS - len(mark)
+    return (name if len(name) <= room else f"{name[: room - 1]}…") + mark

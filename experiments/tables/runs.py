@@ -13,11 +13,15 @@ from typing import Any
 from experiments.tables.configs import flatten
 
 REAL = "real video"  # label of the reference run whose frames come from a world's renderer
+TINY_DECODER = (
+    " (tiny decoder)"  # end of the label of every run whose latents TAEHV decoded: its pixels are not the VAE's
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory as written by `experiments.rollout`. `label` is unique among the runs read together."""
+    """One run directory as written by `experiments.rollout`. `label` is unique among the runs read together, and says
+    when a tiny decoder made the pixels: the one place where labels of tables, figures and pages come from."""
 
     path: Path
     label: str
@@ -42,6 +46,12 @@ class Run:
             "seeds": len({s["seed"] for s in self.samples}),
         }
         return {**self.spec, **counts}
+
+    @property
+    def mark(self) -> str:
+        """What the label ends with, from the run's identity."""
+        model = (self.record.get("identity") or {}).get("model") or {}
+        return TINY_DECODER if model.get("decoder") == "taehv" else ""
 
     @property
     def is_real(self) -> bool:
@@ -102,8 +112,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for run in runs:
         if names[run.name] > 1:
             raise ValueError(f"two of the runs are called {run.name}: name one of them only, they hold the same videos")
-    counts = Counter(run.label for run in runs)
-    return [run if counts[run.label] == 1 else replace(run, label=_telling_label(run, runs)) for run in runs]
+    counts = Counter((run.label, run.mark) for run in runs)
+    labels = [run.label if counts[run.label, run.mark] == 1 else _telling_label(run, runs) for run in runs]
+    return [replace(run, label=label + run.mark) for run, label in zip(runs, labels, strict=True)]
 
 
 def with_common_samples(runs: Sequence[Run]) -> list[Run]:
@@ -123,7 +134,7 @@ def with_common_samples(runs: Sequence[Run]) -> list[Run]:
 
 
 def _telling_label(run: Run, runs: Sequence[Run]) -> str:
-    same = [flatten(other.spec) for other in runs if other.label == run.label]
+    same = [flatten(other.spec) for other in runs if (other.label, other.mark) == (run.label, run.mark)]
     requests = ("prompts", "seeds")  # which videos were asked for at first says nothing about the run
     keys = [key for key in same[0] if key not in requests and len({str(flat.get(key)) for flat in same}) > 1]
     short = [key for key in keys if not key.rsplit(".", 1)[-1].startswith("_")][:2]

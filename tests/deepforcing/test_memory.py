@@ -17,10 +17,19 @@ from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll, SinkWindow
 from deepforcing.generator import GeneratorSpec
 from deepforcing.geometry import Geometry
-from deepforcing.memory import activation_bytes, cache_bytes, check_memory, parameters, plan_memory, vae_bytes
+from deepforcing.memory import (
+    activation_bytes,
+    cache_bytes,
+    check_memory,
+    parameters,
+    plan_memory,
+    taehv_bytes,
+    vae_bytes,
+)
 from deepforcing.tiny.model import TinySpec
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import WanSpec
+from deepforcing.wan.taehv import TaehvDecoder
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.vae import PUBLISHED, WanVAE, _build
 
@@ -128,6 +137,26 @@ def test_vae_covers_what_full_size_decoding_allocates() -> None:
     weights = sum(p.numel() for p in vae.vae.parameters()) * 4
     planned = vae_bytes(Geometry(), 96, 4)
     assert 0.9 * planned < count.peak + weights < planned
+
+
+def test_the_tiny_decoder_is_counted_and_takes_less() -> None:
+    with torch.device("meta"):
+        decoder = TaehvDecoder()
+        weights = sum(p.numel() for p in decoder.parameters()) * 4
+        decode = decoder.stream()
+        with Live() as count:
+            for _ in range(2):
+                decode(torch.empty(1, 3, 16, 60, 104))
+    planned = taehv_bytes(Geometry(), 16, 4)
+    assert 0.9 * planned < count.peak + weights < planned
+    vae, tiny, alone = (
+        plan_memory(wan(**m), 240) for m in ({}, {"decoder": "taehv"}, {"decoder": "taehv", "vae": "none"})
+    )
+    assert vae.peak - tiny.peak > 3 * GB
+    assert (tiny.taehv, alone.vae, vae.taehv) == (planned // 2, 0, 0)
+    assert 0 < tiny.vae < 0.3 * GB  # its weights, for encoding
+    assert "tiny decoder 0.5" in str(tiny)
+    assert plan_memory(wan(dtype="float32", decoder="taehv", taehv_dtype="float16"), 240).taehv == planned // 2
 
 
 def test_enough_is_enough() -> None:

@@ -12,7 +12,7 @@ from eval.sprite import tiny_frames
 
 
 def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> None:
-    found = windows(957, 16)
+    found = windows(957, 16, 1.0)
     assert len(found) == 60
     assert found[0] == Window(0, 16, 0.0, 1.0)
     assert found[4].t_end == 5.0
@@ -21,7 +21,7 @@ def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> Non
 
 @pytest.mark.parametrize(("frames", "ends"), [(32, [16, 32]), (39, [16, 32]), (40, [16, 32, 40]), (8, [8]), (7, [])])
 def test_a_partial_window_is_kept_from_half_its_length_on(frames: int, ends: list[int]) -> None:
-    assert [w.end for w in windows(frames, 16)] == ends
+    assert [w.end for w in windows(frames, 16, 1.0)] == ends
 
 
 @given(st.integers(0, 400), st.floats(1, 60), st.floats(0.1, 5))
@@ -46,7 +46,7 @@ def test_a_window_without_frames_is_refused(seconds: float) -> None:
 
 
 def test_window_mean_leaves_nan_out() -> None:
-    spans = windows(6, 2)
+    spans = windows(6, 2, 1.0)
     values = np.array([1.0, np.nan, np.nan, np.nan, 2.0, 4.0])
     np.testing.assert_array_equal(window_mean(values, spans), [1.0, np.nan, 3.0])
 
@@ -93,6 +93,6 @@ def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_o
     for metric in WEIGHT_FREE:
         assert applies(metric, "tiny")
         assert applies(metric, None) == (metric.needs == "video")
-        scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16))
+        scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16, 1.0))
         assert list(scores) == [value.name for value in metric.values]
         assert all(np.shape(numbers) == (3,) for numbers in scores.values())

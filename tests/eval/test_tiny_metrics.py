@@ -28,7 +28,7 @@ MakeClip = Callable[[Frames, str], Clip]
 
 
 def scores(metric: Metric, clip: Clip) -> Mapping[str, FloatArray]:
-    return metric.score(clip, windows(clip.frames, clip.video.fps))
+    return metric.score(clip, windows(clip.frames, clip.video.fps, 1.0))
 
 
 def other(prompt: str, words: tuple[str, ...]) -> str:

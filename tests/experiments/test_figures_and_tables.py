@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from experiments.figures.drift import HEIGHT, Curve, drift_panel, nice_ticks, spread, tick_text
+from experiments.figures.drift import (
+    HEIGHT,
+    LABEL_LETTERS,
+    Curve,
+    drift_panel,
+    nice_ticks,
+    shortened,
+    spread,
+    tick_text,
+)
 from experiments.tables.configs import difference_rows, differing, flatten, yaml_lines
 from experiments.tables.summary import decimals_for, number
 
@@ -41,6 +50,22 @@ def test_panel_breaks_lines_at_gaps_and_keeps_labels_apart() -> None:
     assert "nan" not in drift_panel([], 5.0, 1.0, "nothing")
     flat = drift_panel([Curve(0, "zero", "none", t, *[[0.0] * 5] * 3)], 5.0, None, "flat")
     assert re.findall(r'text-anchor="end">([^<]+)<', flat) == ["−1", "−0.5", "0", "0.5", "1"]
+
+
+@pytest.mark.parametrize(
+    ("label", "short"),
+    [
+        ("deep_sink", "deep_sink"),
+        ("deep_forcing_release", "deep_forcing_rel…"),
+        ("deep_sink (tiny decoder)", "deep_sink (tiny)"),
+        ("deep_forcing_release (tiny decoder)", "deep_forc… (tiny)"),
+        ("sink_frames=3 (tiny decoder)", "sink_fram… (tiny)"),
+        ("(tiny decoder)", "(tiny decoder)"),
+    ],
+)
+def test_a_label_at_the_end_of_a_line_keeps_the_tiny_decoder(label: str, short: str) -> None:
+    assert shortened(label) == short
+    assert len(short) <= LABEL_LETTERS
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3e-4, 2e-4), (1200, 98000), (0.97, 0.99)])

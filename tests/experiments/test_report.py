@@ -41,6 +41,7 @@ def write_run(
     spec: dict[str, Any] | None = None,
     prompts: tuple[str, ...] = PROMPTS,
     name: str | None = None,
+    model: dict[str, Any] | None = None,
 ) -> Path:
     """A small finished run: one video of 16 x 16 px per prompt, and scores in windows of 1 s."""
     run = root / (name or f"{label.replace(' ', '_')}-{hashlib.sha256(label.encode()).hexdigest()[:8]}")
@@ -54,6 +55,7 @@ def write_run(
         "environment": {"git_commit": "c0ffee" * 6, "git_dirty": True, "packages": {"torch": "2.13.0"}, "threads": 2},
         "checkpoint": {"sha256": "ab" * 32},
         "command": f"python -m experiments.rollout label={label}",
+        "identity": {"model": model or {}},
     }
     (run / "run.json").write_text(json.dumps({"schema": 1, "name": label, **record}))
     tables: dict[str, list[dict[str, Any]]] = {metric: [] for metric in scores or {}}
@@ -289,6 +291,35 @@ def test_labels_tell_runs_of_a_sweep_apart(tmp_path: Path) -> None:
     many = inks([f"r{chr(97 + i)}" for i in range(20)], [False] * 20)
     assert len({(ink.light, ink.dash) for ink in many}) == 20
     assert len(LIGHT) == len(DARK)
+
+
+TINY = {"decoder": "taehv", "taehv": {"sha256": "ab" * 32, "dtype": None}}
+
+
+def test_a_tiny_decoder_is_in_every_label(tmp_path: Path) -> None:
+    """Pages, tables, csv, figures and the terminal; beside the same run through the VAE, and within a sweep."""
+    score: Scores = {"colour_drift": lambda i, t: t + i}
+    whole = write_run(tmp_path, "deep_sink", score)
+    tiny = write_run(tmp_path, "deep_sink", score, name="deep_sink-00000001", model=TINY)
+    other = write_run(tmp_path, "a_policy_with_a_long_name", score, model=TINY)
+    names = ["deep_sink", "deep_sink (tiny decoder)", "a_policy_with_a_long_name (tiny decoder)"]
+    assert [run.label for run in read_runs([whole, tiny, other])] == names
+    html, terminal = draw(tmp_path / "page.html", whole, tiny, other)
+    page = Page(html)
+    assert json.loads(page.scripts["page-data"])["labels"] == names
+    assert {line["label"] for line in csv.DictReader((tmp_path / "page.csv").open())} == set(names)
+    for name in names:
+        assert name in page.text
+        assert f"| {name} |" in (tmp_path / "page.md").read_text()
+    assert "deep_sink (tiny decoder)" in terminal
+    ends = re.findall(r'<text class="label"[^>]*>([^<]+)<', html)
+    assert sum("tiny" in text for text in ends) == 2 * len(ends) / 3 > 0
+    sweep = [
+        write_run(tmp_path, "deep", spec={"cache": {"sink": s}}, name=f"deep-{s:08x}", model=TINY if s else None)
+        for s in (0, 3, 6)
+    ]
+    labels = [run.label for run in read_runs(sweep)]
+    assert labels == ["deep", "deep sink=3 (tiny decoder)", "deep sink=6 (tiny decoder)"]
 
 
 def test_origin_and_commands_are_complete(tmp_path: Path, four: list[Path]) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from commands import Command, Outcome
-from wan_files import CONFIG, write_generator, write_tokenizer, write_umt5
+from wan_files import CONFIG, write_generator, write_taehv, write_tokenizer, write_umt5
+
+from deepforcing.wan.catalogue import TAEHV
+from experiments.tables.runs import find_runs, read_runs
 
 PROMPTS = "prompts=['a red dog runs','a blue cat sleeps']"
 SMALL = [
@@ -68,6 +71,40 @@ def test_a_checkpoint_in_its_place_with_everything_else_random(roll: Command, ro
     done = roll("model.random_weights=true", "model.checkpoint=self_forcing", "cache=deep_forcing", "dtype=bfloat16")
     assert done.status == 0, done.err
     assert len(samples(tmp_path)) == 2
+
+
+def test_the_tiny_decoder_makes_a_labelled_run_of_its_own(roll: Command, root: Path, tmp_path: Path) -> None:
+    """A published-size file in the author's layout, found by hand, decodes to mp4; the VAE's run is another one."""
+    common = ("model.random_weights=true", "label=mine", "prompts=['a red dog runs']")
+    tiny = (
+        *common,
+        "model.decoder=taehv",
+        f"model.taehv={write_taehv(TAEHV.local(root))}",
+        "model.taehv_dtype=float16",
+    )
+    for overrides in (common, tiny):
+        done = roll(*overrides)
+        assert done.status == 0, done.err
+    runs = read_runs(find_runs([str(tmp_path / "runs" / "*")]))
+    assert {run.label for run in runs} == {"mine", "mine (tiny decoder)"}
+    [run] = [run for run in runs if run.mark]
+    assert run.spec["model"]["decoder"] == "taehv"
+    known = run.record["identity"]["model"]
+    assert (len(known["taehv"]["sha256"]), known["taehv"]["dtype"]) == (64, "float16")
+    [sample] = run.samples
+    assert (sample["frames"], sample["latent_frames"], sample["width"], sample["height"]) == (21, 6, 48, 32)
+    assert len({r["sha256"] for r in samples(tmp_path)}) == 2
+    before = (run.path / "samples" / str(sample["video"])).stat().st_mtime_ns
+    assert roll(*tiny).status == 0
+    assert (run.path / "samples" / str(sample["video"])).stat().st_mtime_ns == before
+
+
+def test_a_missing_tiny_decoder_is_one_line(roll: Command, root: Path) -> None:
+    done = roll("model.decoder=taehv")
+    assert done.status == 2
+    [line] = done.err.strip().splitlines()
+    assert f"tiny decoder {TAEHV.local(root)}" in line
+    assert "python -m experiments.weights self_forcing taehv" in line
 
 
 def test_missing_weights_are_one_line(roll: Command, root: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from wan_files import CONFIG, write_generator
+from wan_files import CONFIG, write_generator, write_taehv
 
-from deepforcing.wan.catalogue import RELEASES
+from deepforcing.wan.catalogue import RELEASES, TAEHV
 from deepforcing.wan.model import WanSpec
 from deepforcing.wan.weights import sha256
 from experiments.weights import files_of, main
@@ -61,7 +62,17 @@ def test_the_list_names_every_release_and_downloads_nothing(call, hub) -> None: 
     for name, release in RELEASES.items():
         assert f"{name}:" in out
         assert release.checkpoint.path in out
-    for part in ("moviegen_128:", "Wan2.1_VAE.pth", "11.40 GB", "Apache-2.0", "sha256 not known yet", "50293c2717c8"):
+    for part in (
+        "taehv:",
+        "safetensors/taew2_1.safetensors",
+        "0.02 GB, MIT, sha256 04766eac0221",
+        "moviegen_128:",
+        "Wan2.1_VAE.pth",
+        "11.40 GB",
+        "Apache-2.0",
+        "sha256 not known yet",
+        "50293c2717c8",
+    ):
         assert part in out
     assert hub == []
 
@@ -172,6 +183,7 @@ def test_convert_what_is_not_there(call) -> None:  # type: ignore[no-untyped-def
         (["download=yes"], "'download=yes' is not NAME, download=true"),
         (["download=true"], "say which: NAME download=true"),
         (["revision=abc"], "revision=REV goes with one NAME"),
+        (["taehv", "revision=abc"], "revision=REV does not go with taehv"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], words: str, call) -> None:  # type: ignore[no-untyped-def]
@@ -193,6 +205,46 @@ def test_prompts_are_kept_only_when_they_are_the_published_ones(
     assert status == 2
     assert "is not the published MovieGenVideoBench_extended.txt" in err
     assert not list((tmp_path / "prompts").iterdir())
+
+
+def test_the_tiny_decoder_is_kept_only_when_it_is_the_pinned_file(
+    call,
+    hub,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    import hashlib
+    import io
+
+    asked = []
+
+    def open_url(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(b"some tensors")
+
+    monkeypatch.setattr("urllib.request.urlopen", open_url)
+    status, _, err = call("taehv", "download=true")
+    assert status == 2
+    assert "is not the expected file: its sha256 begins" in err
+    assert ", not 04766eac0221" in err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    good = dataclasses.replace(TAEHV, sha256=hashlib.sha256(b"some tensors").hexdigest())
+    monkeypatch.setattr("experiments.weights.TAEHV", good)
+    assert call("taehv", "download=true", "convert=true")[0] == 0
+    assert good.local(tmp_path).read_bytes() == b"some tensors"
+    entry = json.loads((tmp_path / "manifest.json").read_text())["taehv/safetensors/taew2_1.safetensors"]
+    assert (entry["revision"], entry["sha256"]) == (good.commit, good.sha256)
+    assert call("taehv", "download=true", "verify=true")[0] == 0
+    assert set(asked) == {f"https://raw.githubusercontent.com/madebyollin/taehv/{TAEHV.commit}/{TAEHV.path}"}
+    assert len(asked) == 2
+    assert hub == []
+
+
+def test_a_mirrors_tiny_decoder_is_told_from_the_authors(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_taehv(TAEHV.local(tmp_path))
+    status, _, err = call("taehv", "verify=true")
+    assert status == 2
+    assert "recorded is 04766eac0221" in err
 
 
 def test_help(call) -> None:  # type: ignore[no-untyped-def]
