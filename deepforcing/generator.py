@@ -22,6 +22,7 @@ from deepforcing.rollout.noise import KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan
+from deepforcing.yuv import Frames
 
 ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -120,6 +121,14 @@ class GeneratorSpec:
         self.check_sizes(total_frames)
         self.model.check()
 
+    def check_start(self) -> None:
+        """Whether videos can begin with given frames at all (see clip.py for which). Raises ValueError."""
+        if self.rule.refuses_start is not None:
+            raise ValueError(
+                f"generator {self.name} cannot start from given frames: {self.rule.refuses_start}; use a chunk-wise "
+                "generator such as self_forcing or longlive"
+            )
+
     def cues(self, prompt: str, total_frames: int) -> dict[int, str]:
         """The prompt, or those of a schedule (script.py), by the latent frame from which on each holds.
 
@@ -135,8 +144,9 @@ class GeneratorSpec:
             self.model.check_prompt(cue.text)
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
 
-    def identity(self, total_frames: int) -> dict[str, Any]:
-        """What changes pixels, as plain JSON values; not device, names or places."""
+    def identity(self, total_frames: int, start_from: str | None = None) -> dict[str, Any]:
+        """What changes pixels, as plain JSON values; not device, names or places. start_from: sha256 of the given clip."""
+        given = {} if start_from is None else {"start_from": start_from}
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -148,6 +158,7 @@ class GeneratorSpec:
             "dtype": self.dtype,
             "latent_frames": total_frames,
             "noise": self.noise,
+            **given,
         }
 
     def build(self, device: torch.device) -> Generator:
@@ -161,14 +172,18 @@ class Generator:
         self.spec, self.model, self.device = spec, model, device
 
     @torch.inference_mode()
-    def generate(self, prompt: str, prompt_id: str, seed: int, total_frames: int) -> Iterator[PixelChunk]:
+    def generate(
+        self, prompt: str, prompt_id: str, seed: int, total_frames: int, initial: Tensor | None = None
+    ) -> Iterator[PixelChunk]:
         """One video, chunk by chunk; memory does not grow with `total_frames` unless the policy keeps everything.
 
+        initial: latents to begin with, from `encode`; their chunks come first, decoded again, and count among
+        total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
         spec = self.spec
         clock = Stopwatch(self.device)
-        for chunk, pixels in spec.rule.generate(self.job(prompt, prompt_id, seed, total_frames, clock)):
+        for chunk, pixels in spec.rule.generate(self.job(prompt, prompt_id, seed, total_frames, clock, initial)):
             assert pixels is not None
             if not torch.isfinite(pixels).all():
                 raise NonFiniteError(
@@ -177,7 +192,21 @@ class Generator:
                 )
             yield PixelChunk(chunk.start, pixels.clamp(0, 1), chunk.tokens, clock.take())
 
-    def job(self, prompt: str, prompt_id: str, seed: int, total_frames: int, clock: Stopwatch) -> Job:
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> Tensor:
+        """A clip's frames, uint8 [4(n-1)+1, H, W, 3], as latents [1, n, C, Y, X] for `generate`."""
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
+        return self.model.encode(pixels).to(self.device, DTYPES[self.spec.dtype])
+
+    def job(
+        self,
+        prompt: str,
+        prompt_id: str,
+        seed: int,
+        total_frames: int,
+        clock: Stopwatch,
+        initial: Tensor | None = None,
+    ) -> Job:
         """One video as its rule sees it."""
         spec, wan, geometry, dtype = self.spec, self.model.wan, self.spec.model.geometry, DTYPES[self.spec.dtype]
         texts = {
@@ -186,11 +215,12 @@ class Generator:
         }
         noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
         if spec.noise == "upstream" and spec.rule.upstream_noise is not None:
-            shape = (1, total_frames, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
-            noise = spec.rule.upstream_noise(seed, shape, spec.schedule, spec.chunk_frames, dtype, self.device)
+            given = 0 if initial is None else initial.shape[1]
+            shape = (1, total_frames - given, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
+            noise = spec.rule.upstream_noise(seed, shape, given, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(
             wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
-            noise, dtype, self.device, clock.lap,
+            noise, dtype, self.device, clock.lap, initial,
         )  # fmt: skip
 
 

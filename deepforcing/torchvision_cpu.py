@@ -2,12 +2,13 @@
 
 That wheel's operators link CUDA's libraries and do not load, and the import then stops at two operators whose schemas
 nobody has declared. Declaring them is enough for all of torchvision that is plain Python, which is all that diffusers and
-the metrics need. `import deepforcing.torchvision_cpu` before anything that imports torchvision (diffusers, timm, pyiqa,
-clip, vbench). Does nothing where torchvision works by itself, or is not there.
+the metrics need. Call `make_importable` before an import that brings torchvision in (diffusers, transformers, timm, pyiqa,
+clip, vbench); it does nothing where torchvision works by itself, or is not there.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 
@@ -20,6 +21,7 @@ _SCHEMAS = {
 _libraries: list[torch.library.Library] = []  # a schema lives as long as its library
 
 
+@functools.cache
 def make_importable() -> None:
     """Import torchvision, declaring what it misses if it does not come in by itself."""
     try:
@@ -37,6 +39,3 @@ def make_importable() -> None:
                 library.define(schema)  # type: ignore[no-untyped-call]
                 _libraries.append(library)
         importlib.import_module("torchvision")
-
-
-make_importable()

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepforcing.clip import Clip, read_clip
 from deepforcing.environment import environment
 from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.geometry import Geometry
@@ -43,6 +44,11 @@ class Request:
     total_frames: int
     device: torch.device
     name: str
+    start: Clip | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.spec.identity(self.total_frames, None if self.start is None else self.start.sha256)
 
 
 def check_request(config: DictConfig) -> Request:
@@ -56,13 +62,14 @@ def check_request(config: DictConfig) -> Request:
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
+    start = find_start(config.start_from, spec, total_frames)
     spec.check(total_frames)
     if device.type == "cuda":
         check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
     if config.runs_root in (None, ""):
         raise ValueError("runs_root is empty; give a directory, as in runs_root=runs")
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)))
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start)
 
 
 def default_name(spec: GeneratorSpec) -> str:
@@ -78,7 +85,7 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
     request = check_request(config)
     spec, plan, total_frames = request.spec, request.plan, request.total_frames
     record = run_record(config, request)
-    run = RunDir.create(str(config.runs_root), request.name, spec.identity(total_frames), record)
+    run = RunDir.create(str(config.runs_root), request.name, request.identity, record)
     todo = run.todo(plan)
     chunks = total_frames // spec.chunk_frames
     console.print(
@@ -91,6 +98,7 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
         texts = [text for sample in todo for text in spec.cues(sample.prompt.text, total_frames).values()]
         spec.model.prepare(texts, request.device)
         generator = spec.build(request.device)
+        initial = None if request.start is None else generator.encode(request.start.frames)
         with progress_bar(console) as bar:
             task = bar.add_task(request.name, total=len(todo) * chunks)
 
@@ -101,7 +109,7 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
             for sample in todo:
                 with run.claim(sample.name) as mine:
                     if mine:
-                        make_sample(run, generator, sample, total_frames, advance)
+                        make_sample(run, generator, sample, request, initial, advance)
                     else:  # another process is at it
                         for _ in range(chunks):
                             advance()
@@ -188,6 +196,15 @@ def find_prompts(choice: Any) -> list[Prompt]:
     return load_prompts(Path(str(choice)))
 
 
+def find_start(choice: Any, spec: GeneratorSpec, total_frames: int) -> Clip | None:
+    """The image or clip that every video begins with."""
+    if choice is None:
+        return None
+    if not isinstance(choice, str) or not choice:
+        raise ValueError(f"start_from={shown(choice)} must be a file, a png, jpg or mp4, or null")
+    return read_clip(choice, spec, total_frames)
+
+
 def pick_device(choice: str) -> torch.device:
     if choice == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -210,6 +227,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     g = spec.model.geometry
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
+    if request.start is not None:
+        kept["start_from"] = start_record(request.start)
     return {
         "label": str(config.label or request.name),
         "spec": {**kept, "train_seconds": g.seconds(spec.model.train_frames)},
@@ -231,11 +250,26 @@ def command_line() -> str:
     return " ".join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *arguments])
 
 
+def start_record(start: Clip) -> dict[str, Any]:
+    """What the records say of a given beginning."""
+    return {
+        "file": start.name,
+        "sha256": start.sha256,
+        "frames": len(start.frames),
+        "latent_frames": start.latent_frames,
+    }
+
+
 def make_sample(
-    run: RunDir, generator: Generator, sample: Sample, total_frames: int, advance: Callable[[], None]
+    run: RunDir,
+    generator: Generator,
+    sample: Sample,
+    request: Request,
+    initial: torch.Tensor | None,
+    advance: Callable[[], None],
 ) -> None:
-    """One video, streamed to disk; its record is written last."""
-    spec = generator.spec
+    """One video, streamed to disk; its record is written last. initial: latents of the request's given beginning."""
+    spec, total_frames, start = generator.spec, request.total_frames, request.start
     g = spec.model.geometry
     device = generator.device
     began = time.perf_counter()
@@ -243,17 +277,19 @@ def make_sample(
         torch.cuda.reset_peak_memory_stats(device)
     chunks = []
     with VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale) as video:
-        for chunk in generator.generate(sample.prompt.text, sample.prompt.id, sample.seed, total_frames):
+        for chunk in generator.generate(sample.prompt.text, sample.prompt.id, sample.seed, total_frames, initial):
             started = time.perf_counter()
             video.write(chunk.pixels)
             seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
             seconds["write_s"] = round(time.perf_counter() - started, 6)
-            chunks.append({**seconds, "tokens": chunk.tokens})
+            given = {"given": True} if start is not None and chunk.start < start.latent_frames else {}
+            chunks.append({**seconds, "tokens": chunk.tokens, **given})
             advance()
         frames = video.frames
     run.commit(
         {
             **sample_record(sample, g, spec.model.pixel_scale, frames),
+            **({} if start is None else {"start_from": start_record(start)}),
             "latent_frames": total_frames,
             "chunk_frames": spec.chunk_frames,
             "wall_seconds": round(time.perf_counter() - began, 3),

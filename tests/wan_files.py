@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
+from deepforcing.torchvision_cpu import make_importable
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.taehv import WIDTHS, random_taehv
 from deepforcing.wan.text import IN_BLOCK, OFFICIAL, SHARED, TIED
@@ -24,6 +24,7 @@ CONFIG = WanConfig(
 
 
 def umt5(seed: int = 0) -> Any:
+    make_importable()
     from transformers import UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
@@ -55,6 +56,8 @@ def write_tokenizer(directory: Path) -> Path:
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from tokenizers.processors import TemplateProcessing
+
+    make_importable()
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}

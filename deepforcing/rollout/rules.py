@@ -41,6 +41,7 @@ class Job:
     """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
+    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them.
     """
 
     model: CausalWan
@@ -55,6 +56,7 @@ class Job:
     dtype: torch.dtype
     device: torch.device
     clock: Callable[[str], None]
+    initial: Tensor | None = None
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -81,14 +83,20 @@ class Job:
             yield chunk, pixels
 
 
-UpstreamNoiseOf = Callable[[int, tuple[int, ...], Schedule, int, torch.dtype, torch.device], Noise]
-"""(seed, shape [1, frames, C, Y, X], schedule, chunk_frames, dtype, device) -> a published system's draws for one video."""
+UpstreamNoiseOf = Callable[[int, tuple[int, ...], int, Schedule, int, torch.dtype, torch.device], Noise]
+"""(seed, shape [1, frames to make, C, Y, X], given frames before them, schedule, chunk_frames, dtype, device) -> a
+published system's draws for one video."""
 
 
 class Rule(Protocol):
     @property
     def takes_schedules(self) -> bool:
         """Whether the prompt may change within a video."""
+        ...
+
+    @property
+    def refuses_start(self) -> str | None:
+        """Why a video cannot begin with given frames; None: it can, with whole chunks."""
         ...
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
@@ -111,6 +119,7 @@ class Chunkwise:
 
     on_switch: OnSwitch = "nothing"
     takes_schedules: ClassVar[bool] = True
+    refuses_start: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if self.on_switch not in get_args(OnSwitch):
@@ -121,7 +130,9 @@ class Chunkwise:
 
     @property
     def upstream_noise(self) -> UpstreamNoiseOf:
-        return lambda seed, shape, schedule, chunk_frames, dtype, device: UpstreamNoise(seed, shape, 0, dtype, device)
+        return lambda seed, shape, given, schedule, chunk_frames, dtype, device: UpstreamNoise(
+            seed, shape, given, dtype, device
+        )
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
         text, later = job.texts[0], {start: text for start, text in job.texts.items() if start}
@@ -134,6 +145,7 @@ class Chunkwise:
                 job.noise,
                 job.total_frames,
                 job.latent_size,
+                job.initial,
                 clock=job.clock,
                 switches=later,
                 on_switch=self.on_switch,
@@ -149,6 +161,7 @@ class Rolling:
     """
 
     takes_schedules: ClassVar[bool] = False
+    refuses_start: ClassVar[str] = "its window denoises several chunks at once from the first pass on"
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
@@ -173,7 +186,7 @@ class Rolling:
 
     @property
     def upstream_noise(self) -> UpstreamNoiseOf:
-        return lambda seed, shape, schedule, chunk_frames, dtype, device: UpstreamRollingNoise(
+        return lambda seed, shape, given, schedule, chunk_frames, dtype, device: UpstreamRollingNoise(
             seed, shape, len(schedule.steps), chunk_frames, dtype, device
         )
 

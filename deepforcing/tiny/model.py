@@ -72,7 +72,7 @@ class TinyModel(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[B, 4(n-1)+1, 3, H, W] in 0..1, the beginning of a video -> latents [B, n, C, Y, X]."""
-        return self.codec.encode(pixels)
+        return self.codec.encode(pixels.to(self.codec.mean.device))
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
         begun = False

@@ -29,6 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deepforcing.torchvision_cpu import make_importable
 from deepforcing.wan.containers import file_of, looks_like, open_checkpoint
 from deepforcing.wan.weights import load_strict, sha256
 
@@ -100,10 +101,9 @@ class TextEncoder:
 
 def load_tokenizer(directory: Path) -> Any:
     """Local files only. Raises ValueError in one line."""
+    make_importable()
     try:
         from transformers import AutoTokenizer
-
-        import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
 
         kind: Any = AutoTokenizer  # without types
         return kind.from_pretrained(str(directory), local_files_only=True)
@@ -125,10 +125,9 @@ def load_umt5(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
     if OFFICIAL in tensors:
         tensors = {transformers_name(n): t for n, t in tensors.items()}
     shared = tensors.get(SHARED, tensors.get(TIED))
+    make_importable()
     try:
         from transformers import UMT5EncoderModel
-
-        import deepforcing.torchvision_cpu  # noqa: F401 (before transformers)
 
         config = umt5_config(tensors)
 

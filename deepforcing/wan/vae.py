@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepforcing.torchvision_cpu import make_importable
 from deepforcing.wan.containers import looks_like, open_checkpoint
 from deepforcing.wan.weights import load_strict
 
@@ -166,10 +167,9 @@ def random_vae(
 
 
 def _build(config: Mapping[str, Any], device: torch.device) -> Any:
+    make_importable()
     try:
         from diffusers import AutoencoderKLWan
-
-        import deepforcing.torchvision_cpu  # noqa: F401 (before diffusers)
     except ImportError as error:
         raise ValueError(
             f"the Wan VAE needs the package diffusers ({error}): pip install 'deepforcing[wan]', or make setup"

@@ -13,7 +13,8 @@ PARTS = ("denoise_s", "commit_s", "decode_s", "write_s")
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over the chunks of the second half of each video, where the window is full. Seconds per chunk."""
+    """Medians over the chunks of the second half of each video, where the window is full, but for given ones (start_from).
+    Seconds per chunk."""
 
     parts: dict[str, float]
     chunk: float  # sum of the parts
@@ -25,7 +26,8 @@ class Speed:
 
 def speed(samples: Sequence[Mapping[str, Any]], temporal_stride: int) -> Speed | None:
     """The speed of one run; None if no sample has chunk records."""
-    chunks = [c for s in samples for c in (s.get("chunks") or [])[len(s.get("chunks") or []) // 2 :]]
+    halves = [(s.get("chunks") or [])[len(s.get("chunks") or []) // 2 :] for s in samples]
+    chunks = [c for half in halves for c in half if not c.get("given")]
     if not chunks:
         return None
     parts = {part: float(np.median([c.get(part, np.nan) for c in chunks])) for part in PARTS}

@@ -186,6 +186,18 @@ def test_given_frames_take_one_pass_each_and_no_noise() -> None:
     assert passes[:3] == [(0, 0.0), (3, 0.0), (6, 1000.0)]
 
 
+def test_the_longer_list_is_for_the_first_chunk_made() -> None:
+    """Causal Forcing's few-step models: after given frames as well, as published."""
+    schedule = Schedule((1000,), first_chunk_steps=(1000, 500))
+    counts: dict[int, int] = {}
+
+    def count(start: int, *_: object) -> None:
+        counts[start] = counts.get(start, 0) + 1
+
+    generate(12, schedule=schedule, initial=torch.randn(1, 6, 3, *LATENT), watch=count)
+    assert counts == {0: 1, 3: 1, 6: 3, 9: 2}  # with each one's clean pass
+
+
 @pytest.mark.parametrize(("given", "total"), [(4, 12), (3, 10)])
 def test_lengths_that_are_not_whole_chunks(given: int, total: int) -> None:
     with pytest.raises(ValueError, match="multiples of the chunk, 3"):

@@ -65,8 +65,8 @@ def test_cuts_between_batches_do_not_matter(cuts: Sequence[int]) -> None:
         assert len(notes) == 32
         np.testing.assert_array_equal(cut.noted[observation], notes)
     for metric in WEIGHT_FREE:
-        expected = metric.score(whole, windows(32, 4))
-        for name, numbers in metric.score(cut, windows(32, 4)).items():
+        expected = metric.score(whole, windows(32, 4, 1.0))
+        for name, numbers in metric.score(cut, windows(32, 4, 1.0)).items():
             np.testing.assert_array_equal(numbers, expected[name])
 
 
@@ -107,7 +107,7 @@ def test_only_what_is_asked_for_is_observed() -> None:
     clip = clip_of(noise(3, 8, 8), metrics=[Saturation()])
     assert set(clip.noted) == set(Saturation.observes)
     with pytest.raises(KeyError):
-        Exposure().score(clip, windows(3, 2))
+        Exposure().score(clip, windows(3, 2, 1.0))
 
 
 def test_what_cannot_be_observed_is_the_matter_of_the_metrics_that_need_it() -> None:
@@ -115,10 +115,10 @@ def test_what_cannot_be_observed_is_the_matter_of_the_metrics_that_need_it() -> 
     clip = clip_of(noise(16, 8, 12), 16, PROMPT, 1, "tiny", metrics=metrics)
     for _ in range(2):
         with pytest.raises(ValueError, match="12 pixels are unlucky"):
-            metrics[0].score(clip, windows(16, 16))
+            metrics[0].score(clip, windows(16, 16, 1.0))
         with pytest.raises(ValueError, match="16 x 16"):
-            metrics[1].score(clip, windows(16, 16))
-    assert np.isfinite(metrics[2].score(clip, windows(16, 16))["luma"]).all()
+            metrics[1].score(clip, windows(16, 16, 1.0))
+    assert np.isfinite(metrics[2].score(clip, windows(16, 16, 1.0))["luma"]).all()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from deepforcing.geometry import Geometry
 from experiments import report
 from experiments.cli import CONF, groups
 from experiments.demo import columns_of, rollout_config
+from eval.protocol import Protocol
 from experiments.evaluate import choose
 from experiments.rollout import build_spec, default_name, find_prompts
 from experiments.suites import published_suites
@@ -77,7 +78,7 @@ def test_suites_do_not_overlap() -> None:
 
 
 def test_the_other_mains_are_usable() -> None:
-    assert choose(composed("evaluate").metrics)
+    assert choose(composed("evaluate").metrics, Protocol())
     config = composed("report")
     config.runs = ["somewhere"]
     assert report.from_config(config).out.suffix == ".html"

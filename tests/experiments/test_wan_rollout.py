@@ -6,11 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 from commands import Command, Outcome
 from wan_files import CONFIG, write_generator, write_taehv, write_tokenizer, write_umt5
 
+from deepforcing.video import VideoWriter, read_video
 from deepforcing.wan.catalogue import TAEHV
+from deepforcing.wan.vae import random_vae
 from experiments.tables.runs import find_runs, read_runs
 
 PROMPTS = "prompts=['a red dog runs','a blue cat sleeps']"
@@ -158,3 +163,39 @@ def test_every_generator_makes_a_video(command: Command, root: Path, tmp_path: P
     [record] = samples(tmp_path)
     assert record["frames"] == 4 * (int(str(record["latent_frames"])) - 1) + 1
     assert abs(float(str(record["seconds"])) - 6) <= 0.75
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "given"), [("clip.mp4", "self_forcing", 9), ("image.png", "causal_forcing_2step", 1)]
+)
+def test_start_from_a_clip_or_an_image(roll: Command, tmp_path: Path, name: str, generator: str, given: int) -> None:
+    """The video shows the file as the VAE encodes and decodes it, whatever the prompt, and then goes on by the prompt."""
+    frames = (24 * np.indices((given, 32, 48)).sum(0) % 256)[..., None].astype(np.uint8).repeat(3, 3)
+    path = tmp_path / name
+    if given == 1:
+        cv2.imwrite(str(path), frames[0])
+    else:
+        with VideoWriter(path, 48, 32, 16) as file:
+            file.write(frames)
+        frames = read_video(path)[0]
+    done = roll("model.random_weights=true", f"start_from={path}", f"generator={generator}")
+    assert done.status == 0, done.err
+    vae = random_vae(4)
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None] / 255
+    with VideoWriter(tmp_path / "wanted.mp4", 48, 32, 16) as file:
+        file.write(vae.decoder()(vae.encode(pixels))[0])
+    wanted = read_video(tmp_path / "wanted.mp4")[0].astype(int)
+    videos = [read_video(p)[0].astype(int) for p in sorted(tmp_path.glob("runs/*/samples/*.mp4"))]
+    assert [len(video) for video in videos] == [21, 21]
+    noise = max(np.abs(video[:given] - wanted).mean() for video in videos)
+    assert noise < 1  # H.264, of other neighbours
+    assert np.abs(videos[0][given:] - videos[1][given:]).mean() > 2 * noise
+    assert wanted.std() > 5  # there is something to be compared
+    assert {record["start_from"]["frames"] for record in samples(tmp_path)} == {given}  # type: ignore[index]
+
+
+def test_a_clip_of_another_size_is_refused_before_weights_are_looked_for(roll: Command, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((48, 32, 3), np.uint8))
+    done = roll(f"start_from={tmp_path / 'image.png'}", "generator=causal_forcing_2step")
+    assert done.status == 2
+    assert "is 32 x 48 pixels (width x height), model wan2.1-1.3b takes 48 x 32: resize or crop it first" in done.err
