@@ -7,12 +7,12 @@ very bytes that decord and OpenCV read from such a file. n frames, H and W pixel
 What the bytes depend on beside the frames:
 
 * The number of slices in a picture, which is the number of processors, but at most H / 64: x264 works on a picture's
-  slices at once. So VBench-Long's scores move with the machine (in the fifth digit for flickering at 480 x 832), and so
-  do these, the same way. At 480 x 832 all machines with seven processors or more agree.
-* x264's own code for AVX-512. Its macroblock tree (0.165 in PyAV 18, with B frames) gives other bytes on every call,
-  even on one thread: up to 2e-4 of flickering at 64 x 96, 3e-6 at 480 x 832. The code for AVX2 gives what the plain C
-  code gives, always, and as fast; so it is chosen here where there is a choice. VBench-Long itself does not repeat its
-  own scores on such processors.
+  slices at once. So VBench-Long's scores move with the machine (by 3e-5 of flickering at 480 x 832), and so do these,
+  the same way. At 480 x 832 all machines with seven processors or more agree.
+* x264's own code for AVX-512. Its macroblock tree (core 165, of PyAV 18) gives other bytes from call to call, even on
+  one thread: flickering moves by up to 2e-4 at 64 x 96, 3e-6 at 480 x 832. The code for AVX2 always gives what the
+  plain C code gives, and is as fast; so it is chosen here where there is a choice. VBench-Long itself does not repeat
+  its own scores on such processors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ def reencoded(clips: Iterable[NDArray[np.uint8]], fps: int, ahead: int = 1) -> I
     `clips` is iterated in another thread, which is up to `ahead` clips further than what was taken from here: encoding
     goes on while networks look at frames. What goes wrong there is raised here, by its own kind.
     """
-    return _ahead((reencode(frames, fps) for frames in clips), ahead)
+
+    def made() -> Iterator[list[Batch]]:
+        for frames in clips:
+            batches = reencode(frames, fps)
+            for batch in batches:
+                _ = batch.frames  # converted in that thread too, and kept
+            yield batches
+
+    return _ahead(made(), ahead)
 
 
 def reencode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> list[Batch]:
