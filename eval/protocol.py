@@ -45,12 +45,19 @@ class Protocol:
             return [Window(0, n_frames, 0.0, n_frames / fps)]
         return long_clips(n_frames, fps)
 
+    def clip_fps(self, fps: float) -> float:
+        """Frames a second of a clip (ClipInfo.fps) of a video with `fps`: VBench-Long's files have whole numbers."""
+        return int(fps) if self.name.startswith("vbench_long") else fps
+
 
 def long_clips(n_frames: int, fps: float) -> list[Window]:
     """VBench-Long's clips: n = 2 int(fps) frames each; a remainder becomes a clip of the video's last n frames.
 
     A video shorter than n frames is one clip of all of them. (vbench2_beta_long.utils, split_video_into_clips.)
+    Raises ValueError for less than one frame a second, of which VBench-Long can make no clip.
     """
+    if not fps >= 1:
+        raise ValueError(f"fps={fps} is less than one frame a second, which VBench-Long cannot cut into clips")
     length = LONG_SECONDS * int(fps)
     if n_frames < length:
         starts, length = [0], n_frames

@@ -91,6 +91,18 @@ FILES: dict[str, File] = {
         ("{cache}/ViCLIP/bpe_simple_vocab_16e6.txt.gz",),
         "ViCLIP's vocabulary", 1.4, "https://raw.githubusercontent.com/openai/CLIP/main/clip/bpe_simple_vocab_16e6.txt.gz",
     ),
+    "dinov2_code": File(
+        ("{torch}/hub/facebookresearch_dinov2_main",),
+        "DINOv2's source", None, "https://github.com/facebookresearch/dinov2",
+    ),
+    "dinov2": File(
+        ("{torch}/hub/checkpoints/dinov2_vitb14_pretrain.pth",),
+        "DINOv2 ViT-B/14", 346, "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+    ),
+    "dreamsim": File(
+        ("{home}/.cache/ensemble_lora",),
+        "DreamSim's ensemble", None, "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/dreamsim_ensemble_checkpoint.zip",
+    ),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deepforcing.tiny.world import VOCABULARY, caption, random_classes, render, 
 from deepforcing.video import VideoWriter, sha256_file
 from eval.metric import Clip
 
+sys.path.append(str(Path(__file__).parent))  # for `import vbench_files`
 SCALE = 8
 
 

@@ -1,0 +1,33 @@
+"""VBench's background consistency: how alike CLIP finds the frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from eval.dimension import ClipInfo, ClipScorer
+from eval.metric import Value
+from eval.networks.clip import clip_features, load_clip
+from eval.scorers import Consistency
+
+
+@dataclass(frozen=True)
+class BackgroundConsistency:
+    """Each frame's CLIP feature beside the previous frame's and the first one's (vbench.background_consistency).
+
+    On a GPU features and cosines are in half precision, as VBench has them there: they come in steps of 0.0005.
+    """
+
+    name: ClassVar[str] = "background_consistency"
+    version: ClassVar[int] = 1
+    values: ClassVar[tuple[Value, ...]] = (
+        Value("background_consistency", "0..1", True, "CLIP similarity of frames to the one before and to the first"),
+    )
+    weights: ClassVar[tuple[str, ...]] = ("clip_b32",)
+    needs_prompt: ClassVar[bool] = False
+
+    def start(self, clip: ClipInfo, device: torch.device) -> ClipScorer:
+        load_clip("clip_b32", device)
+        return Consistency(lambda batch: clip_features(batch, "clip_b32", device))

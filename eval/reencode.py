@@ -1,0 +1,127 @@
+"""Clips encoded once more and decoded again, in memory: the pixels that VBench-Long scores.
+
+VBench-Long writes every clip of a video to a file by torchvision.io.write_video before it scores any: libx264 through
+PyAV at FFmpeg's defaults (crf 23, preset medium), yuv420p, a whole number of frames a second. The frames here are the
+very bytes that decord and OpenCV read from such a file. n frames, H and W pixels of the video.
+
+What the bytes depend on beside the frames:
+
+* The number of slices in a picture, which is the number of processors, but at most H / 64: x264 works on a picture's
+  slices at once. So VBench-Long's scores move with the machine (by 3e-5 of flickering at 480 x 832), and so do these,
+  the same way. At 480 x 832 all machines with seven processors or more agree.
+* x264's own code for AVX-512. Its macroblock tree (core 165, of PyAV 18) gives other bytes from call to call, even on
+  one thread: flickering moves by up to 2e-4 at 64 x 96, 3e-6 at 480 x 832. The code for AVX2 always gives what the
+  plain C code gives, and is as fast; so it is chosen here where there is a choice. VBench-Long itself does not repeat
+  its own scores on such processors.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.batch import FRAMES, Batch
+from eval.metric import Window
+
+Item = TypeVar("Item")
+
+
+def reencoded(clips: Iterable[NDArray[np.uint8]], fps: int, ahead: int = 1) -> Iterator[list[Batch]]:
+    """Each clip, uint8 [n, H, W, 3] RGB (Batch.frames), as batches of its second generation.
+
+    `clips` is iterated in another thread, which is up to `ahead` clips further than what was taken from here: encoding
+    goes on while networks look at frames. What goes wrong there is raised here, by its own kind.
+    """
+
+    def made() -> Iterator[list[Batch]]:
+        for frames in clips:
+            batches = reencode(frames, fps)
+            for batch in batches:
+                _ = batch.frames  # converted in that thread too, and kept
+            yield batches
+
+    return _ahead(made(), ahead)
+
+
+def reencode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> list[Batch]:
+    """One clip, uint8 [n, H, W, 3] RGB, once through the encoder.
+
+    threads: 0 for one a processor, as VBench-Long has it. Raises ValueError for sizes that 4:2:0 cannot hold, which
+    VBench-Long cannot encode either, and for a frame rate that is no whole number above 0.
+    """
+    decoded = _decode(encode(frames, fps, threads))
+    return [Batch(decoded[start : start + FRAMES]) for start in range(0, len(decoded), FRAMES)]
+
+
+def encode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> bytes:
+    """The mp4 file that VBench-Long writes for a clip; arguments and errors as of `reencode`."""
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"frames of {width} x {height} pixels cannot be encoded once more, as VBench-Long does: H.264 in yuv420p "
+            "needs even sizes; protocol=vbench_long_memory scores them as they are"
+        )
+    if type(fps) is not int or fps < 1:
+        raise ValueError(f"fps={fps!r} must be a whole number of at least 1 (VBench-Long cuts the fraction off)")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options=_assembly())
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = threads
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def clip_frames(batches: Iterable[Batch], clips: Sequence[Window]) -> Iterator[NDArray[np.uint8]]:
+    """The frames of each clip, uint8 [n, H, W, 3] RGB, out of a video's batches; one clip and one batch are held.
+
+    Clips begin one after the other and may overlap. Raises ValueError if the video ends inside a clip.
+    """
+    source, held, first = iter(batches), deque[NDArray[np.uint8]](), 0
+    for clip in clips:
+        while first + len(held) < clip.end:
+            batch = next(source, None)
+            if batch is None:
+                raise ValueError(f"the video ends after {first + len(held)} of {clips[-1].end} frames")
+            held.extend(batch.frames)
+        while first < clip.start:
+            held.popleft()
+            first += 1
+        yield np.stack(list(itertools.islice(held, clip.end - clip.start)))
+
+
+def _decode(file: bytes) -> list[av.VideoFrame]:
+    with av.open(io.BytesIO(file), "r") as container:
+        return list(container.decode(container.streams.video[0]))
+
+
+@functools.cache
+def _assembly() -> dict[str, str]:
+    """Options that keep x264 off its code for AVX-512; every processor that has AVX-512 has AVX2."""
+    processor = Path("/proc/cpuinfo")
+    return {"x264-params": "asm=avx2"} if processor.exists() and "avx512" in processor.read_text() else {}
+
+
+def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+    """The same items, the next `count` of them in the making in another thread while the caller has one in hand."""
+    end = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(pool.submit(next, items, end) for _ in range(count))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
