@@ -1,6 +1,7 @@
 """From the tidy table of scores to means, curves, drifts and differences: pure functions, nothing is read or written.
 
-A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>.
+A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>. Where
+it has a column protocol too, scores of different protocols are kept apart, and so have the results (`series`).
 Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and every interval here is a
 95 % interval over prompts (`mean_interval`): Student's t below 16 prompts, from 16 on a percentile bootstrap (2000
 resamples, seeded, so that the same table gives the same interval). Missing scores are NaN and are left out; n says how
@@ -93,66 +94,79 @@ def ratio(total: NDArray[Any], count: NDArray[Any]) -> FloatArray:
     return np.asarray(np.divide(total, count, out=np.full(np.shape(total), np.nan), where=np.asarray(count) > 0))
 
 
+def series(table: pd.DataFrame) -> list[str]:
+    """The columns that tell one series of scores from another: run, metric, and protocol where the table has it."""
+    return ["run", "metric", *(["protocol"] if "protocol" in table else [])]
+
+
+def one_protocol(table: pd.DataFrame, wanted_for: str) -> None:
+    """Raises ValueError if the table holds several protocols: their numbers must not be mixed."""
+    found = sorted(set(table["protocol"].astype(str))) if "protocol" in table else []
+    if len(found) > 1:
+        raise ValueError(
+            f"{wanted_for} needs scores of one protocol, the table has {', '.join(found)}: keep one of them"
+        )
+
+
 def with_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column `prompt_id`, from the sample's name, and with its types, which an empty one may lack."""
-    table = table.astype({"run": str, "sample": str, "metric": str, "t_start": float, "t_end": float, "value": float})
+    words = dict.fromkeys([*series(table), "sample"], str)
+    table = table.astype({**words, "t_start": float, "t_end": float, "value": float})
     return table.assign(prompt_id=table["sample"].str.rsplit("-s", n=1).str[0].astype(str))
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over prompts in every window: run, metric, t_start, t_end, mean, low, high, n."""
+    """Mean over prompts in every window: run, metric (and protocol), t_start, t_end, mean, low, high, n."""
     parts = []
-    keys = ["run", "metric"]
+    keys = series(table)
     spans = ["t_start", "t_end"]
     per_prompt = with_prompt(table).groupby([*keys, "prompt_id", *spans], as_index=False)["value"].mean()
-    for (run, metric), rows in per_prompt.groupby(keys):
+    for key, rows in per_prompt.groupby(keys):
         matrix = rows.pivot(index="prompt_id", columns=spans, values="value")
         mean, low, high, n = mean_interval(matrix.to_numpy(dtype=np.float64))
         part = matrix.columns.to_frame(index=False)
-        parts.append(part.assign(run=run, metric=metric, mean=mean, low=low, high=high, n=n))
-    columns = ["run", "metric", "t_start", "t_end", "mean", "low", "high", "n"]
+        parts.append(part.assign(**dict(zip(keys, key, strict=True)), mean=mean, low=low, high=high, n=n))
+    columns = [*keys, "t_start", "t_end", "mean", "low", "high", "n"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def sample_means(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
-    """Mean of each sample over start <= t < end seconds: run, metric, prompt_id, sample, value (NaN if none is known).
+    """Mean of each sample over start <= t < end seconds: run, metric (and protocol), prompt_id, sample, value.
 
-    Every sample of the table keeps its row, also if no window of it lies in the range.
+    NaN if no value is known.     Every sample of the table keeps its row, also if no window of it lies in the range.
     """
     rows = with_prompt(table)
     middle = (rows["t_start"] + rows["t_end"]) / 2
     inside = (middle >= start) & (middle < end) & rows["value"].notna()
     length = (rows["t_end"] - rows["t_start"]).where(inside, 0.0)
     rows = rows.assign(weight=length, weighted=rows["value"].where(inside, 0.0) * length)
-    sums = rows.groupby(["run", "metric", "prompt_id", "sample"], as_index=False)[["weight", "weighted"]].sum()
+    sums = rows.groupby([*series(rows), "prompt_id", "sample"], as_index=False)[["weight", "weighted"]].sum()
     value = ratio(sums["weighted"].to_numpy(), sums["weight"].to_numpy())
     return sums.drop(columns=["weight", "weighted"]).assign(value=value)
 
 
 def summarise(samples: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean of one number per sample over seeds, then prompts: run, metric, mean, low, high, n."""
-    columns = ["run", "metric", "mean", "low", "high", "n"]
-    per_prompt = samples.groupby(["run", "metric", "prompt_id"], as_index=False)[column].mean()
+    """Mean of one number per sample over seeds, then prompts: run, metric (and protocol), mean, low, high, n."""
+    keys = series(samples)
+    per_prompt = samples.groupby([*keys, "prompt_id"], as_index=False)[column].mean()
     found = []
-    for (run, metric), rows in per_prompt.groupby(["run", "metric"]):
+    for key, rows in per_prompt.groupby(keys):
         mean, low, high, n = mean_interval(rows[column].to_numpy(dtype=np.float64)[:, None])
-        found.append((run, metric, mean[0], low[0], high[0], int(n[0])))
-    return pd.DataFrame(found, columns=columns)
+        found.append((*key, mean[0], low[0], high[0], int(n[0])))
+    return pd.DataFrame(found, columns=[*keys, "mean", "low", "high", "n"])
 
 
 def overall(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
-    """Mean over start <= t < end seconds with its interval over prompts: run, metric, mean, low, high, n."""
+    """Mean over start <= t < end seconds with its interval over prompts; the columns of `summarise`."""
     return summarise(sample_means(table, start, end), "value")
 
 
-def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
-    """The first against the last `seconds` of each video: run, metric, then four numbers each with _low and _high, and n.
+def ends(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
+    """Each sample's mean over its first and over its last `seconds`: the columns of `sample_means`, first and last.
 
-    first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
-    differences of opposite sign do not cancel in. Videos shorter than twice `seconds` count as missing. n_first and
-    n_last: prompts behind first and last; n: those behind drift and abs_drift, which need both ends of a video.
+    Videos shorter than twice `seconds` count as missing (NaN): their two ends would overlap.
     """
-    keys = ["run", "metric", "prompt_id", "sample"]
+    keys = [*series(table), "prompt_id", "sample"]
     timed = table.assign(duration=table.groupby(["run", "sample"])["t_end"].transform("max"))
     long_enough = timed[timed["duration"] >= 2 * seconds - 1e-9]
     shifted = long_enough.assign(
@@ -165,6 +179,18 @@ def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
         ("last", sample_means(shifted, -seconds, 0.0)),
     ):
         samples = samples.merge(part.rename(columns={"value": name}), on=keys, how="left")
+    return samples
+
+
+def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
+    """The first against the last `seconds` of each video: four numbers, each with _low and _high, and counts of prompts.
+
+    first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
+    differences of opposite sign do not cancel in: the first/last drift of Rolling Forcing and its kin, |Q(first 5 s) -
+    Q(last 5 s)| averaged over videos (LongVideoEvalKit). Videos shorter than twice `seconds` count as missing. n_first
+    and n_last: prompts behind first and last; n: those behind drift and abs_drift, which need both ends of a video.
+    """
+    samples = ends(table, seconds)
     samples = samples.assign(drift=samples["last"] - samples["first"])
     samples = samples.assign(abs_drift=samples["drift"].abs())
     counts = {"first": "n_first", "last": "n_last", "drift": "n"}
@@ -172,7 +198,7 @@ def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
     for name in ("first", "last", "drift", "abs_drift"):
         part = summarise(samples, name).rename(columns={"mean": name, "low": f"{name}_low", "high": f"{name}_high"})
         part = part.drop(columns="n") if name == "abs_drift" else part.rename(columns={"n": counts[name]})
-        result = part if result is None else result.merge(part, on=["run", "metric"])
+        result = part if result is None else result.merge(part, on=series(samples))
     assert result is not None
     return result[[*(c for c in result.columns if c not in counts.values()), *counts.values()]]
 
@@ -182,12 +208,14 @@ def paired_difference(
 ) -> Paired:
     """a - b of a metric over start <= t < end seconds, paired by prompt and seed; only samples both runs have count.
 
-    Raises ValueError if the table does not know a run or the metric.
+    Raises ValueError if the table does not know a run or the metric, or has the metric under several protocols.
     """
     for column, name in (("run", run_a), ("run", run_b), ("metric", metric)):
         if name not in set(table[column]):
             raise ValueError(f"no {column} {name!r} in the table; it has {', '.join(sorted(set(table[column])))}")
-    means = sample_means(table[table["metric"] == metric], start, end)
+    rows = table[(table["metric"] == metric) & table["run"].isin([run_a, run_b])]
+    one_protocol(rows, "a paired difference")
+    means = sample_means(rows, start, end)
     a, b = (means[means["run"] == run] for run in (run_a, run_b))
     both = a.merge(b, on=["prompt_id", "sample"], suffixes=("_a", "_b"))
     both = both.assign(difference=both["value_a"] - both["value_b"])
@@ -211,8 +239,9 @@ def pivot(summary: pd.DataFrame, values: Sequence[Value] = (), column: str = "me
     """One row per run, one column per metric, from `overall` or `first_last`; `column` may also be n, low, drift ...
 
     Columns follow the order of `values` (others come after) and are marked with an arrow up where higher is better and
-    down where lower is, by the values' own `higher_is_better`.
+    down where lower is, by the values' own `higher_is_better`. Raises ValueError for scores of several protocols.
     """
+    one_protocol(summary, "a table of runs by metrics")
     wide = summary.pivot(index="run", columns="metric", values=column)
     known = {value.name: value for value in values}
     order = [name for name in known if name in wide.columns]

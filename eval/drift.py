@@ -1,0 +1,103 @@
+"""How scores move over a video, from the tidy table: slope, fluctuation, motion decay, BlockVid's video drift error.
+
+Pure functions of the table that `eval.aggregate` describes, with its conventions: one number per video, of its windows
+that have a value, in order of time; then means over seeds, then prompts, with a 95 % interval over prompts. Each gives
+the columns of `eval.aggregate.summarise`; n counts the prompts behind a number. First-against-last drift is
+`eval.aggregate.first_last`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from eval.aggregate import ends, series, summarise, with_prompt
+from eval.metric import FloatArray
+
+CHUNKS = 10  # BlockVid's N
+
+
+def slope(table: pd.DataFrame) -> pd.DataFrame:
+    """Least-squares slope of the score over the windows' middles, per minute and video: unit of the metric / minute.
+
+    Our addition to the published measures: where first-against-last drift sees two ends, this uses all windows. NaN with
+    fewer than two windows that have a value.
+    """
+
+    def of_video(times: FloatArray, values: FloatArray, duration: float) -> float:
+        minutes = (times - times.mean()) / 60 if len(times) else times
+        spread = float((minutes**2).sum())
+        return float((minutes * (values - values.mean())).sum()) / spread if spread > 0 else math.nan
+
+    return per_video(table, of_video)
+
+
+def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
+    """Population standard deviation of the score over a video's windows, as LongVideoEvalKit takes imaging quality's.
+
+    Source: shared by the long-video papers that report it, formula second-hand. NaN with fewer than two windows that
+    have a value.
+    """
+    return per_video(table, lambda times, values, duration: float(values.std()) if len(values) > 1 else math.nan)
+
+
+def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.DataFrame:
+    """How much of a video's motion is left at its end: mean over the last `seconds` / mean over the first, of a magnitude.
+
+    metric: a magnitude of motion that is 0 in a still video, such as motion_magnitude. There is no standard; motion that
+    dies down is how sinks fail. 1: as much as at first. NaN where the first seconds have no motion at all, and for
+    videos shorter than twice `seconds`. Raises ValueError if the table does not have the metric.
+    """
+    if metric not in set(table["metric"]):
+        raise ValueError(f"no metric {metric!r} in the table; it has {', '.join(sorted(set(table['metric'])))}")
+    # The duration is that of all metrics: this one may lack the last windows' rows.
+    samples = ends(table, seconds)
+    samples = samples[samples["metric"] == metric]
+    return summarise(samples.assign(value=samples["last"] / samples["first"].where(samples["first"] > 0)), "value")
+
+
+def video_drift_error(table: pd.DataFrame, chunks: int = CHUNKS) -> pd.DataFrame:
+    """VDE of every metric: sum over chunks i = 2 .. N of (N - i + 1) |m_i - m_1| / m_1, with N equal chunks per video.
+
+    Source: LV-Bench of BlockVid (arXiv 2511.22973). m_i is the metric's mean over chunk i, here over the windows whose
+    middle lies in it, so windows of a tenth of the video give BlockVid's numbers and shorter ones come near. The weights
+    favour the chunks that follow the first and the sum is not normalised: only values of the same N compare. NaN where
+    a chunk has no value (a sum over fewer would be smaller) or m_1 is not positive. Raises ValueError for chunks < 2.
+    """
+    if chunks < 2:
+        raise ValueError(f"chunks={chunks}: drift from the first chunk needs at least 2")
+
+    def of_video(times: FloatArray, values: FloatArray, duration: float) -> float:
+        index = np.minimum((times / duration * chunks).astype(int), chunks - 1)
+        count = np.bincount(index, minlength=chunks)
+        if not count.all():
+            return math.nan
+        means = np.bincount(index, weights=values, minlength=chunks) / count
+        if means[0] <= 0:
+            return math.nan
+        weights = np.arange(chunks - 1, 0, -1)
+        return float((weights * np.abs(means[1:] - means[0])).sum() / means[0])
+
+    return per_video(table, of_video)
+
+
+def per_video(table: pd.DataFrame, of_video: Callable[[FloatArray, FloatArray, float], float]) -> pd.DataFrame:
+    """Summary of of_video(middles of the windows in seconds, their values, the video's duration) over prompts.
+
+    Only windows that have a value are passed, in order of time; there may be none.
+    """
+    keys = [*series(table), "prompt_id", "sample"]
+    rows = with_prompt(table)
+    rows = rows.assign(
+        middle=(rows["t_start"] + rows["t_end"]) / 2,
+        duration=rows.groupby(["run", "sample"])["t_end"].transform("max"),
+    ).sort_values("middle")
+    found = []
+    for key, video in rows.groupby(keys):
+        known = video[video["value"].notna()]
+        times, values = (known[column].to_numpy(dtype=np.float64) for column in ("middle", "value"))
+        found.append((*key, of_video(times, values, float(video["duration"].iloc[0]))))
+    return summarise(pd.DataFrame(found, columns=[*keys, "value"]).astype({"value": float}), "value")

@@ -1,0 +1,121 @@
+"""Runs by VBench dimensions as papers print them. `python -m experiments.table --help`"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from deepforcing.runs import atomic_path, atomic_write_text
+from eval.metrics import WEIGHT_FREE
+from experiments.cli import command, is_list, positive
+from experiments.tables import formats
+from experiments.tables.runs import Run, find_runs, read_runs
+from experiments.tables.scores import read_scores, scored_folder
+from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, common_samples, compare, flat
+
+ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
+
+
+def table_task(config: DictConfig) -> None:
+    out = None if config.out is None else Path(str(config.out))
+    kind = choose_format(config.format, out)
+    window = positive(config.window_seconds, "window_seconds")
+    runs = find_sources(words(config.runs), words(config.folders))
+    wanted = str(config.metrics) if not is_list(config.metrics) else [str(name) for name in config.metrics]
+    protocol = None if config.protocol is None else str(config.protocol)
+    baseline = None if config.baseline is None else str(config.baseline)
+    comparison = read_comparison(runs, wanted, baseline, protocol, bool(config.common), window)
+    text = written(comparison, kind, out)
+    if out is None:
+        print(text, end="")
+    else:
+        print(f"{kind}: {out.absolute()}")
+
+
+def choose_format(wanted: object, out: Path | None) -> str:
+    """The format asked for, or that of the file's ending, Markdown for the terminal. Raises ValueError."""
+    kind = ENDINGS.get(out.suffix if out else ".md") if wanted is None else str(wanted)
+    if kind not in ENDINGS.values():
+        what = f"format={wanted}" if wanted is not None else f"out={out} without a format"
+        raise ValueError(f"{what}: use {', '.join(ENDINGS.values())}, or a file that ends in {', '.join(ENDINGS)}")
+    if kind == "parquet" and out is None:
+        raise ValueError("format=parquet is no text: say out=FILE.parquet")
+    return kind
+
+
+def words(value: object) -> list[str]:
+    if value is None:
+        return []
+    return [str(item) for item in value] if is_list(value) else [str(value)]  # type: ignore[attr-defined]
+
+
+def find_sources(patterns: list[str], folders: list[str]) -> list[Run]:
+    """Run directories, then scored folders. Raises ValueError if there are none, or two of one name."""
+    runs = read_runs(find_runs(patterns)) if patterns or not folders else []
+    runs += [scored_folder(Path(folder)) for folder in folders]
+    names = [run.name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two of the runs and folders are called {', '.join(twice)}: rename one of them")
+    return runs
+
+
+def find_baseline(runs: list[Run], wanted: str | None) -> str | None:
+    """Directory name of the run with this label, name or directory name. Raises ValueError, naming the choices."""
+    if wanted is None:
+        return None
+    for of in (lambda r: r.name, lambda r: r.label, lambda r: r.record.get("name")):
+        found = [run.name for run in runs if of(run) == wanted]
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(f"baseline={wanted} is not one of the runs: {', '.join(run.label for run in runs)}")
+
+
+def read_comparison(
+    runs: list[Run],
+    metrics: str | list[str],
+    baseline: str | None,
+    protocol: str | None = None,
+    common: bool = True,
+    window_seconds: float = 1.0,
+) -> Comparison:
+    """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
+    base = find_baseline(runs, baseline)
+    table = read_scores(runs, window_seconds)
+    protocol = choose_protocol(table, protocol)
+    table = table[table["protocol"] == protocol]
+    names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
+    table = table[table["metric"].isin(names)]
+    used = common_samples(table) if common else table
+    values = [value for metric in WEIGHT_FREE for value in metric.values]
+    order = [run.name for run in runs]
+    found = compare(used, order, {run.name: run.label for run in runs}, names, values, base, protocol)
+    if len(used) < len(table):
+        counts = table.groupby("run")["sample"].nunique()
+        left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."
+        found = replace(found, notes=(*found.notes, left))
+    return found
+
+
+def written(comparison: Comparison, kind: str, out: Path | None) -> str:
+    """The table in a format, in the file if there is one (whole or not at all); its text, empty for parquet."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "parquet":
+        assert out is not None
+        with atomic_path(out) as partial:
+            flat(comparison).to_parquet(partial, index=False)
+        return ""
+    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": lambda c: flat(c).to_csv(index=False)}
+    text: str = writers[kind](comparison)
+    if out is not None:
+        atomic_write_text(out, text)
+    return text
+
+
+main = command("table")(table_task)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Runs by dimensions as papers print them: VBench's order and names, x 100, differences from a baseline with intervals.
+
+A pure function of the tidy table; the statistics are those of `eval.aggregate`, a missing number is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from eval.aggregate import one_protocol, overall, paired_difference
+from eval.metric import Value
+from experiments.tables import prose
+from experiments.tables.summary import Estimate, MetricInfo, decimals_for, metric_infos
+
+# The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
+DIMENSIONS = (
+    "subject_consistency",
+    "background_consistency",
+    "temporal_flickering",
+    "motion_smoothness",
+    "dynamic_degree",
+    "aesthetic_quality",
+    "imaging_quality",
+    "overall_consistency",
+)
+PROTOCOLS = {
+    "vbench": "vbench (VBench over the whole video)",
+    "vbench_long": "vbench_long (clips of 2 s, encoded once more as VBench-Long does)",
+    "vbench_long_memory": "vbench_long_memory (clips of 2 s without VBench-Long's encoding: not the published protocol)",
+}
+NAN = float("nan")
+MISSING = Estimate(NAN, NAN, NAN, 0)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as it is printed: its numbers times `scale`, with `decimals`."""
+
+    info: MetricInfo
+    scale: float
+    decimals: int
+
+    @property
+    def title(self) -> str:
+        return self.info.title.title() if self.info.name in DIMENSIONS else self.info.title
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table says, scaled. cells, differences: by (run, metric); differences: run - baseline, paired by sample."""
+
+    protocol: str
+    runs: tuple[str, ...]
+    labels: Mapping[str, str]
+    baseline: str | None
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[str, str], Estimate]
+    differences: Mapping[tuple[str, str], Estimate]
+    notes: tuple[str, ...]
+
+
+def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol: str) -> list[str]:
+    """Names in the order of the columns. wanted: "vbench" (the eight), "all" that were scored, or names.
+
+    Raises ValueError, saying what there is, if none of them was scored.
+    """
+    if wanted == "vbench":
+        names = list(DIMENSIONS)
+    elif wanted == "all":
+        names = [n for n in DIMENSIONS if n in scored] + sorted(set(scored) - set(DIMENSIONS))
+    else:
+        names = list(dict.fromkeys([wanted] if isinstance(wanted, str) else wanted))
+    if not set(names) & set(scored):
+        there = f"there are {', '.join(sorted(set(scored)))}" if scored else "run experiments.evaluate first"
+        raise ValueError(f"protocol {protocol} has no scores of {', '.join(names) or 'any metric'}; {there}")
+    return names
+
+
+def choose_protocol(table: pd.DataFrame, wanted: str | None) -> str:
+    """The protocol asked for, or the only one. Raises ValueError, naming those that were scored."""
+    found = sorted(set(table["protocol"].astype(str)))
+    if wanted is None and len(found) == 1:
+        return found[0]
+    if wanted in found:
+        return str(wanted)
+    if not found:
+        raise ValueError("these runs have no scores; run experiments.evaluate first")
+    asked = "scores follow several protocols" if wanted is None else f"protocol={wanted} was not scored"
+    raise ValueError(f"{asked}: choose protocol={' or protocol='.join(found)}")
+
+
+def common_samples(table: pd.DataFrame) -> pd.DataFrame:
+    """Only the samples (prompt and seed) that every scored run has, so that means are over the same prompts.
+
+    Raises ValueError if no sample is common to all.
+    """
+    runs = [set(rows["sample"]) for _, rows in table.groupby("run")]
+    common = set.intersection(*runs) if runs else set()
+    if runs and not common:
+        raise ValueError("the runs have no prompt and seed in common; common=false takes each run's own")
+    return table[table["sample"].isin(common)]
+
+
+def compare(
+    table: pd.DataFrame,
+    runs: Sequence[str],
+    labels: Mapping[str, str],
+    metrics: Sequence[str],
+    values: Sequence[Value],
+    baseline: str | None,
+    protocol: str,
+) -> Comparison:
+    """The comparison of `runs` in their order by `metrics` in theirs. table: of one protocol, whose name is printed.
+
+    values: how to speak of metrics that VBench does not have. Raises ValueError for scores of several protocols.
+    """
+    one_protocol(table, "a comparison")
+    summary = overall(table).set_index(["run", "metric"])
+    found = {key: _estimate(row) for key, row in summary.iterrows()}
+    raw = {(run, name): found.get((run, name), MISSING) for run in runs for name in metrics}
+    versus = {
+        (run, name): _versus(table, run, baseline, name) if {(run, name), (baseline, name)} <= found.keys() else MISSING
+        for run in runs
+        for name in metrics
+        if baseline is not None and run != baseline
+    }
+    known = {info.name: info for info in metric_infos(metrics, values)}
+    columns = tuple(
+        _column(known[name], [raw[run, name] for run in runs], [e for (_, n), e in versus.items() if n == name])
+        for name in metrics
+    )
+    scale = {column.info.name: column.scale for column in columns}
+    cells, differences = (
+        {key: _scaled(e, scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
+    )  # fmt: skip
+    result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, ())
+    return replace(result, notes=tuple(_notes(result, table, set(found))))
+
+
+def flat(comparison: Comparison) -> pd.DataFrame:
+    """One line per run and metric for CSV and parquet: value, difference from the baseline, intervals, prompts; NaN
+    where there is no number. `scale`: what the scores of the tidy table were multiplied by."""
+    lines = []
+    for run in comparison.runs:
+        for column in comparison.columns:
+            name = column.info.name
+            cell, versus = comparison.cells[run, name], comparison.differences.get((run, name), MISSING)
+            line: dict[str, object] = {"run": run, "label": comparison.labels[run], "protocol": comparison.protocol}
+            line |= {"metric": name, "title": column.title, "scale": column.scale}
+            line |= {"value": cell.value, "low": cell.low, "high": cell.high, "n": cell.n}
+            line |= {"baseline": comparison.baseline, "difference": versus.value, "difference_low": versus.low}
+            lines.append(line | {"difference_high": versus.high, "difference_n": versus.n})
+    return pd.DataFrame(lines)
+
+
+def _estimate(row: pd.Series) -> Estimate:
+    return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
+
+
+def _versus(table: pd.DataFrame, run: str, baseline: str | None, metric: str) -> Estimate:
+    assert baseline is not None
+    paired = paired_difference(table, run, baseline, metric)
+    return Estimate(paired.mean, paired.low, paired.high, paired.n)
+
+
+def _scaled(estimate: Estimate, scale: float) -> Estimate:
+    return Estimate(estimate.value * scale, estimate.low * scale, estimate.high * scale, estimate.n)
+
+
+def _column(info: MetricInfo, cells: Sequence[Estimate], differences: Sequence[Estimate]) -> Column:
+    if info.name in DIMENSIONS:
+        return Column(replace(info, higher_is_better=True), 100.0, 2)
+    return Column(info, 1.0, decimals_for([e.value for e in cells], [e.value for e in differences]))
+
+
+def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> list[str]:
+    """What a reader must know: protocol, scale, how means are taken, what was not scored."""
+    rows = table[table["run"].isin(comparison.runs) & table["metric"].isin([c.info.name for c in comparison.columns])]
+    length = float((rows["t_end"] - rows["t_start"]).median())
+    protocol = PROTOCOLS.get(comparison.protocol, f"{comparison.protocol} of {length:g} s (not VBench's protocol)")
+    others = [c.title for c in comparison.columns if c.scale == 1]
+    scale = "Scores × 100" + (f", but {prose.join(others)} as measured" if others else "")
+    notes = [f"Protocol: {protocol}. {scale if len(others) < len(comparison.columns) else 'Scores as measured'}."]
+    notes.append("Means over prompts, seeds of a prompt averaged first.")
+    if comparison.differences:
+        notes.append(
+            f"Differences are run minus {comparison.labels[comparison.baseline or '']}, paired by prompt and seed; bold: "
+            f"the interval excludes zero. {prose.INTERVALS}"
+        )
+    per_sample = rows[rows["value"].notna()].groupby(["run", "metric", "sample"]).size()
+    if comparison.protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():
+        notes.append("Videos have unequal numbers of clips: VBench-Long's own mean over all clips would differ.")
+    for words, pairs in (
+        ("Not scored", [key for key in comparison.cells if key not in found]),
+        ("Scored, but without any value", [k for k, e in comparison.cells.items() if k in found and not e.n]),
+    ):
+        if pairs:
+            notes.append(f"{words}: {_told(comparison, pairs)}.")
+    return notes
+
+
+def _told(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> str:
+    """ "Dynamic Degree, Imaging Quality (no run); Aesthetic Quality (longlive)"."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for column in comparison.columns:
+        lacking = tuple(run for run in comparison.runs if (run, column.info.name) in pairs)
+        if lacking:
+            groups.setdefault(lacking, []).append(column.title)
+    return "; ".join(
+        f"{', '.join(titles)} (in {'no run' if runs == comparison.runs else prose.join([comparison.labels[r] for r in runs])})"
+        for runs, titles in groups.items()
+    )

@@ -1,0 +1,63 @@
+"""Show runs in Weights & Biases. `python -m experiments.track --help`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from experiments.cli import command, is_list, positive, say, shown
+from experiments.tables.runs import find_runs, read_runs
+from experiments.tables.scores import read_scores
+from experiments.tracking import Tracked, Tracker, sync_command, track
+
+
+def track_task(config: DictConfig) -> int:
+    """Exit status 1 when a run could not be tracked or uploaded; the reason is printed, the runs are as they were."""
+    window = positive(config.window_seconds, "window_seconds")
+    tracker = from_config(config)
+    patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
+    runs = read_runs(find_runs([str(p) for p in patterns]))
+    done = track(runs, read_scores(runs, window), tracker)
+    tell(done, Console())
+    return int(bool(done.problems))
+
+
+def tell(done: Tracked, console: Console) -> None:
+    """The problems, one line each, and how to upload what is on disk."""
+    for problem in done.problems:
+        say(problem)
+    if done.written:
+        uploaded = len(done.written) - len(done.unsynced)
+        console.print(f"{len(done.written)} runs tracked, {uploaded} of them uploaded", highlight=False)
+    if done.unsynced:
+        print(f"to upload: {sync_command(done.unsynced)}")
+
+
+def from_config(config: DictConfig) -> Tracker:
+    """The keys of conf/track.yaml, checked. Raises ValueError in one line."""
+    if config.mode not in ("offline", "online"):
+        raise ValueError(f"mode={shown(config.mode)}: use offline (write files, upload later) or online (upload now)")
+    if not config.project:
+        raise ValueError("project is empty; give the W&B project's name, as in project=deepforcing")
+    videos: Any = config.videos
+    if is_list(videos):
+        videos = tuple(str(name) for name in videos)
+    elif type(videos) is not int or videos < 0:
+        raise ValueError(f"videos={shown(videos)} must be a whole number, 0 for none, or a list of sample names")
+    return Tracker(
+        project=str(config.project),
+        entity=None if config.entity is None else str(config.entity),
+        group=None if config.group is None else str(config.group),
+        directory=None if config.dir is None else Path(str(config.dir)),
+        videos=videos,
+        upload=positive(config.timeout, "timeout") if config.mode == "online" else 0.0,
+    )
+
+
+main = command("track")(track_task)
+
+if __name__ == "__main__":
+    main()

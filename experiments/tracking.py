@@ -1,0 +1,239 @@
+"""Weights & Biases as a sink: the run directory stays the source of truth, and what is logged is always all of it.
+
+Every rollout run is one W&B run with the same id. It is written offline, into a directory that replaces the run's earlier
+one, and uploaded by `wandb sync`, then or later. Nothing is ever resumed: a resumed run takes only steps beyond its last,
+so a metric that was scored since would be lost or its curve doubled, while a whole upload under the same id replaces.
+
+Whatever goes wrong here becomes one line; no score depends on it. wandb is imported when something is to be tracked, and
+its collection of code, console, git, packages, machine and system is off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eval.aggregate import curves, first_last, overall, sample_means
+from eval.drift import slope
+from experiments.tables.runs import Run
+
+START_SECONDS = 20  # that wandb's service and a run may take to start
+FINISH_SECONDS = 60  # that a run's files may take to be written
+RECORDED = ("label", "spec", "geometry", "world", "environment", "checkpoint", "command", "created")
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Where runs go. group None: the run's suite of prompts, else its name. directory None: each run's own.
+
+    videos: how many sample videos of each run, the first by prompt and seed, or the names of samples. upload: seconds
+    that `wandb sync` may take now; 0 leaves it to the user.
+    """
+
+    project: str = "deepforcing"
+    entity: str | None = None
+    group: str | None = None
+    directory: Path | None = None
+    videos: int | tuple[str, ...] = 2
+    upload: float = 0.0
+
+
+@dataclass
+class Tracked:
+    """What `track` did. written: one offline directory per run; unsynced: those that still have to be uploaded."""
+
+    written: list[Path] = field(default_factory=list)
+    unsynced: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is logged of a run, plain: no NaN anywhere, what was not measured is not there.
+
+    steps: one mapping per window, over_time/<protocol>/<metric> with over_time/<protocol>/seconds, the window's middle.
+    """
+
+    config: Mapping[str, Any]
+    summary: Mapping[str, float]
+    steps: Sequence[Mapping[str, float]]
+    tables: Mapping[str, pd.DataFrame]
+
+
+def track(runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker) -> Tracked:
+    """Log every run with its scores from the tidy table (which may hold other runs too). Never raises for W&B's sake.
+
+    After the first run that wandb cannot take, the others are not tried: time stays bounded.
+    """
+    done = Tracked()
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # wandb's crash reports go over the network
+    try:
+        wandb = importlib.import_module("wandb")
+        if not hasattr(wandb, "init"):  # a folder called wandb, as wandb itself makes them
+            raise ImportError("only a folder of that name is there")
+    except Exception as error:
+        done.problems.append(f"not tracked: wandb cannot be imported ({_line(error)}); pip install wandb")
+        return done
+    for run in runs:
+        try:
+            done.written.append(write(wandb, run, payload(run, table[table["run"] == run.name]), tracker))
+        except Exception as error:
+            left = len(runs) - len(done.written)
+            done.problems.append(f"not tracked: {run.name}: {_line(error)}; {left} of {len(runs)} runs are left")
+            break
+    done.unsynced = list(done.written)
+    if tracker.upload and done.written:
+        reason = upload(done.written, tracker.upload)
+        done.unsynced = [path for path in done.written if not list(path.glob("*.wandb.synced"))]
+        if done.unsynced:
+            count = f"{len(done.unsynced)} of {len(done.written)} runs"
+            done.problems.append(f"{count} were not uploaded ({reason}); they are on disk, to upload: see below")
+    return done
+
+
+def payload(run: Run, table: pd.DataFrame) -> Payload:
+    """Everything that is logged of a run but its videos. table: the run's rows of the tidy table."""
+    summary: dict[str, float] = {}
+    means, drifts, slopes = overall(table), first_last(table), slope(table)
+    for kind, frame, column in (
+        ("score", means, "mean"),
+        ("drift", drifts, "drift"),
+        ("slope_per_minute", slopes, "mean"),
+    ):
+        for row in frame.to_dict("records"):
+            summary[f"{kind}/{row.get('protocol', 'windows')}/{row['metric']}"] = row[column]
+    keys = [key for key in ("protocol", "metric") if key in means]
+    scores = means.merge(drifts.drop(columns=["run", "n"]), on=keys, how="left")
+    scores = scores.merge(slopes[[*keys, "mean"]].rename(columns={"mean": "slope_per_minute"}), on=keys, how="left")
+    of = {sample["sample"]: sample for sample in run.samples}
+    samples = sample_means(table)
+    prompts = [of.get(name, {}).get("prompt") for name in samples["sample"]]
+    samples = samples[["sample", *keys, "value"]].assign(prompt=pd.Series(prompts, index=samples.index, dtype=object))
+    return Payload(
+        config={key: run.record[key] for key in RECORDED if run.record.get(key) is not None},
+        summary={name: value for name, value in summary.items() if math.isfinite(value)},
+        steps=steps(table),
+        tables={"scores": scores.drop(columns="run"), "samples": samples},
+    )
+
+
+def steps(table: pd.DataFrame) -> list[dict[str, float]]:
+    """Means over prompts, one step per window; protocols side by side. Whole videos (protocol vbench) are no curve."""
+    found: list[dict[str, float]] = []
+    rows = curves(table)
+    rows = rows.assign(protocol=rows.get("protocol", "windows"))
+    for protocol, part in rows[(rows["protocol"] != "vbench") & rows["mean"].notna()].groupby("protocol"):
+        for k, ((start, end), window) in enumerate(part.groupby(["t_start", "t_end"])):
+            found += [{}] * (k + 1 - len(found))
+            values = {
+                f"over_time/{protocol}/{m}": float(v) for m, v in zip(window["metric"], window["mean"], strict=True)
+            }
+            found[k] = {**found[k], **values, f"over_time/{protocol}/seconds": (start + end) / 2}
+    return found
+
+
+def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
+    """One offline W&B run, in place of the earlier ones of the same id. Returns its directory."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", run.path.resolve().name)
+    root = (tracker.directory or run.path).absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    if not os.access(root, os.W_OK):  # wandb would go elsewhere
+        raise OSError(f"{root} cannot be written")
+    videos = choose_videos(run, tracker.videos)
+    session = wandb.init(
+        project=tracker.project, entity=tracker.entity, id=name, name=run.label, group=tracker.group or group_of(run),
+        job_type="rollout", config=dict(content.config), reinit="create_new", settings=quiet(wandb, root),
+    )  # fmt: skip
+    directory = Path(session.settings.sync_dir).resolve()
+    try:
+        protocols = {key.split("/")[1] for step in content.steps for key in step}
+        for protocol in sorted(protocols):
+            axis = f"over_time/{protocol}/seconds"
+            session.define_metric(axis, hidden=True, summary="none")
+            session.define_metric(f"over_time/{protocol}/*", step_metric=axis, summary="none")
+        media: dict[str, Any] = {
+            f"tables/{key}": wandb.Table(dataframe=frame.astype(object).where(frame.notna(), None))
+            for key, frame in content.tables.items()
+            if len(frame)
+        }
+        if videos:
+            media["videos"] = [wandb.Video(str(path), caption=caption, format="mp4") for path, caption in videos]
+        for k, step in enumerate([*content.steps] or [{}]):
+            session.log({**step, **(media if k == 0 else {})}, step=k)
+        session.summary.update(dict(content.summary))
+    except BaseException:
+        session.finish(exit_code=1)
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    session.finish()
+    for log in (root / "wandb").glob(f"offline-run-*/run-{name}.wandb"):
+        if log.parent.resolve() != directory:
+            shutil.rmtree(log.parent, ignore_errors=True)
+    return directory
+
+
+def quiet(wandb: Any, root: Path) -> Any:
+    """wandb's settings: offline, under root/wandb, and nothing collected but what is logged."""
+    return wandb.Settings(
+        mode="offline", root_dir=str(root), silent=True, console="off", host="-", program="-",
+        save_code=False, disable_code=True, disable_git=True, disable_job_creation=True, x_save_requirements=False,
+        x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
+        init_timeout=START_SECONDS, x_service_wait=START_SECONDS, finish_timeout=FINISH_SECONDS,
+    )  # fmt: skip
+
+
+def group_of(run: Run) -> str:
+    """The experiment that a run belongs to: its suite of prompts, else its name."""
+    prompts = run.spec.get("prompts")
+    return Path(prompts).stem if isinstance(prompts, str) and prompts else str(run.record.get("name") or run.name)
+
+
+def choose_videos(run: Run, wanted: int | tuple[str, ...]) -> list[tuple[Path, str]]:
+    """(file, caption) of the samples to show; samples that the run does not have are left out, as are lost files."""
+    shown = run.samples[:wanted] if isinstance(wanted, int) else [s for s in run.samples if s["sample"] in wanted]
+    found = [(run.path / "samples" / s["video"], f"{s['sample']}: {s.get('prompt', '')}") for s in shown]
+    return [(path, caption) for path, caption in found if path.is_file()]
+
+
+def sync_command(paths: Sequence[Path]) -> str:
+    """What uploads these offline directories, to be typed when there is a network and a login."""
+    here = Path.cwd()
+    short = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+    return f"python -m wandb sync {shlex.join(short)}"
+
+
+def upload(paths: Sequence[Path], seconds: float) -> str:
+    """Run `wandb sync` for at most `seconds`; it cannot ask for a login. Returns what it last said."""
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, paths)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, env={**os.environ, "WANDB_DIR": str(paths[0].parent.parent)},  # where its logs go
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"not finished within {seconds:g} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    lines = [line.removeprefix("wandb: ").strip() for line in said.splitlines()]
+    return next((line[:200] for line in reversed(lines) if line), f"exit status {process.returncode}")
+
+
+def _line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

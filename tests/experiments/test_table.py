@@ -1,0 +1,194 @@
+"""Tables as papers print them: what stands in them, in four formats, and what is not there is said."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import Command
+
+from experiments.tables.formats import latex, latex_text, markdown
+from experiments.tables.vbench import DIMENSIONS, Comparison, compare, flat
+
+COLUMNS = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+Values = dict[str, list[float]]  # metric -> one value per prompt
+
+
+def rows(values: Values, protocol: str = "vbench_long", clips: int = 2) -> pd.DataFrame:
+    """Clips of 2 s, all with the value of their video."""
+    found = [
+        (f"p{i}-s0", metric, 1, protocol, 2.0 * k, 2.0 * k + 2, value)
+        for metric, numbers in values.items()
+        for i, value in enumerate(numbers)
+        for k in range(clips)
+    ]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def compared(runs: dict[str, pd.DataFrame], metrics: list[str], baseline: str | None = None) -> Comparison:
+    table = pd.concat([part.assign(run=name) for name, part in runs.items()])
+    return compare(table, list(runs), {name: name for name in runs}, metrics, (), baseline, "vbench_long")
+
+
+def folder(root: Path, name: str, table: pd.DataFrame) -> Path:
+    path = root / name
+    path.mkdir()
+    table.to_parquet(path / "scores.parquet", index=False)
+    return path
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_means_are_hundredfold_and_differences_are_paired() -> None:
+    base, other = [0.5, 0.6, 0.9], [0.52, 0.61, 0.93]
+    found = compared(
+        {"base": rows({"dynamic_degree": base}), "other": rows({"dynamic_degree": other})}, ["dynamic_degree"], "base"
+    )
+    assert found.cells["base", "dynamic_degree"].value == pytest.approx(100 * np.mean(base))
+    difference = found.differences["other", "dynamic_degree"]
+    assert difference.value == pytest.approx(2.0)
+    half = 4.3027 * 1 / math.sqrt(3)  # the differences are 2, 1, 3: s = 1
+    assert (difference.low, difference.high, difference.n) == (
+        pytest.approx(2 - half, abs=1e-3), pytest.approx(2 + half, abs=1e-3), 3
+    )  # fmt: skip
+    shown = cells(markdown(found))
+    assert shown[:1] + shown[2:4] == [
+        ["run", "prompts", "Dynamic Degree ↑"], ["base", "3", "66.67"], ["other", "3", "68.67"]
+    ]  # fmt: skip
+    assert shown[-1] == ["other", "3", "+2.00 [−0.48, +4.48]"]
+
+
+def test_what_is_missing_is_a_dash_and_said_and_never_zero() -> None:
+    runs = {
+        "a": rows({"dynamic_degree": [0.5, 0.6], "imaging_quality": [0.7, math.nan]}),
+        "b": rows({"dynamic_degree": [0.5, 0.7], "imaging_quality": [math.nan, math.nan]}),
+        "c": rows({"imaging_quality": [0.5, 0.6]}),
+    }
+    found = compared(runs, ["dynamic_degree", "imaging_quality", "motion_smoothness"], "a")
+    text = markdown(found)
+    assert cells(text)[2:5] == [
+        ["a", "1–2", "55.00", "70.00", "–"], ["b", "2", "60.00", "–", "–"], ["c", "2", "–", "55.00", "–"]
+    ]  # fmt: skip
+    assert "Not scored: Dynamic Degree (in c); Motion Smoothness (in no run)." in text
+    assert "without any value: Imaging Quality (in b)." in text
+    lines = flat(found).set_index(["run", "metric"])
+    assert lines.loc[("c", "dynamic_degree"), ["value", "difference", "low"]].isna().all()
+    assert lines.loc[("b", "imaging_quality"), "n"] == 0
+    assert not (lines["value"] == 0).any()
+
+
+def test_clear_differences_alone_are_bold_and_the_protocol_is_named_everywhere() -> None:
+    up = {"motion_smoothness": [0.5, 0.6, 0.7], "dynamic_degree": [0.1, 0.9, 0.5]}
+    down = {"motion_smoothness": [0.4, 0.5, 0.6001], "dynamic_degree": [0.9, 0.1, 0.4]}
+    found = compared({"base": rows(up), "x": rows(down)}, ["motion_smoothness", "dynamic_degree"], "base")
+    last = cells(markdown(found))[-1]
+    assert last[2].startswith("**−10.00** [−10.0")
+    assert "**" not in last[3]
+    for text in (markdown(found), latex(found)):
+        assert "2 s, encoded once more" in text
+    assert set(flat(found)["protocol"]) == {"vbench_long"}
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    table = {
+        "a_b & 50 % of {x}": rows({"dynamic_degree": [0.1, 0.2]}),
+        "y^2~\\z#1$": rows({"dynamic_degree": [0.3, 0.3]}),
+    }
+    found = compared(table, ["dynamic_degree", "imaging_quality"], "y^2~\\z#1$")
+    text = latex(found)
+    body = text.split("\\begin{tabular}")[1]
+    lines = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines if "multicolumn" not in line} == {3}
+    bare = re.sub(r"\\[&%$#_{}\\]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert "a\\_b \\& 50 \\% of \\{x\\}" in text
+    assert "y\\textasciicircum{}2\\textasciitilde{}\\textbackslash{}z\\#1\\$" in text
+    assert not re.findall(r"[^\x00-\x7f]", text)
+    assert latex_text("−1 – ×") == "$-$1 -- $\\times$"
+
+
+def test_unequal_clips_are_told() -> None:
+    runs = {"a": pd.concat([rows({"dynamic_degree": [0.5]}), rows({"dynamic_degree": [0.5, 1]}, clips=3)[3:]])}
+    assert "unequal numbers of clips" in markdown(compared(runs, ["dynamic_degree"]))
+    assert "unequal" not in markdown(compared({"a": rows({"dynamic_degree": [0.5, 1]})}, ["dynamic_degree"]))
+
+
+def test_command_on_folders_in_four_formats(tmp_path: Path, command: Command) -> None:
+    dimensions = {name: [0.5, 0.6, 0.7] for name in DIMENSIONS[:3]}
+    one = folder(tmp_path, "theirs", rows(dimensions))
+    two = folder(tmp_path, "ours", rows({name: [v + 0.1 for v in numbers] for name, numbers in dimensions.items()}))
+    what = (f"folders=[{one},{two}]", "baseline=theirs")
+    status, out, err = command("table", *what)
+    assert (status, err) == (0, "")
+    assert cells(out)[0][2:5] == ["Subject Consistency ↑", "Background Consistency ↑", "Temporal Flickering ↑"]
+    assert cells(out)[3][:3] == ["ours", "3", "70.00"]
+    for ending in ("md", "tex", "csv", "parquet"):
+        path = tmp_path / "out" / f"t.{ending}"
+        assert command("table", *what, f"out={path}").status == 0
+        assert path.stat().st_size
+    assert (tmp_path / "out" / "t.md").read_text() == out
+    read = pd.read_csv(tmp_path / "out" / "t.csv")
+    pd.testing.assert_frame_equal(read, pd.read_parquet(tmp_path / "out" / "t.parquet"), check_dtype=False)
+    assert read.loc[read["run"] == "ours", "difference"].dropna().round(6).tolist() == [10.0] * 3
+    status, out, _ = command("table", *what, "metrics=[temporal_flickering,subject_consistency]", "format=csv")
+    assert status == 0
+    assert out.splitlines()[1].split(",")[3] == "temporal_flickering"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.csv", "t.md", "t.parquet", "t.tex"]
+
+
+def test_command_uses_common_videos_and_says_so(tmp_path: Path, command: Command) -> None:
+    one = folder(tmp_path, "one", rows({"dynamic_degree": [0.1, 0.3]}))
+    two = folder(tmp_path, "two", rows({"dynamic_degree": [0.1, 0.3, 0.8]}))
+    out = command("table", f"folders=[{one},{two}]", "metrics=dynamic_degree").out
+    assert [line[1:] for line in cells(out)[2:]] == [["2", "20.00"], ["2", "20.00"]]
+    assert "Only the 2 videos that every run has; the runs have 2 to 3." in out
+    out = command("table", f"folders=[{one},{two}]", "metrics=dynamic_degree", "common=false").out
+    assert cells(out)[3] == ["two", "3", "40.00"]
+
+
+def test_command_reads_run_directories(tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "plain-0123abcd"
+    (run / "samples").mkdir(parents=True)
+    (run / "scores").mkdir()
+    (run / "run.json").write_text(json.dumps({"schema": 1, "name": "plain", "label": "Plain one"}))
+    record = {"sample": "p0-s0", "prompt": "p", "prompt_id": "p0", "seed": 0, "video": "v", "sha256": "aa", "frames": 4}
+    (run / "samples" / "p0-s0.json").write_text(json.dumps(record))
+    score = {"run": run.name, "sample": "p0-s0", "metric": "temporal_flickering", "version": 1, "t_start": 0.0}
+    score |= {"t_end": 1.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 1.0}
+    pd.DataFrame([score]).to_parquet(run / "scores" / "temporal_flickering@1.parquet", index=False)
+    status, out, err = command("table", f"runs={run}")
+    assert (status, err) == (0, "")
+    assert cells(out)[2] == ["Plain one", "1", "–", "–", "90.00", "–", "–", "–", "–", "–"]
+    assert "windows of 1 s (not VBench's protocol)" in out
+    assert "Not scored: Subject Consistency, " in out
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path, command: Command) -> None:
+    both = pd.concat([rows({"dynamic_degree": [0.1]}), rows({"shape": [1.0]}, "windows")])
+    path = folder(tmp_path, "a", both)
+    empty = tmp_path / "none"
+    empty.mkdir()
+    for arguments, words in (
+        ((), "no runs given"),
+        ((f"folders={path}",), "choose protocol=vbench_long or protocol=windows"),
+        ((f"folders={path}", "protocol=vbench"), "protocol=vbench was not scored"),
+        ((f"folders={path}", "protocol=windows"), "no scores of subject_consistency"),
+        ((f"folders={path}", "protocol=windows", "metrics=flow"), "no scores of flow; there are shape"),
+        ((f"folders={path}", "protocol=vbench_long", "baseline=b"), "baseline=b is not one of the runs: a"),
+        ((f"folders={empty}",), "is no scored folder"),
+        ((f"folders={path}", "format=html"), "format=html: use markdown"),
+        ((f"folders={path}", f"out={tmp_path}/x.html"), "x.html without a format"),
+        ((f"folders={path}", "format=parquet"), "say out=FILE.parquet"),
+    ):
+        status, _, err = command("table", *arguments)
+        assert status == 2, arguments
+        assert err.count("\n") == 1
+        assert words in err
