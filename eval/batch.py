@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,15 +45,16 @@ class Batch:
     @property
     def frames(self) -> NDArray[np.uint8]:
         """uint8 [b, H, W, 3] RGB as FFmpeg converts it: the very bytes that decord and OpenCV give VBench."""
-        return self.kept(
-            "frames", lambda: np.stack([np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in self._decoded])
-        )
+
+        def convert() -> NDArray[np.uint8]:
+            reformat = VideoReformatter().reformat  # one for all: to set it up costs as much as a small frame
+            return np.stack([np.asarray(reformat(f, format="rgb24").to_ndarray(), np.uint8) for f in self._decoded])
+
+        return self.kept("frames", convert)
 
     def bytes_on(self, device: torch.device) -> Tensor:
-        """`frames` as uint8 [b, 3, H, W] on a device."""
-        return self.kept(
-            ("bytes", device), lambda: torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2).contiguous()
-        )
+        """`frames` as uint8 [b, 3, H, W] on a device. In memory the channels are last: bilinear resizes are 4x faster."""
+        return self.kept(("bytes", device), lambda: torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2))
 
     def floats_on(self, device: torch.device) -> Tensor:
         """`frames` as float32 [b, 3, H, W] in 0..255 on a device."""

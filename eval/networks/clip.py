@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,6 @@ def clip_features(batch: Batch, name: Name, device: torch.device) -> Tensor:
     def compute() -> Tensor:
         tower = load_clip(name, device)
         pixels = batch.kept(("clip_input", device), lambda: clip_input(batch.floats_on(device)))
-        weight: Any = tower.conv1.weight
-        return torch.as_tensor(tower(pixels.to(weight.dtype)))
+        return torch.as_tensor(tower(pixels.to(tower.get_parameter("conv1.weight").dtype)))
 
     return batch.kept(("clip_features", name, device), compute)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +15,21 @@ from eval.networks.files import fill, packages, read_state
 from eval.preprocess import musiq_input
 from eval.weights import required
 
-AT_ONCE = 8  # frames: at 480 x 832 their tokens take 150 MB after the first convolution
+PATCH = 32  # pixels, a side
+# Patches that go through the convolutions together: what fits a CPU's cache, or 270 MB on a GPU.
+AT_ONCE = {"cpu": 128}
+AT_ONCE_ELSEWHERE = 4096
+FRAMES_AT_ONCE = 8
 
 
 @functools.cache
 def musiq(path: Path, device: torch.device) -> nn.Module:
-    """The network, from a plain state dict. It takes `tokens`, not images. Raises ValueError if the weights are unfit."""
+    """The network, from a plain state dict. Raises ValueError if the weights are unfit."""
     with packages():
         from pyiqa.archs.musiq_arch import MUSIQ
     network: nn.Module = MUSIQ(pretrained=False)
     fill(network, {name.removeprefix("module."): value for name, value in read_state(path).items()}, path)
-    network.to(device).eval().requires_grad_(False)
-    network.training = True  # of the outermost module alone: pyiqa's then expects tokens; its parts stay in eval mode
-    return network
+    return network.to(device).eval().requires_grad_(False)
 
 
 def load_musiq(device: torch.device) -> nn.Module:
@@ -34,23 +37,42 @@ def load_musiq(device: torch.device) -> nn.Module:
     return musiq(required("musiq"), device)
 
 
-def tokens(images: Tensor) -> Tensor:
-    """Images [b, 3, h, w] in 0..1 -> [b, S, 32 * 32 * 3 + 3]: patches at three sizes, each with its place and scale.
+def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Images [b, 3, h, w] in 0..1 -> patches [b, S, 3, 32, 32] in -1..1 at three sizes, their places and scales [S].
 
     pyiqa pads the two smaller sizes to as many patches as a square image would have, and masks those in the attention.
-    A masked token gets exactly no weight (exp(-1000) is 0 in float32), so leaving them out moves no score.
+    A masked patch gets exactly no weight (exp(-1000) is 0 in float32), so leaving them out moves no score.
     """
     with packages():
         from pyiqa.data.multiscale_trans_util import get_multiscale_patches
     padded: Tensor = get_multiscale_patches(
         (images - 0.5) * 2,
-        patch_size=32,
-        patch_stride=32,
+        patch_size=PATCH,
+        patch_stride=PATCH,
         hse_grid_size=10,
         longer_side_lengths=[224, 384],
         max_seq_len_from_original_res=-1,
     )
-    return padded[:, padded[0, :, -1] > 0]
+    kept = padded[:, padded[0, :, -1] > 0]  # the last three entries: place, scale, mask
+    return kept[..., :-3].reshape(len(images), -1, 3, PATCH, PATCH), kept[0, :, -3], kept[0, :, -2]
+
+
+def score(network: Any, images: Tensor) -> Tensor:
+    """Quality [b] of images [b, 3, h, w] in 0..1, through the parts of pyiqa's network, without masks."""
+    pictures, places, scales = patches(images)
+
+    def embed(part: Tensor) -> Tensor:
+        part = network.block1(network.root_pool(network.gn_root(network.conv_root(part))))
+        return torch.as_tensor(network.embedding(part.movedim(1, -1).flatten(1)))  # channels last, as TensorFlow has it
+
+    parts = torch.split(pictures.flatten(0, 1), AT_ONCE.get(images.device.type, AT_ONCE_ELSEWHERE))
+    x = torch.cat([embed(part) for part in parts]).view(len(images), len(places), -1)
+    encoder = network.transformer_encoder
+    x = encoder.scaleembed_input(encoder.posembed_input(x, places), scales)
+    x = torch.cat([encoder.cls.expand(len(images), -1, -1), x], dim=1)
+    for block in encoder.transformer.values():
+        x = block(x, None)
+    return torch.as_tensor(network.head(encoder.encoder_norm(x)[:, 0]))[:, 0]
 
 
 def musiq_scores(batch: Batch, device: torch.device) -> Tensor:
@@ -58,8 +80,7 @@ def musiq_scores(batch: Batch, device: torch.device) -> Tensor:
 
     @torch.inference_mode()
     def compute() -> Tensor:
-        network = load_musiq(device)
-        images = musiq_input(batch.floats_on(device))
-        return torch.cat([network(tokens(part))[:, 0] for part in images.split(AT_ONCE)])
+        network, images = load_musiq(device), musiq_input(batch.floats_on(device))
+        return torch.cat([score(network, part) for part in torch.split(images, FRAMES_AT_ONCE)])
 
     return batch.kept(("musiq_scores", device), compute)

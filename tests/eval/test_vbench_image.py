@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import math
 import os
@@ -21,12 +21,22 @@ import vbench_files as files
 
 from eval.batch import Batch
 from eval.dimension import ClipInfo, Dimension
+from eval.metric import windows
 from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_consistency import BackgroundConsistency
+from eval.metrics.clip_drift import ClipDrift
 from eval.metrics.imaging_quality import ImagingQuality
+from eval.metrics.repetition import Repetition
 from eval.metrics.subject_consistency import SubjectConsistency
+from eval.networks import clip, musiq
 from eval.networks.torchscript import read_torchscript
+from eval.preprocess import clip_input, dino_input, musiq_input
+from eval.scorers import Consistency
 
+pytestmark = [  # what the vbench package and the archives that it needs warn of
+    pytest.mark.filterwarnings(f"ignore:.*{text}")
+    for text in ("pkg_resources", "torch.jit", "Converting a tensor", "Failed to load image")
+]
 CPU = torch.device("cpu")
 DIMENSIONS: dict[str, Dimension] = {
     "subject_consistency": SubjectConsistency(),
@@ -102,15 +112,243 @@ def ours(dimension: Dimension, path: Path, cuts: Sequence[int] = ()) -> float:
     frames = decoded(path)
     scorer = dimension.start(ClipInfo(len(frames), 8.0, frames[0].height, frames[0].width), CPU)
     edges = [0, *cuts, len(frames)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         scorer.add(Batch(frames[start:end]), start)
     return scorer.value()
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)
-def test_the_package_gives_the_same_score(name: str, cache: Path, videos: dict[str, Path]) -> None:
-    chosen = [key for key in VIDEOS if not (name == "imaging_quality" and key == "many")]  # half a second a frame
+def test_the_package_gives_the_same_score(
+    name: str, cache: Path, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(musiq, "FRAMES_AT_ONCE", 3)
+    chosen = ["tall", "longer_than_512"] if name == "imaging_quality" else list(VIDEOS)  # MUSIQ is at its real size
     theirs = package(name, [videos[key] for key in chosen], cache)
     found = [ours(DIMENSIONS[name], videos[key], VIDEOS[key][3]) for key in chosen]
     assert found == pytest.approx(theirs, abs=1e-6, rel=0)
     assert np.ptp(theirs) > 1e-4  # the weights do tell videos apart
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_where_batches_are_cut_changes_nothing(name: str, cache: Path, videos: dict[str, Path]) -> None:
+    whole = ours(DIMENSIONS[name], videos["tall"])
+    assert ours(DIMENSIONS[name], videos["tall"], (1, 2, 3, 4)) == pytest.approx(whole, abs=1e-7, rel=0)
+
+
+def test_negative_similarities_count_as_none(videos: dict[str, Path]) -> None:
+    from vbench.subject_consistency import subject_consistency
+
+    def pixels(images: torch.Tensor) -> torch.Tensor:
+        return images[:, :, ::16, ::16].flatten(1) + 0.7  # about 0, so that dark frames are opposite to bright ones
+
+    frames = decoded(videos["many"])
+    features = torch.nn.functional.normalize(pixels(dino_input(Batch(frames).floats_on(CPU))), dim=-1)
+    assert ((features @ features[0]) < -0.1).any()
+    scorer = Consistency(lambda batch: pixels(dino_input(batch.floats_on(CPU))))
+    for start in range(0, len(frames), 7):
+        scorer.add(Batch(frames[start : start + 7]), start)
+    _, results = subject_consistency(pixels, [str(videos["many"])], CPU, False)
+    assert scorer.value() == pytest.approx(results[0]["video_results"], abs=1e-6, rel=0)
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_clips_that_share_batches(name: str, cache: Path, videos: dict[str, Path]) -> None:
+    """Two overlapping clips fed from one pass score as each of them alone does."""
+    frames, dimension = decoded(videos["wide"])[:6], DIMENSIONS[name]
+    info = ClipInfo(4, 8.0, 64, 96)
+    together = [dimension.start(info, CPU) for _ in range(2)]
+    for start in (0, 2, 4):
+        batch = Batch(frames[start : start + 2])
+        for offset, scorer in zip((0, 2), together, strict=True):
+            if offset <= start < offset + 4:
+                scorer.add(batch, start - offset)
+    for offset, scorer in zip((0, 2), together, strict=True):
+        alone = dimension.start(info, CPU)
+        alone.add(Batch(frames[offset : offset + 4]), 0)
+        assert scorer.value() == pytest.approx(alone.value(), abs=1e-7, rel=0)
+
+
+def test_one_frame_has_no_consistency_but_a_quality(cache: Path, videos: dict[str, Path]) -> None:
+    frame, info = decoded(videos["wide"])[:1], ClipInfo(1, 8.0, 64, 96)
+    for name, dimension in DIMENSIONS.items():
+        scorer = dimension.start(info, CPU)
+        assert math.isnan(scorer.value())
+        scorer.add(Batch(frame), 0)
+        assert math.isnan(scorer.value()) == name.endswith("consistency")
+
+
+def test_networks_and_shared_features_are_made_once(
+    cache: Path, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert clip.load_clip("clip_b32", CPU) is clip.load_clip("clip_b32", torch.device("cpu"))
+    assert musiq.load_musiq(CPU) is musiq.load_musiq(CPU)
+    resizes = []
+    monkeypatch.setattr(clip, "clip_input", lambda frames: resizes.append(1) or clip_input(frames))
+    info, batch = ClipInfo(2, 8.0, 64, 96), Batch(decoded(videos["wide"])[:2])
+    for metric in (BackgroundConsistency(), AestheticQuality(), ClipDrift(), Repetition()):
+        metric.start(info, CPU).add(batch, 0)
+    assert resizes == [1]
+    assert clip.clip_features(batch, "clip_b32", CPU) is clip.clip_features(batch, "clip_b32", CPU)
+    assert not clip.clip_features(batch, "clip_b32", CPU).requires_grad
+
+
+def test_preprocessing_is_torchvisions(videos: dict[str, Path]) -> None:
+    from vbench.imaging_quality import transform
+    from vbench.utils import clip_transform, dino_transform
+
+    for height, width in ((48, 86), (300, 224), (513, 700), (224, 224), (601, 7)):
+        frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(width)) * 255
+        if width > 7:  # the package enlarges this one to 19238 x 224
+            assert torch.equal(clip_input(frames), clip_transform(224)(frames))
+            assert torch.equal(dino_input(frames), dino_transform(224)(frames))
+        assert torch.equal(musiq_input(frames), transform(frames, "longer"))
+
+
+def test_dino_takes_its_checkpoint_as_torch_hub_does(
+    tmp_path: Path, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    repository = files.write_dino(tmp_path, downloads=True)
+    with pytest.raises(ValueError, match=r"DINO ViT-B/16 is not at .*experiments\.weights metrics"):
+        ours(SubjectConsistency(), videos["wide"])
+    network = torch.hub.load(str(repository), "dino_vitb16", source="local", pretrained=False)
+    files.randomise(network, 2.0)
+    checkpoint = tmp_path / "torch" / "hub" / "checkpoints" / "dino_vitbase16_pretrain.pth"
+    files.save(network.state_dict(), checkpoint)
+    theirs = package("subject_consistency", [videos["wide"]], tmp_path)
+    assert ours(SubjectConsistency(), videos["wide"]) == pytest.approx(theirs[0], abs=1e-6, rel=0)
+    (tmp_path / "dino_model" / "dino_vitbase16_pretrain.pth").unlink()
+    shutil.move(checkpoint, tmp_path / "dino_model" / "dino_vitbase16_pretrain.pth")  # not where torch.hub looks
+    assert ours(SubjectConsistency(), videos["wide"]) == pytest.approx(theirs[0], abs=1e-6, rel=0)
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_absent_weights_are_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(ValueError, match=rf"is not at {tmp_path}.*python -m experiments\.weights metrics"):
+        DIMENSIONS[name].start(ClipInfo(8, 8.0, 64, 96), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("background_consistency", "clip_model/ViT-B-32.pt"),
+        ("aesthetic_quality", "clip_model/ViT-L-14.pt"),
+        ("aesthetic_quality", "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth"),
+        ("imaging_quality", "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"),
+        ("subject_consistency", "torch_home/hub/checkpoints/dino_vitbase16_pretrain.pth"),
+    ],
+)
+@pytest.mark.parametrize("fault", ["text", "cut", "other", "code"])
+def test_weights_that_do_not_fit_are_named(
+    name: str, file: str, fault: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / file
+    folder = tmp_path / file.split("/")[0]
+    for variable, path in (("VBENCH_CACHE_DIR", tmp_path), ("TORCH_HOME", tmp_path / "torch_home")):
+        monkeypatch.setenv(variable, str(path))
+    if name == "subject_consistency":
+        shutil.copytree(cache / "dino_model", tmp_path / "dino_model")
+    elif folder.name != "clip_model":
+        os.symlink(cache / "clip_model", tmp_path / "clip_model")
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, Any] = {
+        "text": b"<html>404</html>",
+        "cut": (cache / "clip_model" / "ViT-B-32.pt").read_bytes()[:5000],
+        "other": (cache / "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth").read_bytes(),
+        "code": pickle.dumps(Bomb(tmp_path / "boom")),
+    }
+    bad.write_bytes(contents[fault])
+    if fault == "other" and "emb_reader" in file:
+        torch.save(torch.nn.Linear(512, 1).state_dict(), bad)
+    with pytest.raises(ValueError, match=str(bad)) as error:
+        DIMENSIONS[name].start(ClipInfo(8, 8.0, 64, 96), CPU)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "boom").exists()
+
+
+class Bomb:
+    """Pickled, it makes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_archives_are_read_without_running_them(cache: Path, tmp_path: Path) -> None:
+    path = cache / "clip_model" / "ViT-B-32.pt"
+    state = torch.jit.load(path, map_location="cpu").state_dict()
+    assert len(state) > 40
+    found = read_torchscript(path, "")
+    assert {name: value.dtype for name, value in found.items()} == {name: v.dtype for name, v in state.items()}
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    hostile = tmp_path / "hostile.pt"
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(hostile, "w") as bad:
+        for name in good.namelist():
+            bomb = pickle.dumps(Bomb(tmp_path / "boom"))
+            bad.writestr(name, bomb if name.endswith("/data.pkl") else good.read(name))
+    with pytest.raises(ValueError, match="hold no tensor"):
+        read_torchscript(hostile, "visual.")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_traced_archive_gives_the_tower_that_clip_load_gives(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI's archives are traced modules, with more in them than parameters."""
+    from clip import load
+    from clip.model import build_model
+
+    state = {k: v.clone() for k, v in torch.jit.load(cache / "clip_model" / "ViT-B-32.pt").state_dict().items()}
+    network = build_model(state).float()
+    images = torch.rand(2, 3, 224, 224)
+    traced = torch.jit.trace(network, (images, torch.zeros(1, 77, dtype=torch.int64)))
+    path = tmp_path / "ViT-B-32.pt"
+    torch.jit.save(traced, path)
+    theirs = load(str(path), device="cpu")[0].encode_image(images)
+    assert torch.equal(clip.clip_tower(path, CPU)(images), theirs)
+
+
+def test_drift_and_repetition_follow_their_formulas() -> None:
+    spans = windows(12 * 8, 8.0, 1.0)
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(12, 16)) + 1
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    rows = ClipDrift().rows(features, spans)
+    assert [row[:3] for row in rows[:12]] == [("clip_drift", float(t), t + 1.0) for t in range(12)]
+    assert [row.value for row in rows[:12]] == pytest.approx([1 - float(u @ unit[0]) for u in unit])
+    first, last = features[:5].mean(0), features[7:].mean(0)
+    expected = 1 - float(first @ last / np.linalg.norm(first) / np.linalg.norm(last))
+    assert rows[12] == ("clip_drift_first_last", 0.0, 12.0, pytest.approx(expected))
+    assert math.isnan(ClipDrift().rows(features[:9], spans[:9])[9].value)
+    pairs = [float(unit[i] @ unit[j]) for i in range(12) for j in range(i + 1, 12)]
+    repeated = [row.value for row in Repetition().rows(features, spans)]
+    assert np.mean(repeated) == pytest.approx(np.mean(pairs))
+    assert repeated[3] == pytest.approx(np.mean([unit[3] @ unit[j] for j in range(12) if j != 3]))
+    assert math.isnan(Repetition().rows(features[:1], spans[:1])[0].value)
+
+
+def test_a_clips_feature_is_the_mean_of_unit_features(cache: Path, videos: dict[str, Path]) -> None:
+    frames = decoded(videos["wide"])
+    scorer = ClipDrift().start(ClipInfo(len(frames), 8.0, 64, 96), CPU)
+    for start, end in ((0, 2), (2, len(frames))):
+        scorer.add(Batch(frames[start:end]), start)
+    features = clip.clip_features(Batch(frames), "clip_b32", CPU).double().numpy()
+    expected = (features / np.linalg.norm(features, axis=1, keepdims=True)).mean(0)
+    np.testing.assert_allclose(scorer.feature(), expected, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["background_consistency", "aesthetic_quality"])
+def test_full_size_towers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLIP at its real sizes. (MUSIQ always is; DINO's source is not distributed with this project or its packages.)"""
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
+    layers, width, weights = (12, 768, "clip_b32") if name == "background_consistency" else (24, 1024, "clip_l14")
+    files.write_clip(tmp_path, weights, layers, width)
+    files.write_aesthetic_head(tmp_path)
+    video = files.write_video(tmp_path / "video.mp4", 4, 120, 208)
+    assert ours(DIMENSIONS[name], video, (3,)) == pytest.approx(package(name, [video], tmp_path)[0], abs=1e-6, rel=0)

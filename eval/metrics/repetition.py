@@ -1,0 +1,41 @@
+"""How alike CLIP finds the parts of a video: the price at which drift can be avoided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from eval.dimension import ClipInfo
+from eval.features import MeanFeature, Row, cosines
+from eval.metric import FloatArray, Value, Window
+from eval.networks.clip import clip_features, load_clip
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Mean over all other windows of cos(window, other), of means over frames of normalised CLIP ViT-B/32 features.
+
+    The mean of a video's rows is mean_{i < j} cos(phi(c_i), phi(c_j)), as Relax Forcing reports it beside CLIP drift
+    (as described by LongVideoEvalKit): a video that stands still has no drift, and 1 here. NaN for a single window.
+    """
+
+    name: ClassVar[str] = "repetition"
+    version: ClassVar[int] = 1
+    values: ClassVar[tuple[Value, ...]] = (
+        Value("repetition", "-1..1", None, "CLIP similarity to the video's other windows"),
+    )
+    weights: ClassVar[tuple[str, ...]] = ("clip_b32",)
+
+    def start(self, clip: ClipInfo, device: torch.device) -> MeanFeature:
+        load_clip("clip_b32", device)
+        return MeanFeature(lambda batch: clip_features(batch, "clip_b32", device))
+
+    def rows(self, features: FloatArray, windows: Sequence[Window]) -> list[Row]:
+        alike = cosines(features, features)
+        np.fill_diagonal(alike, 0.0)
+        means = alike.sum(1) / (len(alike) - 1) if len(alike) > 1 else np.full(len(alike), np.nan)
+        return [Row("repetition", w.t_start, w.t_end, float(x)) for w, x in zip(windows, means, strict=True)]
