@@ -16,7 +16,6 @@ from eval.metrics.saturation import Saturation
 from eval.metrics.shape import Shape
 from eval.metrics.sharpness import Sharpness
 from eval.metrics.sprite_colour import SpriteColour
-from eval.metrics.temporal_flickering import TemporalFlickering
 
 WEIGHT_FREE: tuple[Metric, ...] = (
     Presence(),
@@ -31,6 +30,5 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Exposure(),
     Saturation(),
     Sharpness(),
-    TemporalFlickering(),
     MotionMagnitude(),
 )

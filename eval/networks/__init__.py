@@ -1,0 +1,1 @@
+"""The networks behind the VBench dimensions, each loaded once per process, file and device."""
