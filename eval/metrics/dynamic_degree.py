@@ -20,7 +20,7 @@ class DynamicDegree:
     A pair moves fast if the mean length of the longest 5 % of RAFT's flow is over 6 px for each 256 px of the shorter
     side. The mean over clips is the published number (dynamic_degree.py; VBench, arXiv 2311.17982). Pairs are measured
     until the answer is certain. Two sampled frames need no fast pair (round(2 / 4) = 0) and one is static; frames with a
-    side below 128 px have no flow and are static: all three as in the package.
+    side of up to 120 px have no flow and are static: all three as in the package.
     """
 
     name: ClassVar[str] = "dynamic_degree"

@@ -23,7 +23,7 @@ class MotionSmoothness:
 
     Each odd frame of a clip is compared with the interpolation of the even frames around it (motion_smoothness.py; VBench,
     arXiv 2311.17982). A last odd frame has only one neighbour and does not count. NaN for clips of fewer than three
-    frames, which the package refuses.
+    frames, which the package refuses. A frame with a side of up to 112 px is compared with black, in the package too.
     """
 
     name: ClassVar[str] = "motion_smoothness"

@@ -40,7 +40,11 @@ class Interpolator:
 
     @torch.inference_mode()
     def midway(self, before: Tensor, after: Tensor) -> Tensor:
-        """The frames halfway between pairs of frames, uint8 [b, 3, H, W] each; rounded towards zero as VBench does."""
+        """The frames halfway between pairs of frames, uint8 [b, 3, H, W] each; rounded towards zero as VBench does.
+
+        Black for frames with a side of up to 112 px: the last level of the correlations is then one cell wide, which
+        gives NaN, and the package's conversion to 8 bits makes that 0.
+        """
         b, _, height, width = before.shape
         rows, columns = -height % MULTIPLE, -width % MULTIPLE
         top, left = rows // 2, columns // 2
@@ -48,4 +52,5 @@ class Interpolator:
         padded = [F.pad(frames / 255, sides, mode="replicate") for frames in (before, after)]
         half = torch.full((b, 1, 1, 1), 0.5, device=before.device)
         found: Tensor = self._model(*padded, half, scale_factor=1.0, eval=True)["imgt_pred"]
-        return (found[:, :, top : top + height, left : left + width] * 255).clamp(0, 255).byte()
+        found = found[:, :, top : top + height, left : left + width]
+        return (found * 255).clamp(0, 255).nan_to_num(0).byte()

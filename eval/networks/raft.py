@@ -135,8 +135,8 @@ class Correlation:
     def around(self, place: Tensor) -> Tensor:
         """Bilinear samples in a window of 9 x 9 around places [b, 2, h, w] on each level, [b, 4 * 81, h, w].
 
-        A level that is one cell wide or high gives NaN, as in the package: such frames (a side below 128 px) have no
-        flow.
+        A level that is one cell wide or high gives NaN, as in the package: such frames (a side of up to
+        120 px) have no flow.
         """
         b, _, h, w = place.shape
         centre = place.permute(0, 2, 3, 1).reshape(b * h * w, 1, 1, 2)

@@ -72,7 +72,7 @@ class ViClip:
 
 
 def _unit(vector: Tensor) -> Tensor:
-    length: Tensor = vector.norm()  # type: ignore[no-untyped-call]
+    length: Tensor = vector.norm()
     return vector / length
 
 
