@@ -12,10 +12,10 @@ from torch import Tensor
 from eval.batch import Batch
 from eval.dimension import ClipInfo
 from eval.networks import raft
+from eval.networks.correlation import pairs_at_once
 from eval.weights import required
 
 RATE = 8  # sampled frames a second, about
-VOLUMES = 2**30  # bytes of correlations at once
 
 
 class Frame:
@@ -65,11 +65,11 @@ class SampledFlow:
         return found
 
     def measure(self, pairs: Sequence[Pair]) -> list[float]:
-        """The magnitude of each pair, as many at once as memory allows."""
+        """The magnitude of each pair, several at once where that is faster."""
         unknown = [pair for pair in pairs if pair.magnitude is None]
         if unknown:
-            cells = unknown[0].frame.pixels[0, 0].numel() // raft.CELL**2
-            together = max(1, VOLUMES // (4 * cells**2))
+            height, width = unknown[0].frame.pixels.shape[2:]
+            together = pairs_at_once(height, width, self._device)
             for start in range(0, len(unknown), together):
                 self._measure(unknown[start : start + together])
         return [pair.magnitude for pair in pairs if pair.magnitude is not None]

@@ -12,9 +12,8 @@ from eval.batch import Batch
 from eval.dimension import ClipInfo
 from eval.metric import Value
 from eval.networks import amt
+from eval.networks.correlation import pairs_at_once
 from eval.weights import required
-
-VOLUMES = 2**30  # bytes of correlations at once
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Interpolated:
             )
         self._network = amt.load(required("amt"), device)
         self._device = device
-        cells = -(-clip.height // amt.MULTIPLE) * -(-clip.width // amt.MULTIPLE) * 4  # of 8 x 8 pixels
-        self._together = max(1, VOLUMES // (2 * 4 * cells**2))  # correlations both ways
+        self._together = pairs_at_once(clip.height, clip.width, device)
         self._size = clip.height * clip.width * 3
         self._held: Tensor | None = None
         self._sum, self._count = 0, 0
