@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -14,7 +14,6 @@ from eval.metrics.motion_magnitude import MotionMagnitude
 from eval.metrics.replay import Replay
 from eval.metrics.saturation import Saturation
 from eval.metrics.sharpness import Sharpness
-from eval.metrics.temporal_flickering import TemporalFlickering
 
 
 def flat(*colours: tuple[int, int, int], fps: int = 4, size: int = 16) -> Clip:
@@ -78,25 +77,6 @@ def test_blur_lowers_sharpness() -> None:
     blurred = np.stack([cv2.GaussianBlur(frame, (5, 5), 1) for frame in frames])
     sharp, soft = (Sharpness().score(Clip(f, 4, ""), windows(4, 4))["sharpness"][0] for f in (frames, blurred))
     assert soft < 0.3 * sharp
-
-
-@settings(max_examples=20)
-@given(st.integers(2, 12), st.integers(0, 1000))
-def test_flickering_over_one_window_is_the_formula(count: int, seed: int) -> None:
-    frames = noise(count, 8, seed)
-    score = TemporalFlickering().score(Clip(frames, count, ""), windows(count, count))["temporal_flickering"]
-    error = np.abs(frames[1:].astype(np.float64) - frames[:-1]).mean((1, 2, 3)).mean()
-    np.testing.assert_allclose(score, [(255 - error) / 255], atol=1e-9)
-
-
-def test_flickering_counts_pairs_inside_a_window_only() -> None:
-    clip = flat((0, 0, 0), (255, 255, 255), (255, 255, 255))
-    np.testing.assert_array_equal(TemporalFlickering().score(clip, windows(12, 4))["temporal_flickering"], [1, 1, 1])
-    np.testing.assert_allclose(TemporalFlickering().score(clip, windows(12, 4, 3))["temporal_flickering"], [10 / 11])
-
-
-def test_flickering_of_a_window_of_one_frame_is_missing() -> None:
-    assert np.isnan(TemporalFlickering().score(flat((1, 2, 3), fps=1), windows(1, 1))["temporal_flickering"]).all()
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 2])
