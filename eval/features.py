@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class MeanFeature:
         return np.asarray(self._sum / self._count)
 
 
+@runtime_checkable
 class FeatureMetric(Protocol):
     """A measurement between clips. A change that may move a score is a new `version`; `weights` as in Dimension."""
 

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pandas as pd
 import torch
+from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
 from deepforcing.script import is_schedule
@@ -24,16 +25,19 @@ from deepforcing.video import VideoInfo, iter_decoded, probe, sha256_file
 from eval import weights
 from eval.batch import FRAMES, Batch
 from eval.dimension import ClipInfo, ClipScorer, Dimension
+from eval.features import FeatureMetric, MeanFeature
 from eval.metric import Clip, FloatArray, Metric, Window, applies
 from eval.metric import Video as Pictures
 from eval.protocol import Protocol
-from eval.reencode import reencoded
+from eval.reencode import clip_frames, reencoded
 from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
 from eval.videos import Video, Videos, open_run
 from eval.watch import Watch
 
 TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
+Measurement = Metric | Dimension | FeatureMetric
+Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 
 
@@ -51,7 +55,7 @@ class Scored:
     decoded: int = 0
 
 
-def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Metric | Dimension], protocol: Protocol | None = None,
+def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Measurement], protocol: Protocol | None = None,
               progress: Progress | None = None) -> Scored:  # fmt: skip
     """`score` for a run directory, on the CPU. Raises ValueError if the directory is no run."""
     return score(open_run(run_dir), metrics, protocol or Protocol(), progress=progress)
@@ -59,7 +63,7 @@ def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Metric | Dimens
 
 def score(
     group: Videos,
-    metrics: Sequence[Metric | Dimension],
+    metrics: Sequence[Measurement],
     protocol: Protocol,
     device: torch.device | None = None,
     progress: Progress | None = None,
@@ -73,17 +77,17 @@ def score(
     or a metric does not go with the protocol.
     """
     device = device or torch.device("cpu")
-    wanted = [metric for metric in metrics if isinstance(metric, Dimension) or applies(metric, group.world)]
+    wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
     result = Scored(pd.DataFrame(columns=TABLE), list(group.problems))
     present: dict[str, str] = {}  # metric -> sha256 of its weights
     for metric in wanted:
-        if protocol.encodes and not isinstance(metric, Dimension):
+        if protocol.encodes and is_weight_free(metric):
             raise ValueError(
                 f"{metric.name} is measured on a video's own pixels, and protocol={protocol.name} encodes clips once more; "
                 "use protocol=windows or vbench_long_memory for it"
             )
         try:
-            present[metric.name] = weights.fingerprint(metric.weights) if isinstance(metric, Dimension) else ""
+            present[metric.name] = "" if is_weight_free(metric) else weights.fingerprint(metric.weights)
         except ValueError as error:
             result.absent[metric.name] = str(error)
     here = [metric for metric in wanted if metric.name in present]
@@ -156,9 +160,6 @@ def checked(video: Video) -> VideoInfo:
     return info
 
 
-Row = tuple[str, float, float, int, float]  # metric, t_start, t_end, frames, value
-
-
 class Measured:
     """One video under one protocol: opens, feeds and closes the scorers of its clips.
 
@@ -166,16 +167,17 @@ class Measured:
     """
 
     def __init__(
-        self, metrics: Sequence[Metric | Dimension], protocol: Protocol, info: VideoInfo, video: Video, group: Videos,
+        self, metrics: Sequence[Measurement], protocol: Protocol, info: VideoInfo, video: Video, group: Videos,
         device: torch.device,
     ) -> None:  # fmt: skip
         self.protocol, self.info, self.video, self.group, self.device = protocol, info, video, group, device
         self.clips = protocol.clips(info.frames, info.fps)
         if not self.clips:
             raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
-        self.dimensions = [metric for metric in metrics if isinstance(metric, Dimension)]
-        self.metrics = [metric for metric in metrics if not isinstance(metric, Dimension)]
-        self.rows: dict[str, list[Row]] = {metric.name: [] for metric in metrics}
+        self.metrics = [metric for metric in metrics if is_weight_free(metric)]
+        self.clip_metrics = [metric for metric in metrics if not is_weight_free(metric)]
+        self.rows: dict[str, list[tuple[str, float, float, int, float]]] = {metric.name: [] for metric in metrics}
+        self.features: dict[str, list[FloatArray]] = {}
         self.failed: dict[str, str] = {}
 
     def run(self) -> None:
@@ -184,30 +186,27 @@ class Measured:
             self.run_encoded()
         else:
             self.run_stream()
+        for metric in self.clip_metrics:
+            if isinstance(metric, FeatureMetric) and metric.name not in self.failed:
+                for row in metric.rows(np.stack(self.features[metric.name]), self.clips):
+                    frames = round((row.t_end - row.t_start) * self.info.fps)
+                    self.rows[metric.name].append((row.metric, row.t_start, row.t_end, frames, row.value))
 
     def run_stream(self) -> None:
-        watch = Watch(
-            Pictures(
-                self.info.height,
-                self.info.width,
-                self.info.fps,
-                self.video.prompt or "",
-                self.group.pixel_scale,
-                self.group.world,
-            ),
-            self.metrics,
-        )
-        open_clips: dict[int, list[tuple[Dimension, ClipScorer]]] = {}
+        size = self.info.height, self.info.width
+        video = Pictures(*size, self.info.fps, self.video.prompt or "", self.group.pixel_scale, self.group.world)
+        watch = Watch(video, self.metrics)
+        opened: dict[int, list[Started]] = {}
         for start, batch in cut(self.video.path, self.clips):
             if self.metrics:
                 watch.add(batch.colours)
             for index, clip in enumerate(self.clips):
                 if clip.start <= start < clip.end:
-                    if index not in open_clips:
-                        open_clips[index] = self.start(clip)
-                    self.feed(open_clips[index], batch, start - clip.start)
+                    if index not in opened:
+                        opened[index] = self.start(clip)
+                    self.feed(opened[index], batch, start - clip.start)
                     if start + len(batch) == clip.end:
-                        self.finish(open_clips.pop(index), clip)
+                        self.finish(opened.pop(index), clip)
         if self.metrics:
             watched = watch.finish()
             for metric in self.metrics:
@@ -215,39 +214,44 @@ class Measured:
 
     def run_encoded(self) -> None:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
-        rate = int(self.info.fps)
-        for clip, batches in reencoded(whole_clips(self.video.path, self.clips), rate):
+        batches = (batch for _, batch in cut(self.video.path, self.clips))
+        encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.info.fps)))
+        for clip, generation in zip(self.clips, encoded, strict=True):
             scorers, first = self.start(clip), 0
-            for batch in batches:
+            for batch in generation:
                 self.feed(scorers, batch, first)
                 first += len(batch)
             self.finish(scorers, clip)
 
-    def start(self, clip: Window) -> list[tuple[Dimension, ClipScorer]]:
-        fps = float(int(self.info.fps)) if self.protocol.encodes else self.info.fps
+    def start(self, clip: Window) -> list[Started]:
+        fps = self.protocol.clip_fps(self.info.fps)
         info = ClipInfo(clip.end - clip.start, fps, self.info.height, self.info.width, self.video.prompt)
-        started = []
-        for dimension in self.dimensions:
-            if dimension.name not in self.failed:
+        started: list[Started] = []
+        for metric in self.clip_metrics:
+            if metric.name not in self.failed:
                 try:
-                    started.append((dimension, dimension.start(info, self.device)))
+                    started.append((metric, metric.start(info, self.device)))
                 except ValueError as error:
-                    self.failed[dimension.name] = str(error)
+                    self.failed[metric.name] = str(error)
         return started
 
-    def feed(self, scorers: list[tuple[Dimension, ClipScorer]], batch: Batch, first: int) -> None:
-        for dimension, scorer in scorers:
-            if dimension.name not in self.failed:
+    def feed(self, scorers: Sequence[Started], batch: Batch, first: int) -> None:
+        for metric, scorer in scorers:
+            if metric.name not in self.failed:
                 try:
                     scorer.add(batch, first)
                 except ValueError as error:
-                    self.failed[dimension.name] = str(error)
+                    self.failed[metric.name] = str(error)
 
-    def finish(self, scorers: list[tuple[Dimension, ClipScorer]], clip: Window) -> None:
-        for dimension, scorer in scorers:
-            if dimension.name not in self.failed:
-                row = (dimension.name, clip.t_start, clip.t_end, clip.end - clip.start, float(scorer.value()))
-                self.rows[dimension.name].append(row)
+    def finish(self, scorers: Sequence[Started], clip: Window) -> None:
+        for metric, scorer in scorers:
+            if metric.name in self.failed:
+                continue
+            if isinstance(scorer, MeanFeature):
+                self.features.setdefault(metric.name, []).append(scorer.feature())
+            else:
+                row = (metric.name, clip.t_start, clip.t_end, clip.end - clip.start, float(scorer.value()))
+                self.rows[metric.name].append(row)
 
     def score_windows(self, metric: Metric, clip: Clip) -> None:
         """Metrics that check a world's caption give NaN for prompt schedules: a video has one caption to be checked against."""
@@ -264,6 +268,11 @@ class Measured:
                 self.rows[metric.name].append((name, span.t_start, span.t_end, span.end - span.start, float(number)))
 
 
+def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
+    """Whether a metric looks at windows of the whole video, and needs no network."""
+    return not isinstance(metric, Dimension | FeatureMetric)
+
+
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
     """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index."""
     borders = {border for clip in clips for border in (clip.start, clip.end)}
@@ -276,14 +285,3 @@ def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
         held.append(frame)
     if held:
         yield start, Batch(held)
-
-
-def whole_clips(path: Path, clips: Sequence[Window]) -> Iterator[tuple[Window, np.ndarray]]:
-    """Each clip's frames, uint8 [n, H, W, 3] as FFmpeg converts them; memory holds the clips that overlap, no more."""
-    held: dict[Window, list[np.ndarray]] = {}
-    for start, batch in cut(path, clips):
-        for clip in clips:
-            if clip.start <= start < clip.end:
-                held.setdefault(clip, []).append(batch.frames)
-                if start + len(batch) == clip.end:
-                    yield clip, np.concatenate(held.pop(clip))

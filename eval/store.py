@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from eval.dimension import Dimension
+from eval.features import FeatureMetric
 from eval.metric import Metric
 from eval.protocol import Protocol
 from eval.videos import Videos, open_run
@@ -90,7 +91,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def load_scores(
     run_dirs: Sequence[str | os.PathLike[str]],
-    metrics: Sequence[Metric | Dimension] | None = None,
+    metrics: Sequence[Metric | Dimension | FeatureMetric] | None = None,
     protocol: Protocol | None = None,
 ) -> pd.DataFrame:
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
@@ -102,7 +103,7 @@ def load_scores(
 
 
 def stored(
-    collections: Sequence[Videos], metrics: Sequence[Metric | Dimension] | None, protocol: Protocol
+    collections: Sequence[Videos], metrics: Sequence[Metric | Dimension | FeatureMetric] | None, protocol: Protocol
 ) -> pd.DataFrame:
     """As load_scores, of any videos, with KEYS beside COLUMNS.
 

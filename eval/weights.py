@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,16 @@ def torch_home() -> Path:
     )
 
 
+def clip_package() -> Path:
+    """Where the clip package is, which comes with its vocabulary; not imported."""
+    spec = importlib.util.find_spec("clip")
+    return Path(spec.origin).parent if spec and spec.origin else Path(sysconfig.get_path("purelib"), "clip")
+
+
 @dataclass(frozen=True)
 class File:
-    """One thing to be found. places: paths in the order in which they are looked for, with {cache}, {torch}, {home}.
+    """One thing to be found. places: paths in the order in which they are looked for, with {cache}, {torch},
+    {home} and {clip}.
 
     megabytes: about, None if not known. source: address of the file, of a zip that has it as `member`, or of a source tree
     of which `members` are needed. sha256: of the published file, or the beginning of it, "" where nobody has said it.
@@ -44,7 +53,7 @@ class File:
         return next((path for path in self.paths() if path.exists()), None)
 
     def paths(self) -> list[Path]:
-        known = {"cache": vbench_cache(), "torch": torch_home(), "home": Path.home()}
+        known = {"cache": vbench_cache(), "torch": torch_home(), "home": Path.home(), "clip": clip_package()}
         return [Path(place.format(**known)) for place in self.places]
 
 
@@ -88,7 +97,7 @@ FILES: dict[str, File] = {
         "ViCLIP-L/14", 1710, "https://huggingface.co/OpenGVLab/VBench_Used_Models/resolve/main/ViClip-InternVid-10M-FLT.pth",
     ),
     "viclip_vocabulary": File(
-        ("{cache}/ViCLIP/bpe_simple_vocab_16e6.txt.gz",),
+        ("{cache}/ViCLIP/bpe_simple_vocab_16e6.txt.gz", "{clip}/bpe_simple_vocab_16e6.txt.gz"),
         "ViCLIP's vocabulary", 1.4, "https://raw.githubusercontent.com/openai/CLIP/main/clip/bpe_simple_vocab_16e6.txt.gz",
     ),
     "dinov2_code": File(

@@ -14,19 +14,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
-from eval.dimension import Dimension
-from eval.metric import Metric, applies
+from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.overall import overall
 from eval.protocol import Protocol
-from eval.score import Scored, score
+from eval.score import Measurement, Scored, is_weight_free, score
 from eval.store import COLUMNS
-from eval.total import overall
 from eval.videos import Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
 from experiments.tables.runs import find_runs
-
-Measurement = Metric | Dimension
 
 
 def evaluate_task(config: DictConfig) -> int:
@@ -125,9 +122,9 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
     with atomic_path(out / "scores.parquet") as partial:
         rows[names].to_parquet(partial, index=False)
-    values = overall(table)
+    values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
-    applying = [metric for metric in metrics if isinstance(metric, Dimension) or applies(metric, group.world)]
+    applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
     for metric in applying:
         for value in metric.values:
             number = values.get(value.name)

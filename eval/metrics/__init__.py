@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from eval.dimension import Dimension
+from eval.features import FeatureMetric
 from eval.metric import Metric
+from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_colour import BackgroundColour
+from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.background_texture import BackgroundTexture
+from eval.metrics.clip_drift import ClipDrift
 from eval.metrics.colour_drift import ColourDrift
 from eval.metrics.cover import Cover
+from eval.metrics.dynamic_degree import DynamicDegree
 from eval.metrics.exposure import Exposure
+from eval.metrics.flow_magnitude import FlowMagnitude
+from eval.metrics.imaging_quality import ImagingQuality
 from eval.metrics.motion_magnitude import MotionMagnitude
 from eval.metrics.motion_progress import MotionProgress
+from eval.metrics.motion_smoothness import MotionSmoothness
+from eval.metrics.overall_consistency import OverallConsistency
 from eval.metrics.presence import Presence
+from eval.metrics.repetition import Repetition
 from eval.metrics.replay import Replay
 from eval.metrics.saturation import Saturation
 from eval.metrics.shape import Shape
 from eval.metrics.sharpness import Sharpness
 from eval.metrics.sprite_colour import SpriteColour
+from eval.metrics.subject_consistency import SubjectConsistency
 from eval.metrics.temporal_flickering import TemporalFlickering
 
-DIMENSIONS: tuple[Dimension, ...] = ()
+# In VBench's order.
+DIMENSIONS: tuple[Dimension, ...] = (
+    SubjectConsistency(),
+    BackgroundConsistency(),
+    TemporalFlickering(),
+    MotionSmoothness(),
+    DynamicDegree(),
+    AestheticQuality(),
+    ImagingQuality(),
+    OverallConsistency(),
+)
 
-OVER_TIME: tuple[Dimension, ...] = ()
+OVER_TIME: tuple[Dimension | FeatureMetric, ...] = (FlowMagnitude(), ClipDrift(), Repetition())
 
 WEIGHT_FREE: tuple[Metric, ...] = (
     Presence(),
@@ -36,6 +57,5 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Exposure(),
     Saturation(),
     Sharpness(),
-    TemporalFlickering(),
     MotionMagnitude(),
 )

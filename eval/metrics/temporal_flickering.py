@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import itertools
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from eval.metric import Clip, FloatArray, Frame, Observation, Value, Video, Window
-
-
-class Change:
-    """Mean absolute difference from the frame before over pixels and channels, 0..255 per frame; NaN for the first."""
-
-    def __init__(self, video: Video) -> None:
-        self._previous: NDArray[np.uint8] | None = None
-
-    def __call__(self, frame: Frame) -> float:
-        previous, self._previous = self._previous, frame.rgb.copy()
-        return math.nan if previous is None else float(cv2.norm(previous, frame.rgb, cv2.NORM_L1) / frame.rgb.size)
+from eval.batch import Batch
+from eval.dimension import ClipInfo
+from eval.metric import Value
 
 
 @dataclass(frozen=True)
 class TemporalFlickering:
-    """(255 - mean over neighbouring frames, pixels and channels of |f_t - f_(t+1)|) / 255, as VBench computes it.
+    """(255 - mean over neighbouring frames, pixels and channels of |f_t - f_(t+1)|) / 255, as VBench 0.1.5 computes it.
 
-    A window is scored as VBench scores a clip of just those frames; one window over a whole video is VBench's score of
-    it. Frames as they are in the file. Motion lowers it too: it is meant for still scenes (VBench, CVPR 2024).
+    Motion lowers it too: it is meant for still scenes (temporal_flickering.py; VBench, arXiv 2311.17982). NaN for a clip
+    of one frame.
     """
 
     name: ClassVar[str] = "temporal_flickering"
-    version: ClassVar[int] = 1
-    needs: ClassVar[Literal["video", "tiny"]] = "video"
-    observes: ClassVar[tuple[Observation, ...]] = (Change,)
+    version: ClassVar[int] = 2
     values: ClassVar[tuple[Value, ...]] = (
         Value("temporal_flickering", "0..1", True, "1 - mean absolute difference of neighbouring frames"),
     )
+    weights: ClassVar[tuple[str, ...]] = ()
+    needs_prompt: ClassVar[bool] = False
 
-    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        error = clip.observed(Change)[1:]
-        means = [error[w.start : w.end - 1].mean() if w.end - w.start > 1 else np.nan for w in windows]
-        return {"temporal_flickering": (255 - np.array(means)) / 255}
+    def start(self, clip: ClipInfo, device: torch.device) -> Neighbours:
+        return Neighbours()
+
+
+class Neighbours:
+    """The scorer: the sum of all differences, in integers, and the last frame."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+        self._last: NDArray[np.uint8] | None = None
+
+    def add(self, batch: Batch, first: int) -> None:
+        frames = batch.frames
+        self._sum += batch.kept("neighbours", lambda: sum(itertools.starmap(difference, itertools.pairwise(frames))))
+        self._count += frames[1:].size
+        if self._last is not None:
+            self._sum += difference(self._last, frames[0])
+            self._count += frames[0].size
+        self._last = frames[-1].copy()  # a view would keep the whole batch
+
+    def value(self) -> float:
+        return (255 - self._sum / self._count) / 255 if self._count else float("nan")
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Sum of absolute differences of two frames, exact."""
+    return float(cv2.norm(a, b, cv2.NORM_L1))

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401 (before clip imports torchvision)
 from eval.batch import Batch
 from eval.networks.files import fill, packages
 from eval.networks.torchscript import read_torchscript

@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401 (the repository imports torchvision)
+from deepforcing.torchvision_cpu import make_importable
 from eval.batch import Batch
 from eval.networks.files import fill, read_state
 from eval.preprocess import dino_input
@@ -44,6 +44,7 @@ def dino(source: Path, checkpoint: Path | None, device: torch.device) -> nn.Modu
     arguments = {} if checkpoint is None else {"pretrained": False}
     try:
         with mock.patch.object(torch.hub, "load_state_dict_from_url", absent):
+            make_importable()  # the repository imports torchvision
             network: nn.Module = torch.hub.load(  # type: ignore[no-untyped-call]
                 str(source), ENTRY, source="local", **arguments
             )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401 (the repository imports torchvision)
+from deepforcing.torchvision_cpu import make_importable
 from eval.batch import Batch
 from eval.networks.files import fill, read_state
 from eval.preprocess import IMAGENET_MEAN, IMAGENET_STD, SIDE, normalised
@@ -31,6 +31,7 @@ def dinov2(source: Path, checkpoint: Path, device: torch.device) -> nn.Module:
     """The repository's entry point, filled from a plain state dict. Raises ValueError if either is unfit."""
     state = read_state(checkpoint)
     try:
+        make_importable()  # the repository imports torchvision
         network: nn.Module = torch.hub.load(  # type: ignore[no-untyped-call]
             str(source), ENTRY, source="local", pretrained=False
         )

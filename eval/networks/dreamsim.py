@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import eval.torchvision_cpu  # noqa: F401 (before dreamsim imports torchvision)
 from eval.batch import Batch
 from eval.networks.files import packages
 from eval.preprocess import SIDE

@@ -11,10 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from deepforcing.torchvision_cpu import make_importable
+
 
 @contextmanager
 def packages() -> Iterator[None]:
     """Around imports of the packages that the metrics' networks come from: ValueError in one line if one is missing."""
+    make_importable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what these packages themselves import by old names

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401 (before pyiqa imports torchvision)
 from eval.batch import Batch
 from eval.networks.files import fill, packages, read_state
 from eval.preprocess import musiq_input

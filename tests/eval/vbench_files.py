@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401
+from deepforcing.torchvision_cpu import make_importable
 from deepforcing.video import VideoWriter
+
+make_importable()
 
 CLIP_FILES = {"clip_b32": ("ViT-B-32.pt", 512, 32), "clip_l14": ("ViT-L-14.pt", 768, 14)}  # output width, patch
 DINO_REPOSITORY = """

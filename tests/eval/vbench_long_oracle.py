@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import eval.torchvision_cpu  # noqa: F401
+from deepforcing.torchvision_cpu import make_importable
 from eval.reencode import _assembly
+
+make_importable()
 
 DINOV2_REPOSITORY = """
 import torch

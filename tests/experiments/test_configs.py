@@ -10,10 +10,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from deepforcing.geometry import Geometry
+from eval.protocol import Protocol
 from experiments import report
 from experiments.cli import CONF, groups
 from experiments.demo import columns_of, rollout_config
-from eval.protocol import Protocol
 from experiments.evaluate import choose
 from experiments.rollout import build_spec, default_name, find_prompts
 from experiments.suites import published_suites

@@ -1,0 +1,56 @@
+"""AMT-S, the frame interpolation (Li et al., arXiv 2304.09790) behind VBench's motion smoothness: the vbench package's."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eval.networks.checkpoint import read_state
+from eval.networks.package import vbench_module
+
+MULTIPLE = 16  # frames are padded to multiples of so many pixels
+SMALLEST = 64  # pixels: below, the last level of its correlations is empty
+
+
+@functools.cache
+def load(path: Path, device: torch.device) -> Interpolator:
+    """AMT-S with the weights of a file in the layout of amt-s.pth. Raises ValueError if it is another file."""
+    model = vbench_module("third_party.amt.networks.AMT-S").Model()
+    try:
+        model.load_state_dict(read_state(path, "state_dict"))
+    except RuntimeError:
+        raise ValueError(f"{path} holds other tensors than AMT-S") from None
+    return Interpolator(model.to(device).eval())
+
+
+class Interpolator:
+    """The network, at full resolution always.
+
+    The package reduces frames by the memory of the GPU, but only where its device is the string "cuda"; its own command
+    passes a torch.device and never does.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @torch.inference_mode()
+    def midway(self, before: Tensor, after: Tensor) -> Tensor:
+        """The frames halfway between pairs of frames, uint8 [b, 3, H, W] each; rounded towards zero as VBench does.
+
+        Black for frames with a side of up to 112 px: the last level of the correlations is then one cell wide, which
+        gives NaN, and the package's conversion to 8 bits makes that 0.
+        """
+        b, _, height, width = before.shape
+        rows, columns = -height % MULTIPLE, -width % MULTIPLE
+        top, left = rows // 2, columns // 2
+        sides = [left, columns - left, top, rows - top]
+        padded = [F.pad(frames / 255, sides, mode="replicate") for frames in (before, after)]
+        half = torch.full((b, 1, 1, 1), 0.5, device=before.device)
+        found: Tensor = self._model(*padded, half, scale_factor=1.0, eval=True)["imgt_pred"]
+        found = found[:, :, top : top + height, left : left + width]
+        return (found * 255).clamp(0, 255).nan_to_num(0).byte()

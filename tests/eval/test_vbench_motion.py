@@ -1,0 +1,444 @@
+"""The VBench dimensions of motion and text against the vbench package itself: same files, same random weights."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from vbench_motion_files import (
+    TEXT_WIDTH,
+    VIDEO_WIDTH,
+    amt_weights,
+    batches,
+    moving,
+    raft_weights,
+    viclip_weights,
+    vocabulary,
+    write,
+)
+
+from eval import flow
+from eval.batch import Batch
+from eval.dimension import ClipInfo, Dimension
+from eval.metrics.dynamic_degree import DynamicDegree, Moves
+from eval.metrics.flow_magnitude import FlowMagnitude
+from eval.metrics.motion_smoothness import MotionSmoothness
+from eval.metrics.overall_consistency import OverallConsistency, chosen
+from eval.metrics.temporal_flickering import TemporalFlickering
+from eval.networks import raft, viclip
+from eval.networks.checkpoint import Foreign, read_state
+from eval.networks.package import vbench_module
+
+CPU = torch.device("cpu")
+PROMPT = "A red ball rolls over the grass &amp; a dog runs after it; " * 4  # more than 30 tokens
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """$VBENCH_CACHE_DIR with random weights."""
+    place = tmp_path_factory.mktemp("vbench_cache")
+    raft_weights(place)
+    amt_weights(place)
+    vocabulary(place)
+    return place
+
+
+@pytest.fixture
+def weights(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(cache))
+    return cache
+
+
+def score(dimension: Dimension, video: Path, clip: ClipInfo, cuts: tuple[int, ...] = (32,)) -> float:
+    scorer = dimension.start(clip, CPU)
+    for batch, first in batches(video, cuts):
+        scorer.add(batch, first)
+    return scorer.value()
+
+
+def recorded(package: Any) -> list[float]:
+    """Makes the package's DynamicDegree note the magnitude of every pair."""
+    found: list[float] = []
+    measure = package.get_score
+
+    def note(image: Tensor, flow: Tensor) -> float:
+        found.append(measure(image, flow))
+        return found[-1]
+
+    package.get_score = note
+    return found
+
+
+@pytest.fixture(scope="session")
+def package_raft(cache: Path) -> Any:
+    path = str(cache / "raft_model" / "models" / "raft-things.pth")
+    settings = argparse.Namespace(model=path, small=False, mixed_precision=False, alternate_corr=False)
+    return vbench_module("dynamic_degree").DynamicDegree(settings, CPU)
+
+
+# Frames, height, width, pixels a frame, frames a second.
+CLIPS = {
+    "one frame": (1, 128, 128, 3, 8),
+    "two sampled": (4, 128, 128, 0, 24),
+    "padded": (5, 122, 140, 4, 8),
+    "every second": (9, 128, 128, 6, 16),
+    "portrait": (33, 136, 128, 4, 24),
+    "no flow": (3, 64, 96, 3, 8),
+}
+
+
+@pytest.fixture(scope="session")
+def dynamics(package_raft: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, bool, list[float]]]:
+    """Each clip's file, what the package says of it, and its magnitudes there."""
+    place, found = tmp_path_factory.mktemp("dynamics"), {}
+    for name, (frames, height, width, speed, fps) in CLIPS.items():
+        video = write(place / f"{name}.mp4", moving(frames, height, width, speed), fps)
+        magnitudes = recorded(package_raft)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[name] = (video, package_raft.infer(str(video)), magnitudes)
+        del package_raft.get_score
+    return found
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_dynamic_degree_and_flow_magnitude(
+    name: str, dynamics: dict[str, tuple[Path, bool, list[float]]], weights: Path
+) -> None:
+    video, dynamic, magnitudes = dynamics[name]
+    frames, height, width, _, fps = CLIPS[name]
+    clip = ClipInfo(frames, fps, height, width)
+    both = [DynamicDegree().start(clip, CPU), FlowMagnitude().start(clip, CPU)]
+    for batch, first in batches(video, (32,) if frames > 32 else (3, 1, 7)):
+        for scorer in both:
+            scorer.add(batch, first)
+    assert both[0].value() == dynamic
+    expected = np.mean(magnitudes) if magnitudes else np.nan
+    np.testing.assert_allclose(both[1].value(), expected, rtol=1e-6)
+
+
+def test_the_clips_show_both_answers(dynamics: dict[str, tuple[Path, bool, list[float]]]) -> None:
+    assert {dynamics[name][1] for name in ("padded", "every second", "portrait")} == {True, False}
+    assert [dynamics[name][1] for name in ("one frame", "two sampled", "no flow")] == [False, True, False]
+    assert max(dynamics["two sampled"][2]) < 3  # below the threshold, and dynamic all the same
+    assert np.isnan(dynamics["no flow"][2]).all()
+
+
+class Known(SimpleNamespace):
+    """A pair whose magnitude is known."""
+
+
+def fake_flow(magnitudes: list[float], asked: list[int]) -> Callable[[ClipInfo, torch.device], Any]:
+    """Stands for SampledFlow: a batch is a slice of pairs."""
+
+    def measure(pairs: list[Known]) -> list[float]:
+        asked.append(len(pairs))
+        return [pair.magnitude for pair in pairs]
+
+    return lambda clip, device: SimpleNamespace(
+        sampled=len(magnitudes) + 1, pairs=lambda batch, first: list(batch), measure=measure
+    )
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, math.nan]), max_size=40), st.integers(1, 9))
+def test_dynamic_degree_stops_as_soon_as_it_can_and_no_pair_is_measured_in_vain(fast: list[float], cut: int) -> None:
+    package = vbench_module("dynamic_degree").DynamicDegree.__new__(vbench_module("dynamic_degree").DynamicDegree)
+    package.set_params(torch.zeros(1, 3, 256, 256), len(fast) + 1)
+    magnitudes = [12 * value for value in fast]
+    asked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eval.metrics.dynamic_degree.SampledFlow", fake_flow(magnitudes, asked))
+        scorer = Moves(ClipInfo(1, 8, 256, 256), CPU)
+        for start in range(0, len(magnitudes), cut):
+            scorer.add([Known(magnitude=m) for m in magnitudes[start : start + cut]], start)  # type: ignore[arg-type]
+    assert scorer.value() == package.check_move(magnitudes)
+
+    # The shortest prefix after which the rest cannot matter.
+    def certain(seen: int) -> bool:
+        rest = len(magnitudes) - seen
+        answers = {package.check_move(magnitudes[:seen] + [value] * rest) for value in (0.0, 12.0)}
+        return len(answers) == 1
+
+    assert sum(asked) == next(seen for seen in range(len(magnitudes) + 1) if certain(seen))
+
+
+@pytest.mark.parametrize("size", [(128, 136), (64, 72)])
+def test_flow_is_the_packages(size: tuple[int, int], package_raft: Any, weights: Path) -> None:
+    frames = torch.from_numpy(moving(2, *size, 5)).permute(0, 3, 1, 2).float()
+    network = raft.load(weights / "raft_model" / "models" / "raft-things.pth", CPU)
+    features = network.features(frames)
+    found = network.flow(frames[:-1], features[:-1], features[1:])
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, expected = package_raft.model(frames[:-1], frames[1:], iters=20, test_mode=True)
+    assert expected.isnan().all() if min(size) < 128 else expected.abs().max() > 1
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
+
+
+def test_flows_are_shared_and_no_frame_is_encoded_twice(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write(tmp_path / "v.mp4", moving(9, 64, 64, 3), 16)
+    encoded, flows = [], []
+    network = raft.load(weights / "raft_model" / "models" / "raft-things.pth", CPU)
+
+    class Counting:
+        def features(self, frames: Tensor) -> Tensor:
+            encoded.append(len(frames))
+            return network.features(frames)
+
+        def flow(self, frames: Tensor, *features: Tensor) -> Tensor:
+            flows.append(len(frames))
+            return torch.zeros(len(frames), 2, *frames.shape[2:])
+
+    monkeypatch.setattr(flow.raft, "load", lambda *_: Counting())
+    clip = ClipInfo(9, 16, 64, 64)
+    scorers = [DynamicDegree().start(clip, CPU), FlowMagnitude().start(clip, CPU), FlowMagnitude().start(clip, CPU)]
+    for batch, first in batches(video, (4, 2)):
+        for scorer in scorers:
+            scorer.add(batch, first)
+    assert (sum(encoded), sum(flows)) == (5, 4)
+    assert [scorer.value() for scorer in scorers] == [0, 0, 0]
+
+
+@pytest.fixture(scope="session")
+def package_amt(cache: Path) -> Any:
+    module = vbench_module("motion_smoothness")
+    config = Path(module.__file__).parent / "third_party" / "amt" / "cfgs" / "AMT-S.yaml"
+    with pytest.MonkeyPatch.context() as patch:  # the fix that its next release has
+        load = torch.load
+        patch.setattr(torch, "load", lambda *a, **k: load(*a, **k, weights_only=False))
+        return module.MotionSmoothness(str(config), str(cache / "amt_model" / "amt-s.pth"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "cuts"),
+    [(3, 128, 130, (32,)), (10, 114, 136, (1,)), (9, 150, 128, (2, 3)), (33, 128, 128, (32,)), (4, 72, 104, (3,))],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # the package's, at 72 x 104: NaN becomes 0
+def test_motion_smoothness(
+    frames: int, height: int, width: int, cuts: tuple[int, ...], package_amt: Any, weights: Path, tmp_path: Path
+) -> None:
+    video = write(tmp_path / "v.mp4", moving(frames, height, width, 3), 16)
+    with torch.no_grad():
+        expected = package_amt.motion_score(str(video))
+    found = score(MotionSmoothness(), video, ClipInfo(frames, 16, height, width), cuts)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert 0.05 < found < 0.99
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_motion_smoothness_of_fewer_than_three_frames_is_missing(frames: int, weights: Path, tmp_path: Path) -> None:
+    video = write(tmp_path / "v.mp4", moving(frames, 64, 64, 3), 16)
+    assert math.isnan(score(MotionSmoothness(), video, ClipInfo(frames, 16, 64, 64)))
+
+
+@pytest.mark.parametrize("dimension", [DynamicDegree(), FlowMagnitude(), MotionSmoothness()])
+def test_frames_that_are_too_small_are_one_line(dimension: Dimension, weights: Path) -> None:
+    with pytest.raises(ValueError, match=r"frames of more than (56 x 56|48 x 48) pixels; these have 48 x 96$"):
+        dimension.start(ClipInfo(9, 16, 48, 96), CPU)
+
+
+def small_package(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package's ViCLIP module, building a small network."""
+    viclip._modules(Path(os.environ["VBENCH_CACHE_DIR"], "ViCLIP", "bpe_simple_vocab_16e6.txt.gz"))
+    module, vision = (vbench_module(f"third_party.ViCLIP.{name}") for name in ("viclip", "viclip_vision"))
+    text = module.clip_text_l14
+
+    def small_video(**_: object) -> Any:
+        return vision.VisionTransformer(
+            224, 14, VIDEO_WIDTH, 2, VIDEO_WIDTH // 64, output_dim=48, checkpoint_num=2
+        ).eval()
+
+    def small_text(**settings: Any) -> Any:
+        settings |= {"embed_dim": 48, "transformer_width": TEXT_WIDTH, "transformer_heads": 1, "transformer_layers": 2}
+        return text(**settings)
+
+    monkeypatch.setattr(module, "clip_joint_l14", small_video)
+    monkeypatch.setattr(module, "clip_text_l14", small_text)
+    return module
+
+
+def check_overall(module: Any, cache: Path, videos: list[tuple[Path, ClipInfo, tuple[int, ...]]]) -> None:
+    torch.manual_seed(3)
+    path = viclip_weights(cache, module.ViCLIP(tokenizer=object(), pretrain=None))
+    model = module.ViCLIP(tokenizer=object(), pretrain=str(path))
+    package = vbench_module("overall_consistency")
+    for video, clip, cuts in videos:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            listed = [{"prompt": clip.prompt, "video_list": [str(video)]}]
+            expected, _ = package.overall_consistency(model, listed, None, CPU)
+        found = score(OverallConsistency(), video, clip, cuts)
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert abs(found) > 1e-3
+
+
+def test_overall_consistency(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    videos = []
+    for index, (frames, height, width, cuts) in enumerate(
+        [(32, 64, 96, (32,)), (37, 250, 226, (5,)), (5, 96, 64, (2,)), (1, 224, 224, (32,)), (9, 72, 160, (1,))]
+    ):
+        video = write(tmp_path / f"{index}.mp4", moving(frames, height, width, 3, seed=index), 16)
+        prompt = (PROMPT, "a dog", "", "a dog", "Ein Hund läuft")[index]
+        videos.append((video, ClipInfo(frames, 16, height, width, prompt), cuts))
+    check_overall(small_package(monkeypatch), weights, videos)
+
+
+@pytest.mark.slow
+def test_overall_consistency_at_full_size(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = tmp_path / "full"
+    vocabulary(full)
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(full))
+    viclip._modules(full / "ViCLIP" / "bpe_simple_vocab_16e6.txt.gz")
+    video = write(tmp_path / "v.mp4", moving(16, 128, 192, 3), 16)
+    clip = ClipInfo(16, 16, 128, 192, "a prompt of the full size")
+    check_overall(vbench_module("third_party.ViCLIP.viclip"), full, [(video, clip, (32,))])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 8, 9, 15, 16, 31, 32, 33, 100, 957])
+def test_the_frames_that_viclip_sees(frames: int) -> None:
+    expected = vbench_module("utils").get_frame_indices(8, frames, sample="middle")
+    found = chosen(frames)
+    assert found + [found[-1]] * (8 - len(found)) == [int(index) for index in expected]
+
+
+def test_importing_viclip_fetches_nothing(tmp_path: Path) -> None:
+    """The vocabulary is not where the package looks for it: the clip package's is used, and no command runs."""
+    code = (
+        "import subprocess\n"
+        "from eval.networks import viclip\n"
+        "from eval.weights import required\n"
+        "def refuse(*command, **_): raise SystemExit(f'ran {command}')\n"
+        "subprocess.Popen.__init__ = refuse\n"
+        "_, text = viclip._modules(required('viclip_vocabulary'))\n"
+        "print(text._Tokenizer().encode('a dog'))\n"
+    )
+    environment = os.environ | {"VBENCH_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "[320, 1929]\n", done.stderr
+    assert done.stderr == ""  # nor does the package's logging or a warning of its imports come through
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "cuts"), [(2, 64, 96, (1,)), (10, 72, 104, (3, 1)), (37, 96, 64, (32,))]
+)
+def test_temporal_flickering(frames: int, height: int, width: int, cuts: tuple[int, ...], tmp_path: Path) -> None:
+    video = write(tmp_path / "v.mp4", moving(frames, height, width, 3), 16)
+    expected = vbench_module("temporal_flickering").cal_score(str(video))
+    found = score(TemporalFlickering(), video, ClipInfo(frames, 16, height, width), cuts)
+    assert found == pytest.approx(expected, abs=2e-8)
+    frame_list = np.concatenate([batch.frames for batch, _ in batches(video)]).astype(np.float64)
+    exact = (255 - np.abs(np.diff(frame_list, axis=0)).mean()) / 255
+    assert found == pytest.approx(exact, abs=1e-12)
+    assert found < 0.99
+
+
+def test_flickering_of_one_frame_is_missing(tmp_path: Path) -> None:
+    video = write(tmp_path / "v.mp4", moving(1, 64, 64, 3), 16)
+    assert math.isnan(score(TemporalFlickering(), video, ClipInfo(1, 16, 64, 64)))
+
+
+class Runs:
+    """An object whose pickle runs a command."""
+
+    def __init__(self, function: Callable[[str], object], argument: str) -> None:
+        self.function, self.argument = function, argument
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return self.function, (self.argument,)
+
+
+def test_a_checkpoint_runs_nothing(tmp_path: Path) -> None:
+    path, sign = tmp_path / "evil.pth", tmp_path / "ran"
+    state = {"weight": torch.arange(6.0).view(2, 3)}
+    evil = [Runs(os.system, f"touch {sign}"), Runs(exec, f"open({str(sign)!r}, 'w')"), Runs(eval, "1/0")]
+    torch.save({"state_dict": state, "evil": evil, "as a key": {Runs(os.system, f"touch {sign}"): 1}}, path)
+    torch.testing.assert_close(read_state(path, "state_dict"), state)
+    assert not sign.exists()
+    with pytest.raises(ZeroDivisionError):  # such a file does run where it is simply loaded
+        torch.load(path, weights_only=False)
+    assert sign.exists()
+
+
+def test_foreign_objects_of_every_kind_are_passed_over(tmp_path: Path) -> None:
+    from collections import Counter, OrderedDict, defaultdict, deque
+
+    from easydict import EasyDict
+    from omegaconf import OmegaConf
+
+    path = tmp_path / "c.pth"
+    state = OrderedDict(weight=torch.nn.Parameter(torch.ones(2)), half=torch.ones(3, dtype=torch.float16))
+    others = [EasyDict(a={"b": [1]}), OmegaConf.create({"a": [1, 2]}), np.float64(3.5), np.arange(4), deque([1, 2])]
+    others += [Counter("aab"), defaultdict(list, a=[1]), Path("x"), {1, 2}, torch.device("cpu"), torch.float32]
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    torch.save({"state_dict": state, "others": others, "optim": optimiser, Path("key"): 1}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    found = read_state(path, "state_dict")
+    assert [(name, tensor.dtype) for name, tensor in found.items()] == [
+        ("weight", torch.float32),
+        ("half", torch.float16),
+    ]
+    torch.testing.assert_close(found["weight"], torch.ones(2))
+    torch.save(EasyDict(state_dict=EasyDict(weight=torch.ones(2))), path)
+    torch.testing.assert_close(read_state(path, "state_dict"), {"weight": torch.ones(2)})
+    assert isinstance(Foreign(1, a=2)(3), Foreign)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_old_format_and_files_that_are_no_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    torch.save({"module.a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    torch.testing.assert_close(read_state(path), {"module.a": torch.ones(2)})
+    torch.save({"other": 1}, path)
+    with pytest.raises(ValueError, match="not the checkpoint that is expected"):
+        read_state(path, "model")
+    with pytest.raises(ValueError, match=r"holds no tensors$"):
+        read_state(path)
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
+    with pytest.raises(ValueError, match="TorchScript"):
+        read_state(path)
+    path.write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(ValueError, match="truncated or not"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("load", [raft.load, lambda path, device: viclip.load(path, path, device)])
+def test_weights_of_another_network_are_one_line(load: Callable[[Path, torch.device], object], tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    torch.save({"model": {"a": torch.ones(2)}, "b": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"c\.pth holds other tensors than (RAFT-things|ViCLIP)$"):
+        load(path, CPU)
+
+
+def test_a_batch_is_not_kept_alive(weights: Path, tmp_path: Path) -> None:
+    import gc
+    import weakref
+
+    video = write(tmp_path / "v.mp4", moving(8, 64, 64, 3), 8)
+    clip = ClipInfo(8, 8, 64, 64)
+    scorers = [d.start(clip, CPU) for d in (DynamicDegree(), FlowMagnitude(), MotionSmoothness(), TemporalFlickering())]
+    gone: list[weakref.ref[Batch]] = []
+    for batch, first in batches(video, (4,)):
+        for scorer in scorers:
+            scorer.add(batch, first)
+        gone.append(weakref.ref(batch))
+    del batch
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
