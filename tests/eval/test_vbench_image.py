@@ -305,12 +305,17 @@ def test_a_traced_archive_gives_the_tower_that_clip_load_gives(
 
     state = {k: v.clone() for k, v in torch.jit.load(cache / "clip_model" / "ViT-B-32.pt").state_dict().items()}
     network = build_model(state).float()
+    for parameter in network.parameters():
+        parameter.data.mul_(1.0003)  # no longer a number of half precision, to which the package rounds large weights
     images = torch.rand(2, 3, 224, 224)
     traced = torch.jit.trace(network, (images, torch.zeros(1, 77, dtype=torch.int64)))
     path = tmp_path / "ViT-B-32.pt"
     torch.jit.save(traced, path)
     theirs = load(str(path), device="cpu")[0].encode_image(images)
     assert torch.equal(clip.clip_tower(path, CPU)(images), theirs)
+    elsewhere = clip.clip_tower(path, torch.device("meta"))  # as on a GPU, where the package computes in half precision
+    assert elsewhere.get_parameter("conv1.weight").dtype == elsewhere.get_parameter("proj").dtype == torch.float16
+    assert elsewhere.get_parameter("ln_pre.weight").dtype == torch.float32
 
 
 def test_drift_and_repetition_follow_their_formulas() -> None:
