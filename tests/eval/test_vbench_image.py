@@ -21,7 +21,6 @@ import vbench_files as files
 
 from eval.batch import Batch
 from eval.dimension import ClipInfo, Dimension
-from eval.metric import windows
 from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.clip_drift import ClipDrift
@@ -305,31 +304,17 @@ def test_a_traced_archive_gives_the_tower_that_clip_load_gives(
 
     state = {k: v.clone() for k, v in torch.jit.load(cache / "clip_model" / "ViT-B-32.pt").state_dict().items()}
     network = build_model(state).float()
+    for parameter in network.parameters():
+        parameter.data.mul_(1.0003)  # no longer a number of half precision, to which the package rounds large weights
     images = torch.rand(2, 3, 224, 224)
     traced = torch.jit.trace(network, (images, torch.zeros(1, 77, dtype=torch.int64)))
     path = tmp_path / "ViT-B-32.pt"
     torch.jit.save(traced, path)
     theirs = load(str(path), device="cpu")[0].encode_image(images)
     assert torch.equal(clip.clip_tower(path, CPU)(images), theirs)
-
-
-def test_drift_and_repetition_follow_their_formulas() -> None:
-    spans = windows(12 * 8, 8.0, 1.0)
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(12, 16)) + 1
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    rows = ClipDrift().rows(features, spans)
-    assert [row[:3] for row in rows[:12]] == [("clip_drift", float(t), t + 1.0) for t in range(12)]
-    assert [row.value for row in rows[:12]] == pytest.approx([1 - float(u @ unit[0]) for u in unit])
-    first, last = features[:5].mean(0), features[7:].mean(0)
-    expected = 1 - float(first @ last / np.linalg.norm(first) / np.linalg.norm(last))
-    assert rows[12] == ("clip_drift_first_last", 0.0, 12.0, pytest.approx(expected))
-    assert math.isnan(ClipDrift().rows(features[:9], spans[:9])[9].value)
-    pairs = [float(unit[i] @ unit[j]) for i in range(12) for j in range(i + 1, 12)]
-    repeated = [row.value for row in Repetition().rows(features, spans)]
-    assert np.mean(repeated) == pytest.approx(np.mean(pairs))
-    assert repeated[3] == pytest.approx(np.mean([unit[3] @ unit[j] for j in range(12) if j != 3]))
-    assert math.isnan(Repetition().rows(features[:1], spans[:1])[0].value)
+    elsewhere = clip.clip_tower(path, torch.device("meta"))  # as on a GPU, where the package computes in half precision
+    assert elsewhere.get_parameter("conv1.weight").dtype == elsewhere.get_parameter("proj").dtype == torch.float16
+    assert elsewhere.get_parameter("ln_pre.weight").dtype == torch.float32
 
 
 def test_a_clips_feature_is_the_mean_of_unit_features(cache: Path, videos: dict[str, Path]) -> None:

@@ -1,0 +1,31 @@
+"""Drift and repetition from features of clips, whatever network they are of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from eval.metric import windows
+from eval.metrics.clip_drift import ClipDrift
+from eval.metrics.repetition import Repetition
+
+
+def test_drift_and_repetition_follow_their_formulas() -> None:
+    spans = windows(12 * 8, 8.0, 1.0)
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(12, 16)) + 1
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    rows = ClipDrift().rows(features, spans)
+    assert [row[:3] for row in rows[:12]] == [("clip_drift", float(t), t + 1.0) for t in range(12)]
+    assert [row.value for row in rows[:12]] == pytest.approx([1 - float(u @ unit[0]) for u in unit])
+    first, last = features[:5].mean(0), features[7:].mean(0)
+    expected = 1 - float(first @ last / np.linalg.norm(first) / np.linalg.norm(last))
+    assert rows[12] == ("clip_drift_first_last", 0.0, 12.0, pytest.approx(expected))
+    assert math.isnan(ClipDrift().rows(features[:9], spans[:9])[9].value)
+    pairs = [float(unit[i] @ unit[j]) for i in range(12) for j in range(i + 1, 12)]
+    repeated = [row.value for row in Repetition().rows(features, spans)]
+    assert np.mean(repeated) == pytest.approx(np.mean(pairs))
+    assert repeated[3] == pytest.approx(np.mean([unit[3] @ unit[j] for j in range(12) if j != 3]))
+    assert math.isnan(Repetition().rows(features[:1], spans[:1])[0].value)
