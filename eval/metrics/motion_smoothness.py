@@ -48,7 +48,8 @@ class Interpolated:
             )
         self._network = amt.load(required("amt"), device)
         self._device = device
-        self._together = pairs_at_once(clip.height, clip.width, device)
+        # On a CPU batches are slower at any size: most of the work is at full resolution.
+        self._together = 1 if device.type == "cpu" else pairs_at_once(clip.height, clip.width, device)
         self._size = clip.height * clip.width * 3
         self._held: Tensor | None = None
         self._sum, self._count = 0, 0

@@ -67,7 +67,7 @@ class Raft:
     @torch.inference_mode()
     def features(self, frames: Tensor) -> Tensor:
         """What is matched, [b, 256, h, w]: of either frame of a pair."""
-        return self._model.fnet(2 * (frames / 255) - 1).float()  # type: ignore[no-any-return]
+        return self._model.fnet(2 * (frames / 255) - 1)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def flow(self, frames: Tensor, features: Tensor, next_features: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def load(path: Path, vocabulary: Path, device: torch.device) -> ViClip:
     try:
         video = _video_encoder(modules[0], _part(state, "vision_encoder."))
         text = _text_encoder(modules[1], _part(state, "text_encoder."))
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError, ValueError):
         raise ValueError(f"{path} holds other tensors than ViCLIP") from None
     return ViClip(video.to(device).eval(), text.to(device).eval(), device)
 
