@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from eval.score import load_scores
+from eval.protocol import NAMES, Protocol
+from eval.store import load_scores
 from experiments.tables.runs import Run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
@@ -22,12 +23,10 @@ def scored_folder(path: Path) -> Run:
 
 
 def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
-    """COLUMNS of all runs and scored folders. window_seconds: of the protocol `windows`.
-
-    Scores that were written before there were protocols are of `windows`.
-    """
+    """COLUMNS of all runs and scored folders. window_seconds: of the protocol `windows`."""
     folders = [run for run in runs if not run.record]
-    parts = [load_scores([run.path for run in runs if run.record], window_seconds=window_seconds)]
+    paths = [run.path for run in runs if run.record]
+    parts = [load_scores(paths, protocol=Protocol(name, window_seconds)) for name in NAMES]
     for folder in folders:
         try:
             rows = pd.read_parquet(folder.path / SCORES)
@@ -37,6 +36,5 @@ def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
         if lacking:
             raise ValueError(f"{folder.path / SCORES} lacks the columns {', '.join(lacking)}; evaluate again")
         parts.append(rows.assign(run=folder.name))
-    parts = [part if "protocol" in part else part.assign(protocol="windows") for part in parts]
     parts = [part[COLUMNS] for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
