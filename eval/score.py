@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
@@ -24,6 +25,7 @@ from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, iter_decoded, probe, sha256_file
 from eval import weights
 from eval.batch import FRAMES, Batch
+from eval.clip_to_clip import BetweenClips, clip_to_clip, features
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.features import FeatureMetric, MeanFeature
 from eval.metric import Clip, FloatArray, Metric, Window, applies
@@ -36,7 +38,7 @@ from eval.watch import Watch
 
 TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
-Measurement = Metric | Dimension | FeatureMetric
+Measurement = Metric | Dimension | FeatureMetric | BetweenClips
 Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 
@@ -85,6 +87,10 @@ def score(
             raise ValueError(
                 f"{metric.name} is measured on a video's own pixels, and protocol={protocol.name} encodes clips once more; "
                 "use protocol=windows or vbench_long_memory for it"
+            )
+        if isinstance(metric, BetweenClips) and not protocol.encodes:
+            raise ValueError(
+                f"clips are compared with each other under protocol=vbench_long alone, not {protocol.name}"
             )
         try:
             present[metric.name] = "" if is_weight_free(metric) else weights.fingerprint(metric.weights)
@@ -175,7 +181,8 @@ class Measured:
         if not self.clips:
             raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
         self.metrics = [metric for metric in metrics if is_weight_free(metric)]
-        self.clip_metrics = [metric for metric in metrics if not is_weight_free(metric)]
+        self.between = [metric for metric in metrics if isinstance(metric, BetweenClips)]
+        self.clip_metrics = [metric for metric in metrics if isinstance(metric, Dimension | FeatureMetric)]
         self.rows: dict[str, list[tuple[str, float, float, int, float]]] = {metric.name: [] for metric in metrics}
         self.features: dict[str, list[FloatArray]] = {}
         self.failed: dict[str, str] = {}
@@ -216,12 +223,29 @@ class Measured:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
         batches = (batch for _, batch in cut(self.video.path, self.clips))
         encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.info.fps)))
+        first_frames = []
         for clip, generation in zip(self.clips, encoded, strict=True):
             scorers, first = self.start(clip), 0
+            if self.between:
+                first_frames.append(generation[0].frames[0].copy())  # a view would keep the whole batch
             for batch in generation:
                 self.feed(scorers, batch, first)
                 first += len(batch)
             self.finish(scorers, clip)
+        for metric in self.between:
+            self.compare(metric, first_frames)
+
+    def compare(self, metric: BetweenClips, first_frames: Sequence[NDArray[np.uint8]]) -> None:
+        """Clips by their first frames, which were encoded once more already."""
+        fps = int(self.protocol.clip_fps(self.info.fps))
+        try:
+            extractor = features(metric.dimension, metric.extractor, self.device)
+            value = clip_to_clip(first_frames, fps, {metric.name: extractor})[metric.name]
+        except ValueError as error:
+            self.failed[metric.name] = str(error)
+        else:
+            seconds = self.info.frames / self.info.fps
+            self.rows[metric.name].append((metric.name, 0.0, seconds, len(first_frames), value))
 
     def start(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.info.fps)
@@ -270,7 +294,7 @@ class Measured:
 
 def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
     """Whether a metric looks at windows of the whole video, and needs no network."""
-    return not isinstance(metric, Dimension | FeatureMetric)
+    return not isinstance(metric, Dimension | FeatureMetric | BetweenClips)
 
 
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:

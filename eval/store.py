@@ -12,19 +12,27 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
-from eval.dimension import Dimension
-from eval.features import FeatureMetric
-from eval.metric import Metric
-from eval.protocol import Protocol
+from eval import protocol as protocols
 from eval.videos import Videos, open_run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
 # What a row was measured on and how; not part of the tidy table. frames: of the clip, which VBench weighs some scores by.
 KEYS = ["video_sha256", "weights_sha256", "window_seconds", "frames"]
 EARLIER = {"protocol": "windows", "weights_sha256": "", "frames": float("nan")}  # files written before these were known
+
+
+class Named(Protocol):
+    """Any kind of metric, as far as its scores' place goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
 
 def scores_path(home: Path, name: str, version: int) -> Path:
@@ -50,12 +58,12 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
 
 
-def of_protocol(rows: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFrame:
     """The rows that were scored under a protocol, with its length of windows."""
     return rows[(rows["protocol"] == protocol.name) & (rows["window_seconds"] == protocol.length_key)]
 
 
-def scored(path: Path, protocol: Protocol, weights_sha256: str) -> set[tuple[str, str]]:
+def scored(path: Path, protocol: protocols.Protocol, weights_sha256: str) -> set[tuple[str, str]]:
     """(sample, video sha256) of what a scores file holds for a protocol and weights; empty if there is no file."""
     if not path.exists():
         return set()
@@ -91,19 +99,19 @@ def locked(folder: Path) -> Iterator[None]:
 
 def load_scores(
     run_dirs: Sequence[str | os.PathLike[str]],
-    metrics: Sequence[Metric | Dimension | FeatureMetric] | None = None,
-    protocol: Protocol | None = None,
+    metrics: Sequence[Named] | None = None,
+    protocol: protocols.Protocol | None = None,
 ) -> pd.DataFrame:
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
 
     metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
     protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable.
     """
-    return stored([open_run(run) for run in run_dirs], metrics, protocol or Protocol())[COLUMNS]
+    return stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())[COLUMNS]
 
 
 def stored(
-    collections: Sequence[Videos], metrics: Sequence[Metric | Dimension | FeatureMetric] | None, protocol: Protocol
+    collections: Sequence[Videos], metrics: Sequence[Named] | None, protocol: protocols.Protocol
 ) -> pd.DataFrame:
     """As load_scores, of any videos, with KEYS beside COLUMNS.
 

@@ -13,14 +13,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
+from deepforcing.video import probe
+from eval.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.overall import overall
 from eval.protocol import Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.store import COLUMNS
-from eval.videos import Videos, open_folder, open_run
+from eval.videos import Video, Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
 from experiments.tables.runs import find_runs
@@ -31,9 +34,11 @@ def evaluate_task(config: DictConfig) -> int:
     protocol = Protocol(str(config.protocol), positive(config.window_seconds, "window_seconds"))
     metrics = choose(config.metrics, protocol)
     device = pick_device(str(config.device))
+    part = str(config.shard or "0/1")
+    shard([], part)  # says what is wrong with it before long work
+    between = [] if config.clip_to_clip is None else compare_clips(config, protocol)
     if (config.runs is None) == (config.videos is None):
         raise ValueError("give runs=DIR, or videos=DIR with out=DIR, and not both")
-    part = str(config.shard or "0/1")
     if config.videos is None:
         for key in ("prompts", "out"):
             if config[key] is not None:
@@ -45,15 +50,30 @@ def evaluate_task(config: DictConfig) -> int:
     else:
         if config.out is None:
             raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
-        check_writable(config.out)
         groups = [open_folder(config.videos, config.prompts, config.out)]
+        check_writable(config.out)
+    metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, Console())
+    if between:
+        for result in results:
+            both = fused(result.table, between, Path(config.clip_to_clip))
+            result.table = pd.concat([result.table, both], ignore_index=True)
     if config.out is not None:
         write_out(Path(config.out), groups[0], results[0], metrics, protocol)
     problems = [problem for result in results for problem in result.problems]
     for problem in problems:
         say(problem)
     return int(bool(problems))
+
+
+def compare_clips(config: DictConfig, protocol: Protocol) -> list[BetweenClips]:
+    """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
+    if not protocol.encodes:
+        raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")
+    between = [BetweenClips(str(name), str(extractor)) for name, extractor in config.extractors.items()]
+    for metric in between:
+        read_fusion(Path(config.clip_to_clip), metric.dimension)
+    return between
 
 
 def choose(names: Any, protocol: Protocol) -> list[Measurement]:
@@ -105,13 +125,12 @@ def evaluate(
 def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
     """out/scores.parquet: the tidy table of all videos; out/summary.json: {metric: overall value or null, "about": ...}.
 
-    A metric whose weights are absent has a row with NaN for each video, spanning all of it that is known.
+    A metric whose weights are absent has a row with NaN for each video, spanning all of it.
     """
     table = scored.table
-    ends = table.groupby("sample")["t_end"].max()
     nothing = pd.DataFrame(
         [
-            (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, ends.get(video.name), math.nan)
+            (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, seconds(video), math.nan)
             for metric in metrics
             if metric.name in scored.absent
             for video in group.videos
@@ -125,10 +144,10 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
     applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
-    for metric in applying:
-        for value in metric.values:
-            number = values.get(value.name)
-            summary[value.name] = None if number is None or number != number else number
+    names = [value.name for metric in applying for value in metric.values]
+    for name in [*names, *(name for name in values if name not in names)]:
+        number = values.get(name, math.nan)
+        summary[name] = None if math.isnan(number) else number
     summary["about"] = {
         "protocol": protocol.name,
         "window_seconds": protocol.length_key or None,
@@ -139,6 +158,15 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "problems": scored.problems,
     }
     atomic_write_json(out / "summary.json", summary)
+
+
+def seconds(video: Video) -> float:
+    """Duration by the file's header; NaN if it has none."""
+    try:
+        info = probe(video.path)
+        return info.frames / info.fps if info.fps else math.nan
+    except ValueError:
+        return math.nan
 
 
 main = command("evaluate")(evaluate_task)

@@ -27,7 +27,8 @@ BLOCK = 1 << 20
 
 def metrics_of(name: str) -> list[str]:
     """The metrics that need a name of FILES."""
-    return [metric.name for metric in (*DIMENSIONS, *OVER_TIME) if name in metric.weights]
+    found = [metric.name for metric in (*DIMENSIONS, *OVER_TIME) if name in metric.weights]
+    return found or ["clip_to_clip mode alone"]
 
 
 def records_path() -> Path:
@@ -87,7 +88,9 @@ def show_metrics() -> int:
         sha = f"sha256 {known[name][:12]}" if path and name in known else published
         mark = "here   " if path else "missing"
         print(f"  {mark}  {file.what:<20}  {path or file.paths()[0]}  ({size}, {sha}; {', '.join(metrics_of(name))})")
-        if path is None:
+        if path is None and file.by_hand:
+            print(f"           {file.source}: {file.by_hand}")
+        elif path is None:
             missing[name] = file
     if missing:
         print("to get what is missing: python -m experiments.weights metrics download=true")
@@ -103,7 +106,7 @@ def show_metrics() -> int:
 def download_metrics() -> None:
     """Fetch whatever is missing, into the first place where it is looked for. Raises ValueError in one line."""
     for name, file in FILES.items():
-        if file.find() is not None:
+        if file.find() is not None or file.by_hand:
             continue
         target = file.paths()[0]
         print(f"{file.source} -> {target}")

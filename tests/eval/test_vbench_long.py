@@ -24,7 +24,6 @@ import vbench_long_oracle as oracle
 from eval.batch import FRAMES, Batch
 from eval.clip_to_clip import EXTRACTORS, Fusion, clip_to_clip, features, read_fusion
 from eval.dimension import ClipInfo, Dimension
-from eval.metric import Clip, Window
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.subject_consistency import SubjectConsistency
 from eval.metrics.temporal_flickering import TemporalFlickering
@@ -123,14 +122,12 @@ def score(path: Path) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
     clips = LONG.clips(len(frames), fps)
     clip_fps = int(LONG.clip_fps(fps))
     batches = (Batch(frames[start : start + FRAMES]) for start in range(0, len(frames), FRAMES))
-    dimensions: list[Dimension] = [SubjectConsistency(), BackgroundConsistency()]
+    dimensions: list[Dimension] = [SubjectConsistency(), BackgroundConsistency(), TemporalFlickering()]
     rows, firsts = [], []
     for clip, second in zip(clips, reencoded(clip_frames(batches, clips), clip_fps), strict=True):
         info = ClipInfo(clip.end - clip.start, clip_fps, *second[0].frames.shape[1:3])
         firsts.append(second[0].frames[0])
-        pixels = np.concatenate([batch.frames for batch in second])
-        (flickering,) = TemporalFlickering().score(Clip(pixels, fps, ""), [Window(0, len(pixels), 0, 2)]).values()
-        values = {"temporal_flickering": float(flickering[0])}
+        values = {}
         for dimension in dimensions:
             scorer, first = dimension.start(info, CPU), 0
             for batch in second:

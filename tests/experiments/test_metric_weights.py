@@ -90,10 +90,13 @@ def test_the_list_says_what_to_copy_where_and_fetches_nothing(call: Call, monkey
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("nobody asked for a download"))
     status, out, err = call()
     assert (status, err) == (1, "")
-    for file in FILES.values():
+    absent = [file for file in FILES.values() if file.find() is None]
+    assert len(absent) >= len(FILES) - 1  # ViCLIP's vocabulary comes with the clip package
+    for file in absent:
         assert file.source in out
-        assert f"    to {file.paths()[0]}" in out
-    assert out.count("missing  ") == len(FILES)
+        assert str(file.paths()[0]) in out
+        assert file.by_hand or f"    to {file.paths()[0]}" in out
+    assert out.count("missing  ") == len(absent)
 
 
 def test_download_puts_everything_in_its_place(call: Call, files: dict[str, File]) -> None:
