@@ -1,7 +1,8 @@
 """From the tidy table of scores to means, curves, drifts and differences: pure functions, nothing is read or written.
 
-A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>. Where
-it has a column protocol too, scores of different protocols are kept apart, and so have the results (`series`).
+A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>; one
+that is not (of a folder of any videos) is a prompt of its own. Where it has a column protocol too, scores of different
+protocols are kept apart, and so have the results (`series`).
 Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and every interval here is a
 95 % interval over prompts (`mean_interval`): Student's t below 16 prompts, from 16 on a percentile bootstrap (2000
 resamples, seeded, so that the same table gives the same interval). Missing scores are NaN and are left out; n says how
@@ -112,7 +113,7 @@ def with_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column `prompt_id`, from the sample's name, and with its types, which an empty one may lack."""
     words = dict.fromkeys([*series(table), "sample"], str)
     table = table.astype({**words, "t_start": float, "t_end": float, "value": float})
-    return table.assign(prompt_id=table["sample"].str.rsplit("-s", n=1).str[0].astype(str))
+    return table.assign(prompt_id=table["sample"].str.replace(r"-s\d+$", "", regex=True).astype(str))
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:

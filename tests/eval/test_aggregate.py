@@ -249,3 +249,11 @@ def test_an_empty_table_gives_an_empty_one(function: Callable[[pd.DataFrame], pd
     found = function(pd.DataFrame(columns=COLUMNS))
     assert len(found) == 0
     assert "n" in found.columns
+
+
+def test_names_that_only_look_like_seeds_are_prompts_of_their_own() -> None:
+    """Of videos in a folder: "beach-sunset" and "beach-snow" are not two seeds of "beach"."""
+    names = ["beach-sunset", "beach-snow", "p-s0", "p-s12"]
+    rows = [("r", name, "m", 1, 0.0, 1.0, float(i)) for i, name in enumerate(names)]
+    table = pd.DataFrame(rows, columns=["run", "sample", "metric", "version", "t_start", "t_end", "value"])
+    assert sample_means(table).set_index("sample").loc[names, "prompt_id"].tolist() == [*names[:2], "p", "p"]
