@@ -137,6 +137,7 @@ def fingerprint(names: Sequence[str]) -> str:
 
 
 def directory_sha256(path: Path) -> str:
-    """Of a source tree: its Python files and their names."""
-    files = sorted(path.rglob("*.py"))
+    """Of the files in a directory and their names, but for hidden ones and what Python compiles."""
+    inside = (file for file in path.rglob("*") if file.is_file())
+    files = sorted(f for f in inside if not any(p[0] == "." or p == "__pycache__" for p in f.relative_to(path).parts))
     return hashlib.sha256("".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in files).encode()).hexdigest()

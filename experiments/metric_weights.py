@@ -141,6 +141,9 @@ def fetch(url: str, target: Path, file: File) -> None:
                     out.write(block)
                     bar.advance(task, len(block))
     except (urllib.error.URLError, OSError) as error:
+        if have and getattr(error, "code", None) == 416:  # nothing is left to fetch: what is there is whole or wrong
+            partial.unlink()
+            return fetch(url, target, file)
         reason = getattr(error, "reason", None) or error
         raise ValueError(f"{url} cannot be fetched ({reason}); copy {file.what} to {file.paths()[0]}") from None
     if total is not None and partial.stat().st_size != total:
