@@ -36,7 +36,6 @@ from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
 from eval.videos import Video, Videos, open_run
 from eval.watch import Watch
 
-TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
 Measurement = Metric | Dimension | FeatureMetric | BetweenClips
 Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
@@ -45,7 +44,7 @@ SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is 
 
 @dataclass
 class Scored:
-    """What `score` found. table: COLUMNS and frames, of every video that has scores, for the metrics asked for.
+    """What `score` found. table: COLUMNS and KEYS, of every video that has scores, for the metrics asked for.
 
     problems: one line for each video or score that is missing, and why. absent: {metric: why} of those whose weights
     are not there. decoded: videos decoded by this call.
@@ -80,7 +79,7 @@ def score(
     """
     device = device or torch.device("cpu")
     wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
-    result = Scored(pd.DataFrame(columns=TABLE), list(group.problems))
+    result = Scored(pd.DataFrame(columns=[*COLUMNS, *KEYS]), list(group.problems))
     present: dict[str, str] = {}  # metric -> sha256 of its weights
     for metric in wanted:
         if protocol.encodes and is_weight_free(metric):
@@ -101,7 +100,7 @@ def score(
     done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
     todo = []
     for video in shard(group.videos, part):
-        missing = [metric for metric in here if (video.name, video.sha256) not in done[metric.name]]
+        missing = [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
         if missing:
             todo.append((video, missing))
     for number, (video, missing) in enumerate(todo, start=1):
@@ -115,8 +114,9 @@ def score(
                 else:
                     prompted.append(metric)
             found = Measured(prompted, protocol, info, video, group, device)
-            found.run()
-            result.decoded += 1
+            if prompted:
+                found.run()
+                result.decoded += 1
         except ValueError as error:
             result.problems.append(f"{where}: {error}")
         else:
@@ -132,12 +132,13 @@ def score(
                     protocol=protocol.name,
                     video_sha256=video.sha256,
                     weights_sha256=present[metric.name],
+                    prompt_sha256=prompt_key(metric, video),
                     window_seconds=protocol.length_key,
                 )
                 add_rows(paths[metric.name], rows[COLUMNS + KEYS])
         if progress is not None:
             progress(number, len(todo), video.name)
-    result.table = stored([group], wanted, protocol)[TABLE]
+    result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
     return result
 
 
@@ -204,6 +205,7 @@ class Measured:
         video = Pictures(*size, self.info.fps, self.video.prompt or "", self.group.pixel_scale, self.group.world)
         watch = Watch(video, self.metrics)
         opened: dict[int, list[Started]] = {}
+        finished = 0
         for start, batch in cut(self.video.path, self.clips):
             if self.metrics:
                 watch.add(batch.colours)
@@ -214,6 +216,9 @@ class Measured:
                     self.feed(opened[index], batch, start - clip.start)
                     if start + len(batch) == clip.end:
                         self.finish(opened.pop(index), clip)
+                        finished += 1
+        if finished < len(self.clips):  # a file without an index does not say how many frames can be decoded
+            raise ValueError(f"{self.video.path} ends before the {self.info.frames} frames that it announces")
         if self.metrics:
             watched = watch.finish()
             for metric in self.metrics:
@@ -295,6 +300,14 @@ class Measured:
 def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
     """Whether a metric looks at windows of the whole video, and needs no network."""
     return not isinstance(metric, Dimension | FeatureMetric | BetweenClips)
+
+
+def prompt_key(metric: Measurement, video: Video) -> str:
+    """What of a video's prompt belongs to a score's identity: nothing where the metric does not look at it.
+
+    Metrics of a world do, but of runs alone, where another prompt is another video.
+    """
+    return video.prompt_sha256 if isinstance(metric, Dimension) and metric.needs_prompt else ""
 
 
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:

@@ -2,14 +2,14 @@
 
 <home>/scores/<metric>@<version>.parquet holds a tidy table of COLUMNS and KEYS. Readers see old or new but never half, and
 several processes can score one home. Rows are kept per video, protocol and window length; rows of a video that has since
-been made anew, or of other weights, are scored again, and the first are left out on reading.
+been made anew, of other weights or of another prompt are scored again; the first and the last are left out on reading.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +20,11 @@ from eval import protocol as protocols
 from eval.videos import Videos, open_run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-# What a row was measured on and how; not part of the tidy table. frames: of the clip, which VBench weighs some scores by.
-KEYS = ["video_sha256", "weights_sha256", "window_seconds", "frames"]
-EARLIER = {"protocol": "windows", "weights_sha256": "", "frames": float("nan")}  # files written before these were known
+# What a row was measured on and how; not part of the tidy table. prompt_sha256: "" where the metric looks at none. frames:
+# of the clip, which VBench weighs some scores by.
+KEYS = ["video_sha256", "weights_sha256", "prompt_sha256", "window_seconds", "frames"]
+# Of files written before these were known.
+EARLIER = {"protocol": "windows", "weights_sha256": "", "prompt_sha256": "", "frames": float("nan")}
 
 
 class Named(Protocol):
@@ -63,13 +65,13 @@ def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFram
     return rows[(rows["protocol"] == protocol.name) & (rows["window_seconds"] == protocol.length_key)]
 
 
-def scored(path: Path, protocol: protocols.Protocol, weights_sha256: str) -> set[tuple[str, str]]:
-    """(sample, video sha256) of what a scores file holds for a protocol and weights; empty if there is no file."""
+def scored(path: Path, protocol: protocols.Protocol, weights_sha256: str) -> set[tuple[str, str, str]]:
+    """(sample, video sha256, prompt sha256) of what a file holds for a protocol and weights; empty if there is no file."""
     if not path.exists():
         return set()
     rows = of_protocol(read_rows(path), protocol)
     rows = rows[rows["weights_sha256"] == weights_sha256]
-    return set(zip(rows["sample"], rows["video_sha256"], strict=True))
+    return set(zip(rows["sample"], rows["video_sha256"], rows["prompt_sha256"], strict=True))
 
 
 def add_rows(path: Path, rows: pd.DataFrame) -> None:
@@ -111,11 +113,15 @@ def load_scores(
 
 
 def stored(
-    collections: Sequence[Videos], metrics: Sequence[Named] | None, protocol: protocols.Protocol
+    collections: Sequence[Videos],
+    metrics: Sequence[Named] | None,
+    protocol: protocols.Protocol,
+    weights: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """As load_scores, of any videos, with KEYS beside COLUMNS.
+    """As load_scores, of any videos, with KEYS beside COLUMNS. weights: sha256 by metric, of those that have to match.
 
-    Left out: rows of videos that have changed since, of other protocols and window lengths, and of other versions.
+    Left out: rows of videos that have changed since or are said to show something else now, of other protocols and window
+    lengths, of other versions, and of other `weights`.
     """
     files = [(group, path) for group in collections for path in sorted((group.home / "scores").glob("*@*.parquet"))]
     versions = {metric.name: metric.version for metric in metrics or ()}
@@ -129,10 +135,13 @@ def stored(
         if versions.get(name) != version:
             continue
         rows = of_protocol(read_rows(path), protocol)
-        current = {video.name: video.sha256 for video in group.videos}
-        hashes = pd.Series([current.get(sample) for sample in rows["sample"]], index=rows.index, dtype=object)
+        if weights and name in weights:
+            rows = rows[rows["weights_sha256"] == weights[name]]
+        current = {(video.name, video.sha256, said) for video in group.videos for said in ("", video.prompt_sha256)}
+        keys = zip(rows["sample"], rows["video_sha256"], rows["prompt_sha256"], strict=True)
+        rows = rows[pd.Series([key in current for key in keys], index=rows.index, dtype=bool)]
         # The directory's name is the run's: it may have been renamed or copied since.
-        parts.append(rows[rows["video_sha256"] == hashes].assign(run=group.name))
+        parts.append(rows.assign(run=group.name))
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=COLUMNS + KEYS)

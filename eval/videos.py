@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ class Video:
     frames: int | None = None
     fps: float | None = None
 
+    @property
+    def prompt_sha256(self) -> str:
+        """ "" where there is no prompt."""
+        return "" if self.prompt is None else hashlib.sha256(self.prompt.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Videos:
@@ -48,7 +54,6 @@ class Videos:
     problems: tuple[str, ...] = ()
     pixel_scale: int = 1
     world: str | None = None
-    prompts: dict[str, str] = field(default_factory=dict)
 
 
 def open_run(directory: str | os.PathLike[str]) -> Videos:
