@@ -22,7 +22,7 @@ from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.overall import overall
 from eval.protocol import Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
-from eval.store import COLUMNS
+from eval.store import COLUMNS, KEYS, add_rows, scores_path
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
@@ -36,7 +36,7 @@ def evaluate_task(config: DictConfig) -> int:
     device = pick_device(str(config.device))
     part = str(config.shard or "0/1")
     shard([], part)  # says what is wrong with it before long work
-    between = [] if config.clip_to_clip is None else compare_clips(config, protocol)
+    between = [] if config.clip_to_clip is None else compare_clips(config, protocol, metrics)
     if (config.runs is None) == (config.videos is None):
         raise ValueError("give runs=DIR, or videos=DIR with out=DIR, and not both")
     if config.videos is None:
@@ -55,9 +55,8 @@ def evaluate_task(config: DictConfig) -> int:
     metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, Console())
     if between:
-        for result in results:
-            both = fused(result.table, between, Path(config.clip_to_clip))
-            result.table = pd.concat([result.table, both], ignore_index=True)
+        for group, result in zip(groups, results, strict=True):
+            add_fused(group, result, between, Path(config.clip_to_clip))
     if config.out is not None:
         write_out(Path(config.out), groups[0], results[0], metrics, protocol)
     problems = [problem for result in results for problem in result.problems]
@@ -66,14 +65,30 @@ def evaluate_task(config: DictConfig) -> int:
     return int(bool(problems))
 
 
-def compare_clips(config: DictConfig, protocol: Protocol) -> list[BetweenClips]:
+def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Measurement]) -> list[BetweenClips]:
     """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
     if not protocol.encodes:
         raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")
     between = [BetweenClips(str(name), str(extractor)) for name, extractor in config.extractors.items()]
     for metric in between:
+        if metric.dimension not in {chosen.name for chosen in metrics}:
+            raise ValueError(
+                f"clip_to_clip joins {metric.dimension} in clips and between them: add it to metrics, or leave it out "
+                f"with ~extractors.{metric.dimension}"
+            )
         read_fusion(Path(config.clip_to_clip), metric.dimension)
     return between
+
+
+def add_fused(group: Videos, scored: Scored, between: Sequence[BetweenClips], folder: Path) -> None:
+    """The clip-to-clip mode's rows, into the table and, where they are numbers, beside the scores that tables read.
+
+    They are made anew from both kinds of scores every time: that costs nothing.
+    """
+    rows = fused(scored.table, between, folder)
+    for name, part in rows[rows["value"].notna()].groupby("metric"):
+        add_rows(scores_path(group.home, str(name), BetweenClips.version), part[[*COLUMNS, *KEYS]])
+    scored.table = pd.concat([scored.table, rows], ignore_index=True)
 
 
 def choose(names: Any, protocol: Protocol) -> list[Measurement]:
@@ -125,15 +140,17 @@ def evaluate(
 def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
     """out/scores.parquet: the tidy table of all videos; out/summary.json: {metric: overall value or null, "about": ...}.
 
-    A metric whose weights are absent has a row with NaN for each video, spanning all of it.
+    A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it.
     """
     table = scored.table
+    measured = set(zip(table["sample"], table["metric"], strict=True))  # also while the weights were there
     nothing = pd.DataFrame(
         [
             (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, seconds(video), math.nan)
             for metric in metrics
             if metric.name in scored.absent
             for video in group.videos
+            if not any((video.name, value.name) in measured for value in metric.values)
         ],
         columns=COLUMNS,
     )

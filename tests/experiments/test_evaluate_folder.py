@@ -18,6 +18,9 @@ from commands import Command
 
 from deepforcing.video import VideoWriter
 
+sys.path.append(str(Path(__file__).parents[1] / "eval"))
+import vbench_files as files
+
 METRICS = "metrics=[temporal_flickering,imaging_quality,saturation]"
 COLUMNS = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
 
@@ -186,3 +189,27 @@ def test_kill_loses_the_video_in_hand_only(folder: Path, command: Command, tmp_p
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert "1 of them now" in command("evaluate", *call).out
     assert set(pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"]) == {"a_b c-0", "d"}
+
+
+def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp_path: Path) -> None:
+    cache = tmp_path / "nothing"
+    files.write_musiq(cache)
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=imaging_quality", "protocol=vbench"]
+    assert command(*call).status == 0
+    first = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert first["value"].notna().all()
+    shutil.rmtree(cache / "pyiqa_model")
+    write(folder / "e.mp4", moving(20, seed=2))
+    assert "imaging_quality: absent" in command(*call).out
+    table = pd.read_parquet(tmp_path / "out" / "scores.parquet").set_index("sample")["value"]
+    assert table.index.tolist() == ["a_b c-0", "d", "e"]  # one row each
+    assert table.iloc[:2].tolist() == first["value"].tolist()
+    assert np.isnan(table["e"])
+
+
+def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", f"clip_to_clip={tmp_path}", "metrics=saturation"]
+    status, _, err = command(*call, "protocol=vbench_long")
+    assert status == 2
+    assert "joins subject_consistency in clips and between them" in err
+    assert "~extractors.subject_consistency" in err
