@@ -198,7 +198,7 @@ def make(report: Report, console: Console) -> Path:
         max_rows=report.max_rows,
         page_megabytes=report.page_megabytes,
         problems=tuple(problems),
-        commands=tuple(commands(runs, report, [lengths, *(f" protocol={c.protocol}" for c in comparisons)])),
+        commands=tuple(commands(runs, report, lengths, [c.protocol for c in comparisons])),
     )
     with console.status("drawing the page (large videos are made smaller for it)"):
         page = page_html(runs, Numbers(table, rows, chief, silent, of_ends, comparisons), options)
@@ -232,14 +232,15 @@ def markdown_tables(
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 
 
-def commands(runs: Sequence[Run], report: Report, scorings: Sequence[str]) -> list[str]:
+def commands(runs: Sequence[Run], report: Report, lengths: str, protocols: Sequence[str]) -> list[str]:
     """The command lines of the page's footer: the rollouts' own, then the measuring and the drawing.
 
-    scorings: the arguments of each call that scores, after the runs.
+    lengths: the argument for the windows' length, if it is not the usual one. protocols: scored beside windows.
     """
     argument = prose.runs_argument([str(run.path) for run in runs])
     rollouts = dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command"))
-    drawing = f"python -m experiments.report {argument} out={shlex.quote(str(report.out))}"
+    drawing = f"python -m experiments.report {argument} out={shlex.quote(str(report.out))}{lengths}"
+    scorings = [lengths, *(f" protocol={name}" for name in protocols)]
     return [*rollouts, *(f"python -m experiments.evaluate {argument}{more}" for more in scorings), drawing]
 
 
