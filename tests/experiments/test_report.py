@@ -377,7 +377,7 @@ def test_command_line(tmp_path: Path, four: list[Path]) -> None:
 
     work = tmp_path / "work"
     work.mkdir()
-    good = run(f"runs=[{four[0]},{four[1]}]", "out=page/x.html")
+    good = run(f"runs=[{four[0]},{four[1]}]", "out=page/x.html", "window_seconds=1")
     assert good.returncode == 0, good.stderr
     assert f"report: {work}/page/x.html" in good.stdout
     assert sorted(str(p.relative_to(work)) for p in work.rglob("*")) == [

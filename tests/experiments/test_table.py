@@ -162,7 +162,7 @@ def test_command_reads_run_directories(tmp_path: Path, command: Command) -> None
     record = {"sample": "p0-s0", "prompt": "p", "prompt_id": "p0", "seed": 0, "video": "v", "sha256": "aa", "frames": 4}
     (run / "samples" / "p0-s0.json").write_text(json.dumps(record))
     score = {"run": run.name, "sample": "p0-s0", "metric": "temporal_flickering", "version": 1, "t_start": 0.0}
-    score |= {"t_end": 1.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 1.0}
+    score |= {"t_end": 2.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 2.0}
     pd.DataFrame([score]).to_parquet(run / "scores" / "temporal_flickering@1.parquet", index=False)
     status, out, err = command("table", f"runs={run}")
     assert (status, err) == (0, "")
