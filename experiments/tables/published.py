@@ -67,9 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by columns, scaled. cells, differences: by (row's name, column); differences: row - baseline, by sample.
-
-    """
+    """Rows by columns, scaled. cells, differences: by (row's name, column); differences: row - baseline, by sample."""
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
@@ -83,6 +81,11 @@ class Table:
     def paper_difference(self, row: Row, column: Column) -> float:
         base = next((r for r in self.rows if r.name == self.baseline), None)
         return math.nan if base is None else self.paper(row, column) - self.paper(base, column)
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether the paper has any of the columns."""
+        return any(column.metric in row.paper for row in self.rows for column in self.columns)
 
     def measured(self, column: Column) -> bool:
         return any(math.isfinite(self.cells[row.name, column].value) for row in self.rows)
@@ -104,7 +107,12 @@ def per_video(table: pd.DataFrame, column: Column, seconds: float) -> pd.DataFra
 
 
 def compare(
-    table: pd.DataFrame, rows: Sequence[Row], runs: Mapping[str, str], columns: Sequence[Column], baseline: str, seconds: float
+    table: pd.DataFrame,
+    rows: Sequence[Row],
+    runs: Mapping[str, str],
+    columns: Sequence[Column],
+    baseline: str,
+    seconds: float,
 ) -> Table:
     """runs: {row's name: the `run` of the table} of those that were made."""
     cells: dict[tuple[str, Column], Estimate] = {}
@@ -131,41 +139,43 @@ def scaled(estimate: Estimate, by: float) -> Estimate:
 
 
 def beside(table: Table) -> str:
-    """Two lines per row, ours and the paper's."""
-    lines = header(["row", "", "videos of", *(column.title for column in table.columns)])
+    """Two lines per row, ours and the paper's; one where the paper has none of the columns."""
+    both = table.has_paper
+    lines = header(["row", *([""] if both else []), "prompts", *(column.title for column in table.columns)])
     for row in table.rows:
         ours = [table.cells[row.name, column] for column in table.columns]
         texts = [with_interval(e, decimals(table, c)) for c, e in zip(table.columns, ours, strict=True)]
-        lines.append(line([row.label, "ours", prompts(ours), *texts]))
-        if row.paper:
-            paper = [number(table.paper(row, column), 2) for column in table.columns]
-            lines.append(line(["", "paper", "", *paper]))
+        lines.append(line([row.label, *(["ours"] if both else []), prompts(ours), *texts]))
+        if both and row.paper:
+            lines.append(line(["", "paper", "", *(number(table.paper(row, column), 2) for column in table.columns)]))
     return "\n".join(lines)
 
 
 def beside_differences(table: Table) -> str:
     """Row minus baseline, ours and the paper's, of the columns that were measured; empty if there are none."""
-    columns = [column for column in table.columns if table.measured(column)]
+    columns = [c for c in table.columns if any(table.differences[row.name, c].n for row in table.rows)]
+    columns = [column for column in columns if column.metric != FPS.name]  # of other devices, and of how busy they were
     others = [row for row in table.rows if row.name != table.baseline]
     if not columns or not others:
         return ""
-    lines = header(["minus the baseline", "", *(column.title for column in columns)])
+    both = table.has_paper
+    lines = header(["minus the baseline", *([""] if both else []), *(column.title for column in columns)])
     for row in others:
         ours = [with_interval(table.differences[row.name, c], decimals(table, c), sign=True) for c in columns]
-        lines.append(line([row.label, "ours", *ours]))
-        if row.paper:
+        lines.append(line([row.label, *(["ours"] if both else []), *ours]))
+        if both and row.paper:
             paper = [number(table.paper_difference(row, column), 2, sign=True) for column in columns]
             lines.append(line(["", "paper", *paper]))
     return "\n".join(lines)
 
 
 def signs(table: Table) -> tuple[int, int, int]:
-    """Of the differences that the paper has: (where ours has an interval without zero, the same sign there, all)."""
+    """Of the differences that the paper has, FPS aside: (where ours has an interval without zero, the same sign there, all)."""
     clear = same = every = 0
     for row in table.rows:
         for column in table.columns:
             paper, ours = table.paper_difference(row, column), table.differences[row.name, column]
-            if row.name == table.baseline or not math.isfinite(paper):
+            if row.name == table.baseline or not math.isfinite(paper) or column.metric == FPS.name:
                 continue
             every += 1
             if ours.excludes_zero and paper:
@@ -189,7 +199,7 @@ def with_interval(estimate: Estimate, places: int, sign: bool = False) -> str:
 
 def prompts(estimates: Sequence[Estimate]) -> str:
     counts = sorted({estimate.n for estimate in estimates if estimate.n})
-    return "–" if not counts else f"{'–'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} prompts"
+    return "–".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "–"
 
 
 def header(cells: Sequence[str]) -> list[str]:
