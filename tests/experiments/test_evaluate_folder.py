@@ -186,3 +186,23 @@ def test_kill_loses_the_video_in_hand_only(folder: Path, command: Command, tmp_p
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert "1 of them now" in command("evaluate", *call).out
     assert set(pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"]) == {"a_b c-0", "d"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("metrics=5", "metrics=5: choose among"),
+        ("videos=[a,b]", "videos=['a', 'b'] must be one path"),
+        ("prompts=[a,b]", "prompts=['a', 'b'] must be one path"),
+        ("out={a:b}", "out={'a': 'b'} must be one path"),
+        ("videos=2024", "videos=2024 is not a folder"),
+        ("out=/dev/null/x", "choose another directory with out=..."),
+    ],
+)
+def test_values_of_another_kind_are_named(folder: Path, command: Command, argument: str, reason: str) -> None:
+    call = {"videos": str(folder), "out": str(folder.parent / "out"), "metrics": "temporal_flickering"}
+    key, _, value = argument.partition("=")
+    status, _, err = command("evaluate", *(f"{k}={v}" for k, v in (call | {key: value}).items()), "protocol=vbench")
+    assert status == 2
+    assert reason in err
+    assert err.count("\n") == 1
