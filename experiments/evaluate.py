@@ -50,33 +50,42 @@ def evaluate_task(config: DictConfig) -> int:
     else:
         if config.out is None:
             raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
-        groups = [open_folder(config.videos, config.prompts, config.out)]
-        check_writable(config.out)
+        videos, prompts, out = (path(config[key], key) for key in ("videos", "prompts", "out"))
+        groups = [open_folder(videos or "", prompts, out or "")]
+        check_writable(out or "", key="out")
     metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, Console())
     if between:
         for group, result in zip(groups, results, strict=True):
-            add_fused(group, result, between, Path(config.clip_to_clip))
+            add_fused(group, result, between, Path(str(config.clip_to_clip)))
     if config.out is not None:
-        write_out(Path(config.out), groups[0], results[0], metrics, protocol)
+        write_out(groups[0].home, groups[0], results[0], metrics, protocol)
     problems = [problem for result in results for problem in result.problems]
     for problem in problems:
         say(problem)
     return int(bool(problems))
 
 
+def path(value: Any, key: str) -> str | None:
+    """A path as it was typed, also one that looks like a number; None for null. Raises ValueError that names the key."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{key}={shown(value)} must be one path, for example {key}=some/where")
+    return None if value is None else str(value)
+
+
 def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Measurement]) -> list[BetweenClips]:
     """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
     if not protocol.encodes:
         raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")
-    between = [BetweenClips(str(name), str(extractor)) for name, extractor in config.extractors.items()]
+    checkout = Path(path(config.clip_to_clip, "clip_to_clip") or "")
+    known = [BetweenClips(str(name), str(extractor)) for name, extractor in (config.extractors or {}).items()]
+    between = [metric for metric in known if metric.dimension in {chosen.name for chosen in metrics}]
+    if not between:
+        raise ValueError(
+            "clip_to_clip joins subject_consistency and background_consistency in clips and between them: add one to metrics"
+        )
     for metric in between:
-        if metric.dimension not in {chosen.name for chosen in metrics}:
-            raise ValueError(
-                f"clip_to_clip joins {metric.dimension} in clips and between them: add it to metrics, or leave it out "
-                f"with ~extractors.{metric.dimension}"
-            )
-        read_fusion(Path(config.clip_to_clip), metric.dimension)
+        read_fusion(checkout, metric.dimension)
     return between
 
 
@@ -97,7 +106,7 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     if names == "all":
         return fit
     known = {metric.name: metric for metric in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)}
-    wanted = [names] if isinstance(names, str) else list(names or [])
+    wanted = list(names or []) if names is None or is_list(names) else [names]
     unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")

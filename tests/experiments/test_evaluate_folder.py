@@ -211,5 +211,24 @@ def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: C
     call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", f"clip_to_clip={tmp_path}", "metrics=saturation"]
     status, _, err = command(*call, "protocol=vbench_long")
     assert status == 2
-    assert "joins subject_consistency in clips and between them" in err
-    assert "~extractors.subject_consistency" in err
+    assert "joins subject_consistency and background_consistency in clips and between them" in err
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("metrics=5", "metrics=5: choose among"),
+        ("videos=[a,b]", "videos=['a', 'b'] must be one path"),
+        ("prompts=[a,b]", "prompts=['a', 'b'] must be one path"),
+        ("out={a:b}", "out={'a': 'b'} must be one path"),
+        ("videos=2024", "videos=2024 is not a folder"),
+        ("out=/dev/null/x", "choose another directory with out=..."),
+    ],
+)
+def test_values_of_another_kind_are_named(folder: Path, command: Command, argument: str, reason: str) -> None:
+    call = {"videos": str(folder), "out": str(folder.parent / "out"), "metrics": "temporal_flickering"}
+    key, _, value = argument.partition("=")
+    status, _, err = command("evaluate", *(f"{k}={v}" for k, v in (call | {key: value}).items()), "protocol=vbench")
+    assert status == 2
+    assert reason in err
+    assert err.count("\n") == 1
