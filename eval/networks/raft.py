@@ -22,7 +22,6 @@ from eval.networks.package import vbench_module
 ITERATIONS = 20
 CELL = 8
 LEVELS, RADIUS = 4, 4  # of the correlation pyramid
-HIDDEN = 128
 SMALLEST = CELL * 2 ** (LEVELS - 1)  # pixels: below, the pyramid's last level is empty
 TOP = 0.05  # the share of pixels with the longest flow
 
@@ -99,6 +98,7 @@ class _Pass:
         three = (update, reset, candidate)
         assert all(conv.bias is not None for conv in three)
         self._padding = update.padding
+        self._hidden = update.out_channels
         self._bias = torch.cat([conv.bias for conv in three if conv.bias is not None])
         parts = [conv.weight.chunk(3, 1) for conv in three]
         self._context = torch.cat([context for _, context, _ in parts])
@@ -108,7 +108,7 @@ class _Pass:
     def context(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """The context's part of the gates and of the candidate, [b, 256, h, w] and [b, 128, h, w]."""
         both = F.conv2d(context, self._context, self._bias, padding=self._padding)
-        return both[:, : 2 * HIDDEN], both[:, 2 * HIDDEN :]
+        return both[:, : 2 * self._hidden], both[:, 2 * self._hidden :]
 
     def __call__(self, hidden: Tensor, motion: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
         gates = F.conv2d(torch.cat([hidden, motion], 1), self._gates, padding=self._padding) + context[0]
