@@ -22,7 +22,7 @@ class Frame:
     """A sampled frame: pixels float [1, 3, H, W] in 0..255, padded, and its features once they are needed."""
 
     def __init__(self, pixels: Tensor) -> None:
-        self.pixels = raft.pad(pixels.float())
+        self.pixels = raft.pad(pixels.float().contiguous())
         self.features: Tensor | None = None
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory of a rollout, as JSON. `python -m experiments.bench --help`
+"""Speed and memory of a rollout, as JSON. `python -m experiments.bench --help`; `bench eval` is bench_eval.py.
 
 "Steady state" means: the cache has been full for a while. Denoise, commit, decode and write are timed apart and together,
 because a frame rate says nothing without them (FPS = pixel frames of a chunk / its seconds).
@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopwatch
 from deepforcing.video import VideoWriter
+from experiments import bench_eval
 from experiments.cli import command, is_list, positive, whole
 from experiments.rollout import build_spec, peak_memory, pick_device, set_threads
 
@@ -147,6 +148,10 @@ run = command("bench")(bench_task)
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["eval"]:
+        del sys.argv[1]
+        bench_eval.main()
+        return
     # --lengths reads better than the key it stands for, and is what the documentation says.
     sys.argv[1:] = [DEFAULT_LENGTHS if a == "--lengths" else a for a in sys.argv[1:]]
     run()

@@ -14,6 +14,7 @@ from eval.networks.checkpoint import read_state
 from eval.networks.package import vbench_module
 
 MULTIPLE = 16  # frames are padded to multiples of so many pixels
+BLACK = 112  # pixels: up to it the last level of its correlations is one cell wide
 SMALLEST = 64  # pixels: below, the last level of its correlations is empty
 
 
@@ -42,15 +43,18 @@ class Interpolator:
     def midway(self, before: Tensor, after: Tensor) -> Tensor:
         """The frames halfway between pairs of frames, uint8 [b, 3, H, W] each; rounded towards zero as VBench does.
 
-        Black for frames with a side of up to 112 px: the last level of the correlations is then one cell wide, which
+        Black for frames with a side of up to BLACK px: the last level of the correlations is then one cell wide, which
         gives NaN, and the package's conversion to 8 bits makes that 0.
         """
         b, _, height, width = before.shape
         rows, columns = -height % MULTIPLE, -width % MULTIPLE
         top, left = rows // 2, columns // 2
         sides = [left, columns - left, top, rows - top]
-        padded = [F.pad(frames / 255, sides, mode="replicate") for frames in (before, after)]
+        padded = [frames / 255 for frames in (before, after)]
+        if any(sides):
+            padded = [F.pad(frames, sides, mode="replicate") for frames in padded]
         half = torch.full((b, 1, 1, 1), 0.5, device=before.device)
         found: Tensor = self._model(*padded, half, scale_factor=1.0, eval=True)["imgt_pred"]
         found = found[:, :, top : top + height, left : left + width]
-        return (found * 255).clamp(0, 255).nan_to_num(0).byte()
+        found = (found * 255).clamp_(0, 255)
+        return (found.nan_to_num_(0) if min(height, width) <= BLACK else found).byte()

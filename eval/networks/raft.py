@@ -22,7 +22,6 @@ from eval.networks.package import vbench_module
 ITERATIONS = 20
 CELL = 8
 LEVELS, RADIUS = 4, 4  # of the correlation pyramid
-HIDDEN = 128
 SMALLEST = CELL * 2 ** (LEVELS - 1)  # pixels: below, the pyramid's last level is empty
 TOP = 0.05  # the share of pixels with the longest flow
 
@@ -43,7 +42,8 @@ def load(path: Path, device: torch.device) -> Raft:
 def pad(frames: Tensor) -> Tensor:
     """[b, 3, H, W] with its borders repeated, on both sides, to multiples of 8."""
     rows, columns = -frames.shape[2] % CELL, -frames.shape[3] % CELL
-    return F.pad(frames, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2], mode="replicate")
+    sides = [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2]
+    return F.pad(frames, sides, mode="replicate") if any(sides) else frames
 
 
 def top_magnitude(flow: Tensor) -> Tensor:
@@ -99,6 +99,7 @@ class _Pass:
         three = (update, reset, candidate)
         assert all(conv.bias is not None for conv in three)
         self._padding = update.padding
+        self._hidden = update.out_channels
         self._bias = torch.cat([conv.bias for conv in three if conv.bias is not None])
         parts = [conv.weight.chunk(3, 1) for conv in three]
         self._context = torch.cat([context for _, context, _ in parts])
@@ -108,7 +109,7 @@ class _Pass:
     def context(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """The context's part of the gates and of the candidate, [b, 256, h, w] and [b, 128, h, w]."""
         both = F.conv2d(context, self._context, self._bias, padding=self._padding)
-        return both[:, : 2 * HIDDEN], both[:, 2 * HIDDEN :]
+        return both[:, : 2 * self._hidden], both[:, 2 * self._hidden :]
 
     def __call__(self, hidden: Tensor, motion: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
         gates = F.conv2d(torch.cat([hidden, motion], 1), self._gates, padding=self._padding) + context[0]
@@ -123,10 +124,13 @@ class Correlation:
 
     def __init__(self, features: Tensor, next_features: Tensor) -> None:
         b, channels, h, w = features.shape
-        volume = features.flatten(2).transpose(1, 2) @ next_features.flatten(2) / channels**0.5
-        self._levels = [volume.reshape(b * h * w, 1, h, w)]
-        for _ in range(1, LEVELS):
-            self._levels.append(F.avg_pool2d(self._levels[-1], 2))
+        rows = features.flatten(2).transpose(1, 2) / channels**0.5
+        self._levels = []
+        for level in range(LEVELS):
+            if level:  # the mean of products with four cells is the product with their mean, and takes 1 / w of the work
+                next_features = F.avg_pool2d(next_features, 2)
+            volume = rows @ next_features.flatten(2)
+            self._levels.append(volume.view(b * h * w, 1, *next_features.shape[2:]))
         # The offset that runs first is the horizontal one: the weights are trained with this order.
         reach = torch.arange(-RADIUS, RADIUS + 1, device=features.device, dtype=torch.float32)
         self._window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), -1)[None]
