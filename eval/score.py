@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -103,6 +104,9 @@ def score(
         missing = [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
         if missing:
             todo.append((video, missing))
+    unfit = unusable([m for m in here if any(m in missing for _, missing in todo)], device) if todo else {}
+    result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
+    todo = [(video, left) for video, missing in todo if (left := [m for m in missing if m.name not in unfit])]
     for number, (video, missing) in enumerate(todo, start=1):
         where = f"{group.name}: sample {video.name}"
         try:
@@ -117,8 +121,8 @@ def score(
             if prompted:
                 found.run()
                 result.decoded += 1
-        except ValueError as error:
-            result.problems.append(f"{where}: {error}")
+        except (ValueError, RuntimeError, cv2.error) as error:  # a GPU's memory included: the next video may be smaller
+            result.problems.append(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}")
         else:
             result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
             for metric in prompted:
@@ -140,6 +144,18 @@ def score(
             progress(number, len(todo), video.name)
     result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
     return result
+
+
+def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:
+    """{metric: why} of those whose networks cannot be loaded: told once, before any video is decoded."""
+    found = {}
+    for metric in metrics:
+        if isinstance(metric, Dimension | FeatureMetric):
+            try:
+                metric.start(ClipInfo(frames=32, fps=16.0, height=480, width=832, prompt=""), device)
+            except ValueError as error:
+                found[metric.name] = str(error)
+    return found
 
 
 def checked(video: Video) -> VideoInfo:

@@ -20,9 +20,9 @@ from eval.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.overall import overall
-from eval.protocol import Protocol
+from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
-from eval.store import COLUMNS, KEYS, add_rows, scores_path
+from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
@@ -124,6 +124,8 @@ def evaluate(
     """Score every group; what is absent is said once."""
     results = []
     said: set[str] = set()
+    index, count = (int(number) for number in part.split("/"))
+    passed = 0  # videos of the groups before: many groups of one video are shared out too
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos left"),
         TimeRemainingColumn(), console=console,
@@ -134,20 +136,21 @@ def evaluate(
             def tick(done: int, total: int, _: str, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
 
-            scored = score(group, metrics, protocol, device, tick, part)
+            scored = score(group, metrics, protocol, device, tick, f"{(index - passed) % count}/{count}")
+            passed += len(group.videos)
             bar.update(task, total=scored.decoded, completed=scored.decoded)
             results.append(scored)
             for name, why in scored.absent.items():
                 if name not in said:
                     console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False)
                     said.add(name)
-            count = scored.table["sample"].nunique()
-            console.print(f"{group.name}: {count} videos scored, {scored.decoded} of them now", highlight=False)
+            known = scored.table["sample"].nunique()
+            console.print(f"{group.name}: {known} videos scored, {scored.decoded} of them now", highlight=False)
     return results
 
 
 def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
-    """out/scores.parquet: the tidy table of all videos; out/summary.json: {metric: overall value or null, "about": ...}.
+    """out/scores.parquet: all that is known of the videos; out/summary.json: {metric asked for: overall value or null, ...}.
 
     A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it.
     """
@@ -163,7 +166,15 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         ],
         columns=COLUMNS,
     )
-    rows = pd.concat([part for part in (table[COLUMNS], nothing) if len(part)] or [nothing], ignore_index=True)
+    # Whatever else is known of these videos: other metrics, other protocols.
+    kept = [stored([group], None, Protocol(name, protocol.window_seconds)) for name in NAMES]
+    asked = {metric.name for metric in metrics} | {value.name for metric in metrics for value in metric.values}
+    others = [
+        part[~((part["protocol"] == protocol.name) & part["metric"].isin(asked | set(table["metric"])))]
+        for part in kept
+    ]
+    parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
+    rows = pd.concat(parts, ignore_index=True) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
     with atomic_path(out / "scores.parquet") as partial:
         rows[names].to_parquet(partial, index=False)

@@ -17,7 +17,7 @@ from experiments.tables.decay import EndsRow
 from experiments.tables.formats import prompts_behind
 from experiments.tables.runs import Run
 from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number, percent_of_windows
-from experiments.tables.vbench import MISSING, PROTOCOLS, Comparison
+from experiments.tables.vbench import MISSING, Comparison
 
 
 def vbench_table(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:
@@ -30,9 +30,8 @@ def vbench_table(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:
             versus = comparison.differences.get((run.name, column.info.name), MISSING)
             cells.append({"value": number(mean.value, column.decimals), **_difference(versus, column.decimals)})
         rows.append({"run": i, "prompts": prompts_behind(means), "cells": cells})
-    title = PROTOCOLS.get(comparison.protocol, comparison.protocol)
     heads = [column.title for column in comparison.columns]
-    return {"title": title, "heads": heads, "rows": rows, "notes": comparison.notes}
+    return {"title": comparison.protocol, "heads": heads, "rows": rows, "note": " ".join(comparison.notes)}
 
 
 def _difference(versus: Estimate, decimals: int) -> dict[str, str]:
@@ -57,7 +56,7 @@ def _ends_line(row: EndsRow, runs: Sequence[Run]) -> dict[str, Any]:
     cells = []
     for estimate in (row.cells.get(run.name, MISSING) for run in runs):
         texts = [number(estimate.value, row.decimals), interval(estimate, row.decimals)]
-        cells.append({"texts": [text for text in texts if text], "clear": False})
+        cells.append({"texts": [text for text in texts if text], "sure": False})
     return {"title": row.title, "unit": row.unit, "cells": cells}
 
 
@@ -65,11 +64,11 @@ def _slope_line(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
     cells: list[dict[str, Any]] = []
     for cell in (row.cells.get(run.name) for run in runs):
         if cell is None or not math.isfinite(cell.slope.value):
-            cells.append({"texts": ["–"], "clear": False})
+            cells.append({"texts": ["–"], "sure": False})
             continue
         texts = [number(cell.slope.value, row.decimals, sign=True), interval(cell.slope, row.decimals, sign=True)]
         texts.append(f"fluctuation {number(cell.fluctuation.value, row.decimals)}")
-        cells.append({"texts": [text for text in texts if text], "clear": cell.slope.excludes_zero})
+        cells.append({"texts": [text for text in texts if text], "sure": cell.slope.excludes_zero})
     return {"title": f"{row.info.title} {arrow(row.info)}".strip(), "unit": row.info.unit, "cells": cells}
 
 

@@ -120,7 +120,7 @@ def download_metrics() -> None:
         try:
             print(f"  sha256 {verify(name)}")
         except ValueError:
-            target.unlink(missing_ok=True)
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             raise
 
 

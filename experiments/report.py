@@ -141,16 +141,17 @@ def _terminal_cell(row: MetricRow, run: Run) -> Text:
 
 
 def comparison_tables(comparisons: Sequence[Comparison], width: int) -> Iterator[Table]:
-    """VBench's dimensions by runs, a table per protocol; as many runs side by side as there is room for."""
+    """VBench's dimensions x 100 by runs, for each protocol; as many runs side by side as there is room for."""
     for comparison in comparisons:
         name = max(len(column.title) for column in comparison.columns) + 1
-        column_width = max(6, *(len(comparison.labels[run]) for run in comparison.runs)) + 1
-        at_once = max(1, (width - name) // column_width)
-        for start in range(0, len(comparison.runs), at_once):
-            part = comparison.runs[start : start + at_once]
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=comparison.notes[0])
-            table.title_justify, table.title_style = "left", ""
-            table.add_column("dimension", no_wrap=True)
+        parts: list[list[str]] = [[]]
+        for run in comparison.runs:
+            if parts[-1] and name + sum(len(comparison.labels[r]) + 1 for r in [*parts[-1], run]) > width:
+                parts.append([])
+            parts[-1].append(run)
+        for part in parts:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+            table.add_column(comparison.protocol, no_wrap=True)
             for run in part:
                 table.add_column(Text(comparison.labels[run]), justify="right", no_wrap=True)
             for column in comparison.columns:
@@ -214,6 +215,8 @@ def make(report: Report, console: Console) -> Path:
         write_atomically(report.out.with_suffix(".md"), text)
     for part in comparison_tables(comparisons, console.width):
         console.print(part)
+    for comparison in comparisons:
+        console.print(comparison.notes[0], highlight=False, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
     size = report.out.stat().st_size / 1e6

@@ -122,8 +122,11 @@ def compare(
     summary = overall(table).set_index(["run", "metric"])
     found = {key: _estimate(row) for key, row in summary.iterrows()}
     raw = {(run, name): found.get((run, name), MISSING) for run in runs for name in metrics}
+    parts = {str(name): rows for name, rows in table.groupby("metric")}
     versus = {
-        (run, name): _versus(table, run, baseline, name) if {(run, name), (baseline, name)} <= found.keys() else MISSING
+        (run, name): _versus(parts[name], run, baseline, name)
+        if {(run, name), (baseline, name)} <= found.keys()
+        else MISSING
         for run in runs
         for name in metrics
         if baseline is not None and run != baseline

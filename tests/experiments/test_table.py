@@ -167,7 +167,7 @@ def test_command_reads_run_directories(tmp_path: Path, command: Command) -> None
     status, out, err = command("table", f"runs={run}")
     assert (status, err) == (0, "")
     assert cells(out)[2] == ["Plain one", "1", "–", "–", "90.00", "–", "–", "–", "–", "–"]
-    assert "windows of 1 s (not VBench's protocol)" in out
+    assert "windows of 2 s (not VBench's protocol)" in out
     assert "Not scored: Subject Consistency, " in out
 
 
