@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -220,3 +221,22 @@ def test_values_of_another_kind_are_named(folder: Path, command: Command, argume
     assert status == 2
     assert reason in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    folder: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering", "protocol=vbench"]
+    assert command(*call, "shard=0/2").status == 0
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        status, _, err = command(*call)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert ".parquet: No space left on device" in err
+    assert not list((tmp_path / "out" / "scores").glob(".*.part"))
+    assert "2 videos scored, 1 of them now" in command(*call).out
