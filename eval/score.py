@@ -327,11 +327,17 @@ def prompt_key(metric: Measurement, video: Video) -> str:
 
 
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
-    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index."""
+    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index.
+
+    Raises ValueError as iter_decoded does, and for a video that players turn: OpenCV and decord, which VBench reads with,
+    turn it too, and its pixels here would lie on their side.
+    """
     borders = {border for clip in clips for border in (clip.start, clip.end)}
     held: list[av.VideoFrame] = []
     start = 0
     for frame in iter_decoded(path):
+        if frame.rotation % 360:
+            raise ValueError(f"{path} is stored turned by {frame.rotation % 360} degrees; encode it once more, upright")
         if held and (len(held) == FRAMES or start + len(held) in borders):
             yield start, Batch(held)
             start, held = start + len(held), []

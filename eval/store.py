@@ -83,11 +83,15 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
             again &= old["window_seconds"].isin(rows["window_seconds"])
             rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
         temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
-        with open(temporary, "wb") as handle:
-            rows.to_parquet(handle, index=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as handle:
+                rows.to_parquet(handle, index=False)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError as error:  # of a full disk the system does not say which file
+            temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +121,18 @@ def test_bad_videos_are_named_and_cost_no_other_one(folder: Path, command: Comma
     with av.open(str(folder / "no_frames.mp4"), "w") as container:
         container.add_stream("aac", rate=48000)
         container.start_encoding()
-    bad = ("corrupt", "empty", "text", "one_frame", "too_fast", "odd_size", "no_frames")
+    turned = bytearray(data)
+    matrix = turned.index(b"tkhd") + 44  # in 16.16 and 2.30 bits: x = -y + 48, y = x
+    turned[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    (folder / "turned.mp4").write_bytes(turned)
+    with av.open(str(folder / "d.mp4")) as source, av.open(str(folder / "cut.mp4"), "w") as container:
+        copy = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                early = round(0.5 / packet.time_base)  # the first half second is before the beginning
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, copy
+                container.mux(packet)
+    bad = ("corrupt", "empty", "text", "one_frame", "too_fast", "odd_size", "no_frames", "turned", "cut")
     for protocol in ("vbench", "vbench_long"):
         status, _, err = command(
             "evaluate",
@@ -131,6 +144,8 @@ def test_bad_videos_are_named_and_cost_no_other_one(folder: Path, command: Comma
         assert status == 1
         lines = err.splitlines()
         assert len(lines) == len(bad)
+        assert "stored turned by 270 degrees" in err
+        assert "its edit list hides 8 of its 40 frames" in err
         for name in bad:
             assert sum(f"{name}.mp4" in line for line in lines) == 1, err
         table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
@@ -232,3 +247,22 @@ def test_values_of_another_kind_are_named(folder: Path, command: Command, argume
     assert status == 2
     assert reason in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    folder: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering", "protocol=vbench"]
+    assert command(*call, "shard=0/2").status == 0
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        status, _, err = command(*call)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert ".parquet: No space left on device" in err
+    assert not list((tmp_path / "out" / "scores").glob(".*.part"))
+    assert "2 videos scored, 1 of them now" in command(*call).out
