@@ -32,6 +32,7 @@ from experiments.demo import compose
 from experiments.figures.sweep import draw_sweep
 from experiments.reference import reference_run
 from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, pick_device, rollout
+from experiments.tables.prose import plural
 from experiments.tables.published import FPS, Column, Row, compare, flat
 from experiments.tables.reproduction import Done, written
 from experiments.tables.runs import read_runs
@@ -269,11 +270,13 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
     figure = None
     if experiment.sweep is not None:
         panels = [(published, column) for column in planned.published if column.metric != FPS.name]
-        panels += [(beside, column) for column in known if column.metric in experiment.sweep.panels]
+        panels += [(beside, column) for name in experiment.sweep.panels for column in known if column.metric == name]
         panels = [(of, column) for of, column in panels if of.measured(column)][:MOST_PANELS]
         if panels:
             figure = out.with_suffix(".png")
-            draw_sweep(panels, str(experiment.sweep.title), figure)
+            count = len({sample.prompt.id for sample in planned.samples})
+            caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; no network: last {ends:.3g} s"
+            draw_sweep(panels, str(experiment.sweep.title), caption, figure)
     done = Done(
         title=str(experiment.title),
         source=str(experiment.source),

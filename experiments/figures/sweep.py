@@ -19,12 +19,18 @@ from matplotlib.axes import Axes
 REFERENCE_DASHES = ("--", ":", "-.")
 
 
-def draw_sweep(panels: Sequence[tuple[Table, Column]], title: str, out: Path) -> None:
-    """Rows with a place in the sweep are points; rows without one (a policy without the swept key) are level lines."""
+def draw_sweep(panels: Sequence[tuple[Table, Column]], title: str, caption: str, out: Path) -> None:
+    """Rows with a place in the sweep are points; rows without one (a policy without the swept key) are level lines.
+
+    title: of the swept value. caption: what was run, above the panels.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2), layout="constrained", squeeze=False)
     for axis, (table, column) in zip(axes[0], panels, strict=True):
         draw_panel(axis, table, column)
+    if axes[0, 0].get_legend_handles_labels()[0]:  # the lines are the same in all panels
+        axes[0, 0].legend(fontsize=7, frameon=False)
     figure.supxlabel(title, fontsize=9)
+    figure.suptitle(caption, fontsize=9, x=0.01, ha="left")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as partial:
         figure.savefig(partial, dpi=130, format="png")
@@ -42,8 +48,6 @@ def draw_panel(axis: Axes, table: Table, column: Column) -> None:
     level = [(row, estimate) for row, estimate in found if row.at is None]
     for (row, estimate), dashes in zip(level, REFERENCE_DASHES, strict=False):
         axis.axhline(estimate.value, color=GREY[0], lw=1, ls=dashes, label=row.label)
-    if level:
-        axis.legend(fontsize=7, frameon=False)
     axis.set_xticks(x)
     axis.set_title(column.title, fontsize=10, loc="left")
     axis.tick_params(labelsize=8)

@@ -152,11 +152,11 @@ def beside(table: Table) -> str:
 
 
 def beside_differences(table: Table) -> str:
-    """Row minus baseline, ours and the paper's, of the columns that were measured; empty if there are none."""
+    """Row minus baseline, ours and the paper's, of the rows and columns that were measured; empty if there are none."""
     columns = [c for c in table.columns if any(table.differences[row.name, c].n for row in table.rows)]
     columns = [column for column in columns if column.metric != FPS.name]  # of other devices, and of how busy they were
-    others = [row for row in table.rows if row.name != table.baseline]
-    if not columns or not others:
+    others = [row for row in table.rows if any(table.differences[row.name, column].n for column in columns)]
+    if not others:
         return ""
     both = table.has_paper
     lines = header(["minus the baseline", *([""] if both else []), *(column.title for column in columns)])

@@ -85,7 +85,12 @@ def opening(done: Done) -> list[str]:
     devices = sorted(
         {str((run.record.get("environment") or {}).get("device") or "unrecorded") for run in done.runs.values()}
     )
-    first = f"Ours: model {done.model}, {videos}, made on {join(devices) if devices else 'nothing'}."
+    of = (
+        " (the embedded world, which is not Wan)"
+        if any(r.record.get("world") == "tiny" for r in done.runs.values())
+        else ""
+    )
+    first = f"Ours: model {done.model}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
     paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')}, one H100 ({done.source})."
     if done.differs:
         last = (

@@ -43,6 +43,7 @@ def test_means_and_paired_differences() -> None:
     assert made.differences["up", QUALITY].value == pytest.approx(means["b-2"] - means["a-1"])
     assert math.isnan(made.differences["base", QUALITY].value)
     assert math.isnan(made.cells["gone", QUALITY].value)
+    assert "not made" not in beside_differences(made)
     assert signs(made) == (2, 1, 3)  # of up, down and gone; up has the paper's sign, down has not
     text = beside(made)
     assert "| Base \\| plain | ours | 6 |" in text
