@@ -22,8 +22,8 @@ from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from eval.metrics import DIMENSIONS
 from eval.protocol import LONG_SECONDS, Protocol, long_clips
 from experiments.cli import command, positive, shown, whole
-from experiments.evaluate import choose
 from experiments.evalbench import videos as pictures
+from experiments.evaluate import choose
 from experiments.rollout import pick_device
 
 NETWORKS = ("small", "mixed", "full")
@@ -128,9 +128,7 @@ def run(module: str, job: dict[str, Any], path: Path, part: dict[str, Any]) -> A
     return json.loads(result.read_text()) if result.exists() else None
 
 
-def together(
-    job: dict[str, Any], sides: dict[str, list[dict[str, Any]]], minutes: float, clips: int
-) -> dict[str, Any]:
+def together(job: dict[str, Any], sides: dict[str, list[dict[str, Any]]], minutes: float, clips: int) -> dict[str, Any]:
     """Of each side its fastest run, everything per video-minute; ratios are the package's time over ours."""
     ours = min(sides["ours"], key=lambda each: each["total"]["seconds"])
     theirs = min(sides["package"], key=lambda each: each["total"]["seconds"], default=None)

@@ -62,7 +62,9 @@ def score(network: Any, images: Tensor) -> Tensor:
 
     def embed(part: Tensor) -> Tensor:
         part = network.gn_root(network.conv_root(part)).contiguous(memory_format=torch.channels_last)
-        part = network.block1(network.root_pool(part).contiguous())  # on a CPU the pooling alone is faster this way round
+        part = network.block1(
+            network.root_pool(part).contiguous()
+        )  # on a CPU the pooling alone is faster this way round
         return torch.as_tensor(network.embedding(part.movedim(1, -1).flatten(1)))  # channels last, as TensorFlow has it
 
     parts = torch.split(pictures.flatten(0, 1), AT_ONCE.get(images.device.type, AT_ONCE_ELSEWHERE))

@@ -127,7 +127,9 @@ class Correlation:
         rows = features.flatten(2).transpose(1, 2) / channels**0.5
         self._levels = []
         for level in range(LEVELS):
-            if level:  # the mean of products with four cells is the product with their mean, and takes 1 / w of the work
+            if (
+                level
+            ):  # the mean of products with four cells is the product with their mean, and takes 1 / w of the work
                 next_features = F.avg_pool2d(next_features, 2)
             volume = rows @ next_features.flatten(2)
             self._levels.append(volume.view(b * h * w, 1, *next_features.shape[2:]))
