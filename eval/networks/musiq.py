@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.batch import Batch
@@ -16,6 +17,8 @@ from eval.preprocess import musiq_input
 from eval.weights import required
 
 PATCH = 32  # pixels, a side
+LONGEST = (224, 384)  # pixels, the long side of the two smaller sizes; the third is the image's own
+GRID = 10  # places a side that are told apart
 # Patches that go through the convolutions together: what fits a CPU's cache, or 270 MB on a GPU.
 AT_ONCE = {"cpu": 128}
 AT_ONCE_ELSEWHERE = 4096
@@ -44,17 +47,23 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     A masked patch gets exactly no weight (exp(-1000) is 0 in float32), so leaving them out moves no score.
     """
     with packages():
-        from pyiqa.data.multiscale_trans_util import get_multiscale_patches
-    padded: Tensor = get_multiscale_patches(
-        (images - 0.5) * 2,
-        patch_size=PATCH,
-        patch_stride=PATCH,
-        hse_grid_size=10,
-        longer_side_lengths=[224, 384],
-        max_seq_len_from_original_res=-1,
-    )
-    kept = padded[:, padded[0, :, -1] > 0]  # the last three entries: place, scale, mask
-    return kept[..., :-3].reshape(len(images), -1, 3, PATCH, PATCH), kept[0, :, -3], kept[0, :, -2]
+        from pyiqa.data.multiscale_trans_util import get_hashed_spatial_pos_emb_index
+    images = (images - 0.5) * 2
+    b, _, height, width = images.shape
+    found, places, scales = [], [], []
+    for scale, longest in enumerate((*LONGEST, max(height, width))):
+        resized = images
+        if scale < len(LONGEST):
+            ratio = longest / max(height, width)
+            size = round(height * ratio), round(width * ratio)
+            resized = F.interpolate(images, size, mode="bicubic", align_corners=False)
+        rows, columns = (-length % PATCH for length in resized.shape[2:])
+        resized = F.pad(resized, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
+        cells = resized.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))  # [b, 3, rows, 32, columns, 32]
+        found.append(cells.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, 3, PATCH, PATCH))
+        places.append(get_hashed_spatial_pos_emb_index(GRID, cells.shape[2], cells.shape[4])[0])
+        scales.append(torch.full((found[-1].shape[1],), float(scale)))
+    return torch.cat(found, 1), torch.cat(places).to(images.device), torch.cat(scales).to(images.device)
 
 
 def score(network: Any, images: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ The two image towers, DINO and ViCLIP are small by their weights (evalbench.weig
 package and so in ours: here their constructors are replaced, in both alike. What each keeps:
 
 RAFT    the correlation pyramid and its lookups, two of twenty iterations, 16 of 128 channels, encoders of one layer
-AMT-S   one convolution over the mean of both frames, at full resolution
-MUSIQ   all patches at three scales, half of the root's channels, one of 14 layers, 48 of 384 channels
+AMT-S   the mean of both frames, a little darker
+MUSIQ   all patches at three scales, a root of one convolution to 8 of 64 channels, one of 14 layers, 48 of 384 channels
 """
 
 from __future__ import annotations
@@ -61,11 +61,10 @@ class SmallAmt(nn.Module):
 
     def __init__(self, **_: Any) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.gain = nn.Parameter(torch.tensor(0.9))
 
     def forward(self, img0: Tensor, img1: Tensor, embt: Tensor, **_: Any) -> dict[str, Tensor]:
-        mean = (img0 + img1) * embt
-        return {"imgt_pred": (mean + 0.1 * torch.tanh(self.conv(mean))).clamp(0, 1)}
+        return {"imgt_pred": (img0 + img1) * (embt * self.gain)}
 
 
 def shrink_raft(network: Any, update: Any) -> None:
@@ -93,17 +92,17 @@ def shrink_raft(network: Any, update: Any) -> None:
 
 
 def shrink_musiq(network: Any) -> None:
-    """The class MUSIQ with a root of 32 channels and one layer of 48."""
+    """The class MUSIQ with a root of one convolution to 8 channels, and one layer of 48."""
     from pyiqa.archs import musiq_arch
 
     whole = network.__init__
 
     def small(self: Any, pretrained: bool = True, pretrained_model_path: str | None = None) -> None:
         whole(self, hidden_size=48, mlp_dim=96, num_heads=2, num_layers=1, pretrained=False)
-        self.conv_root = musiq_arch.StdConv(3, 32, 7, 2, bias=False)
-        self.gn_root = nn.GroupNorm(32, 32, eps=1e-6)
-        self.block1 = musiq_arch.Bottleneck(32, 128)
-        self.embedding = nn.Linear(128 * 64, 48)
+        self.conv_root = musiq_arch.StdConv(3, 8, 7, 2, bias=False)
+        self.gn_root = nn.GroupNorm(8, 8, eps=1e-6)
+        self.block1 = nn.Identity()
+        self.embedding = nn.Linear(8 * 64, 48)
         if pretrained_model_path is not None:
             musiq_arch.load_pretrained_network(self, pretrained_model_path, True)
 

@@ -20,17 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from vbench_motion_files import (
-    TEXT_WIDTH,
-    VIDEO_WIDTH,
-    amt_weights,
-    batches,
-    moving,
-    raft_weights,
-    viclip_weights,
-    vocabulary,
-    write,
-)
+from vbench_motion_files import amt_weights, batches, moving, write, write_raft, write_viclip, write_vocabulary
 
 from eval import flow
 from eval.batch import Batch
@@ -43,6 +33,7 @@ from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.networks import raft, viclip
 from eval.networks.checkpoint import Foreign, read_state
 from eval.networks.package import vbench_module
+from experiments.evalbench.weights import small_viclip
 
 CPU = torch.device("cpu")
 PROMPT = "A red ball rolls over the grass &amp; a dog runs after it; " * 4  # more than 30 tokens
@@ -52,9 +43,9 @@ PROMPT = "A red ball rolls over the grass &amp; a dog runs after it; " * 4  # mo
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """$VBENCH_CACHE_DIR with random weights."""
     place = tmp_path_factory.mktemp("vbench_cache")
-    raft_weights(place)
+    write_raft(place)
     amt_weights(place)
-    vocabulary(place)
+    write_vocabulary(place)
     return place
 
 
@@ -257,26 +248,15 @@ def test_frames_that_are_too_small_are_one_line(dimension: Dimension, weights: P
 def small_package(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The package's ViCLIP module, building a small network."""
     viclip._modules(Path(os.environ["VBENCH_CACHE_DIR"], "ViCLIP", "bpe_simple_vocab_16e6.txt.gz"))
-    module, vision = (vbench_module(f"third_party.ViCLIP.{name}") for name in ("viclip", "viclip_vision"))
-    text = module.clip_text_l14
-
-    def small_video(**_: object) -> Any:
-        return vision.VisionTransformer(
-            224, 14, VIDEO_WIDTH, 2, VIDEO_WIDTH // 64, output_dim=48, checkpoint_num=2
-        ).eval()
-
-    def small_text(**settings: Any) -> Any:
-        settings |= {"embed_dim": 48, "transformer_width": TEXT_WIDTH, "transformer_heads": 1, "transformer_layers": 2}
-        return text(**settings)
-
-    monkeypatch.setattr(module, "clip_joint_l14", small_video)
-    monkeypatch.setattr(module, "clip_text_l14", small_text)
+    module = vbench_module("third_party.ViCLIP.viclip")
+    for name, builder in small_viclip().items():
+        monkeypatch.setattr(module, name, builder)
     return module
 
 
 def check_overall(module: Any, cache: Path, videos: list[tuple[Path, ClipInfo, tuple[int, ...]]]) -> None:
     torch.manual_seed(3)
-    path = viclip_weights(cache, module.ViCLIP(tokenizer=object(), pretrain=None))
+    path = write_viclip(cache, module.ViCLIP(tokenizer=object(), pretrain=None))
     model = module.ViCLIP(tokenizer=object(), pretrain=str(path))
     package = vbench_module("overall_consistency")
     for video, clip, cuts in videos:
@@ -303,7 +283,7 @@ def test_overall_consistency(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.slow
 def test_overall_consistency_at_full_size(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = tmp_path / "full"
-    vocabulary(full)
+    write_vocabulary(full)
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(full))
     viclip._modules(full / "ViCLIP" / "bpe_simple_vocab_16e6.txt.gz")
     video = write(tmp_path / "v.mp4", moving(16, 128, 192, 3), 16)

@@ -1,8 +1,8 @@
 """The vbench2_beta_long package itself at work: run as a program, `python vbench_long_oracle.py JOB.json`, and imported
 for what its networks are.
 
-Beside it stand modules that it imports and that these runs have no use for (scene detection, moviepy), a write_video as
-torchvision had it until 0.25, and networks of a few thousand random weights in place of DINOv2 and DreamSim.
+What it cannot find here is stood in for by experiments.evalbench.package, DINOv2 and DreamSim by networks of a few thousand
+random weights.
 """
 
 from __future__ import annotations
@@ -13,15 +13,10 @@ import types
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepforcing.torchvision_cpu import make_importable
-from eval.reencode import _assembly
-
-make_importable()
+from experiments.evalbench import package
 
 DINOV2_REPOSITORY = """
 import torch
@@ -51,7 +46,7 @@ class Embedder(nn.Module):
 
 
 def dreamsim_module() -> types.ModuleType:
-    return module("dreamsim", dreamsim=lambda pretrained, cache_dir, device="cpu": (Embedder(), None))
+    return package.module("dreamsim", dreamsim=lambda pretrained, cache_dir, device="cpu": (Embedder(), None))
 
 
 def write_dinov2(torch_home: Path) -> None:
@@ -65,37 +60,9 @@ def write_dinov2(torch_home: Path) -> None:
     torch.save(network.state_dict(), torch_home / "hub" / "checkpoints" / "dinov2_vitb14_pretrain.pth")
 
 
-def module(name: str, **content: Any) -> types.ModuleType:
-    made = types.ModuleType(name)
-    vars(made).update(content)
-    return made
-
-
-def write_video(filename: str, video_array: Any, fps: int) -> None:
-    frames = torch.as_tensor(video_array, dtype=torch.uint8).numpy()
-    with av.open(filename, mode="w") as container:
-        # x264 kept off AVX-512, where it does not repeat itself (eval/reencode.py); the rest is as it was.
-        stream = container.add_stream("libx264", rate=fps, options=_assembly())
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        for image in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
 def install(torch_home: Path) -> None:
     """Everything that the package imports and cannot find here."""
-    nothing = dict.fromkeys(("open_video", "SceneManager", "split_video_ffmpeg"))
-    sys.modules["scenedetect"] = module("scenedetect", **nothing)
-    sys.modules["scenedetect.detectors"] = module("scenedetect.detectors", ContentDetector=None)
-    sys.modules["scenedetect.video_splitter"] = module("scenedetect.video_splitter", split_video_ffmpeg=None)
-    sys.modules["moviepy"] = module("moviepy")
-    sys.modules["moviepy.editor"] = module("moviepy.editor", VideoFileClip=None)
-    sys.modules["dreamsim"] = dreamsim_module()
-    import torchvision.io
-
-    torchvision.io.write_video = write_video
+    package.install(dreamsim_module())
     load = torch.hub.load
 
     def local(repo_or_dir: str, model: str, **options: Any) -> Any:
@@ -130,34 +97,11 @@ def split(lengths: list[int], rates: list[float]) -> list[list[Any]]:
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     install(Path(job["torch_home"]))
-    import vbench
-    from vbench2_beta_long import VBenchLong
-
-    info = str(Path(vbench.__file__).parent / "VBench_full_info.json")
-    configs, out = Path(job["configs"]), job["out"]
     results: dict[str, Any] = {}
     for key, (dimension, dev, extractor) in job["runs"].items():
-        VBenchLong(torch.device("cpu"), info, out).evaluate(
-            videos_path=job["videos"],
-            name=key,
-            dimension_list=[dimension],
-            local=True,
-            mode="long_custom_input",
-            use_semantic_splitting=False,
-            clip_length_config=str(configs / "clip_length_mix.yaml"),
-            dev_flag=dev,
-            sb_clip2clip_feat_extractor=extractor,
-            bg_clip2clip_feat_extractor=extractor,
-            w_inclip=1.0,
-            w_clip2clip=0.0,
-            slow_fast_eval_config=str(configs / "slow_fast_params.yaml"),
-            sb_mapping_file_path=str(configs / "subject_mapping_table.yaml"),
-            bg_mapping_file_path=str(configs / "background_mapping_table.yaml"),
-            num_of_samples_per_prompt=5,
-            static_filter_flag=False,
-            imaging_quality_preprocessing_mode="longer",
+        results[key] = package.evaluate(
+            job["videos"], job["out"], Path(job["configs"]), key, dimension, torch.device("cpu"), dev, extractor
         )
-        results[key] = json.loads((Path(out) / f"{key}_eval_results.json").read_text())[dimension]
     results["split"] = split(job["lengths"], job["rates"])
     return results
 
