@@ -92,7 +92,8 @@ def open_folder(
     root = Path(folder).absolute()
     if not root.is_dir():
         raise ValueError(f"videos={folder} is not a folder; give one that holds {SUFFIX} files")
-    named = sorted(path for path in root.iterdir() if path.suffix.lower() == SUFFIX)
+    # Hidden files are not videos: copies from a Mac bring one along for each.
+    named = sorted(p for p in root.iterdir() if p.suffix.lower() == SUFFIX and not p.name.startswith("."))
     paths = [path for path in named if path.is_file() and is_text(path.name)]
     problems = [f"{path.name}: a link to nothing" for path in named if path.is_symlink() and not path.exists()]
     problems += [
