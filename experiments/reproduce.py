@@ -275,7 +275,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         if panels:
             figure = out.with_suffix(".png")
             count = len({sample.prompt.id for sample in planned.samples})
-            caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; no network: last {ends:.3g} s"
+            caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; first and last: {ends:.3g} s"
             draw_sweep(panels, str(experiment.sweep.title), caption, figure)
     done = Done(
         title=str(experiment.title),

@@ -49,6 +49,6 @@ def draw_panel(axis: Axes, table: Table, column: Column) -> None:
     for (row, estimate), dashes in zip(level, REFERENCE_DASHES, strict=False):
         axis.axhline(estimate.value, color=GREY[0], lw=1, ls=dashes, label=row.label)
     axis.set_xticks(x)
-    axis.set_title(column.title, fontsize=10, loc="left")
+    axis.set_title(column.title + (", last" if column.number == "last" else ""), fontsize=10, loc="left")
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

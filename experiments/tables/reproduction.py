@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
 from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, plural
-from experiments.tables.published import Row, Table, beside, beside_differences, signs
+from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
 from experiments.tables.runs import Run
 from experiments.tables.vbench import PROTOCOLS
 
@@ -55,7 +55,12 @@ class Done:
 def written(done: Done, published: Table, windows: Table) -> str:
     """Markdown. published: the paper's columns; windows: those measured without any network."""
     parts = [f"# {done.title}", *opening(done), "## Ours beside the paper's", beside(published)]
-    parts.append(f"{protocol_words(done)} Scores × 100, as the paper prints them; a dash: no number. {INTERVALS}")
+    fps = (
+        " FPS as measured here, once the window is full."
+        if any(c.metric == FPS.name for c in published.columns)
+        else ""
+    )
+    parts.append(f"{protocol_words(done)} Scores × 100, as the paper prints them; a dash: no number.{fps} {INTERVALS}")
     if done.said:
         parts.append(done.said)
     label = next((row.label for row in published.rows if row.name == published.baseline), published.baseline)
