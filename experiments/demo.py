@@ -132,7 +132,7 @@ def choose_vbench(choice: object, cuda: bool, minutes: float) -> tuple[bool, str
         if choice is True:
             raise ValueError(f"vbench=true needs the networks' weights, of which none are there: {get}")
         return False, f"VBench: only temporal_flickering, the other dimensions need weights: {get}"
-    cost = f"about {max(1, round(CORE_HOURS * minutes))} core-hours without a GPU"
+    cost = f"about {max(1, round(CORE_HOURS * minutes))} h of one core without a GPU"
     if choice == "auto" and not cuda:
         return False, f"VBench: only temporal_flickering, the other dimensions would take {cost}: vbench=true"
     missing = f", without {', '.join(lacking)}, whose weights are not there: {get}" if lacking else ""

@@ -98,7 +98,7 @@ def test_vbench_is_scored_where_it_can_be_and_otherwise_said(tmp_path: Path, mon
     raft.touch()
     assert choose_vbench("auto", False, 20.0) == (
         False,
-        "VBench: only temporal_flickering, the other dimensions would take about 60 core-hours without a GPU: vbench=true",
+        "VBench: only temporal_flickering, the other dimensions would take about 60 h of one core without a GPU: vbench=true",
     )
     done, said = choose_vbench("auto", True, 20.0)
     assert done
