@@ -58,9 +58,10 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             resized = F.interpolate(images, size, mode="bicubic", align_corners=False)
         rows, columns = (-length % PATCH for length in resized.shape[2:])
         resized = F.pad(resized, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
-        cells = resized.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))  # [b, 3, rows, 32, columns, 32]
-        found.append(cells.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, 3, PATCH, PATCH))
-        places.append(get_hashed_spatial_pos_emb_index(GRID, cells.shape[2], cells.shape[4])[0])
+        high, wide = (length // PATCH for length in resized.shape[2:])
+        cells = resized.reshape(b, 3, high, PATCH, wide, PATCH).permute(0, 2, 4, 1, 3, 5)
+        found.append(cells.reshape(b, high * wide, 3, PATCH, PATCH))
+        places.append(get_hashed_spatial_pos_emb_index(GRID, high, wide)[0])
         scales.append(torch.full((found[-1].shape[1],), float(scale)))
     return torch.cat(found, 1), torch.cat(places).to(images.device), torch.cat(scales).to(images.device)
 
