@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.batch import Batch
-from eval.networks.checkpoint import read_state
-from eval.networks.files import fill, packages
+from eval.networks.files import fill, packages, read_state
 from eval.preprocess import musiq_input
 from eval.weights import required
 
@@ -59,10 +58,10 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             resized = F.interpolate(images, size, mode="bicubic", align_corners=False)
         rows, columns = (-length % PATCH for length in resized.shape[2:])
         resized = F.pad(resized, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
-        grid = resized.shape[2] // PATCH, resized.shape[3] // PATCH
-        cells = resized.reshape(b, 3, grid[0], PATCH, grid[1], PATCH)
-        found.append(cells.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, 3, PATCH, PATCH))
-        places.append(get_hashed_spatial_pos_emb_index(GRID, cells.shape[2], cells.shape[4])[0])
+        high, wide = (length // PATCH for length in resized.shape[2:])
+        cells = resized.reshape(b, 3, high, PATCH, wide, PATCH).permute(0, 2, 4, 1, 3, 5)
+        found.append(cells.reshape(b, high * wide, 3, PATCH, PATCH))
+        places.append(get_hashed_spatial_pos_emb_index(GRID, high, wide)[0])
         scales.append(torch.full((found[-1].shape[1],), float(scale)))
     return torch.cat(found, 1), torch.cat(places).to(images.device), torch.cat(scales).to(images.device)
 
