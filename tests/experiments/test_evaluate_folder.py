@@ -208,14 +208,14 @@ def test_kill_loses_the_video_in_hand_only(folder: Path, command: Command, tmp_p
 
 def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp_path: Path) -> None:
     cache = tmp_path / "nothing"
-    files.write_musiq(cache)
-    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=imaging_quality", "protocol=vbench"]
+    files.write_clip(cache, "clip_b32")
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=background_consistency", "protocol=vbench"]
     assert command(*call).status == 0
     first = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert first["value"].notna().all()
-    shutil.rmtree(cache / "pyiqa_model")
+    shutil.rmtree(cache / "clip_model")
     write(folder / "e.mp4", moving(20, seed=2))
-    assert "imaging_quality: absent" in command(*call).out
+    assert "background_consistency: absent" in command(*call).out
     table = pd.read_parquet(tmp_path / "out" / "scores.parquet").set_index("sample")["value"]
     assert table.index.tolist() == ["a_b c-0", "d", "e"]  # one row each
     assert table.iloc[:2].tolist() == first["value"].tolist()
