@@ -230,10 +230,13 @@ class RunDir:
             return None
 
 
-def check_writable(root: str | Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
-    """Before long work: make `root`, write a file in it, look at the free space. Raises OSError with what is wrong."""
+def check_writable(root: str | Path, min_free_bytes: int = MIN_FREE_BYTES, key: str = "runs_root") -> None:
+    """Before long work: make `root`, write a file in it, look at the free space. Raises OSError with what is wrong.
+
+    key: of the command line, by which another directory can be chosen.
+    """
     root = Path(root)
-    advice = "choose another directory with runs_root=..."
+    advice = f"choose another directory with {key}=..."
     try:
         root.mkdir(parents=True, exist_ok=True)
         trial = root / f".write-test-{secrets.token_hex(4)}"

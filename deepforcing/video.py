@@ -182,10 +182,17 @@ def iter_decoded(path: str | Path) -> Iterator[av.VideoFrame]:
     """
     with _opened(path) as container:
         stream = container.streams.video[0]
-        count = 0
-        for frame in container.decode(stream):
-            count += 1
-            yield frame
+        count = hidden = 0
+        for packet in container.demux(stream):
+            hidden += packet.is_discard
+            for frame in packet.decode():
+                count += 1
+                yield frame
+        if count and hidden and count + hidden == stream.frames:
+            raise ValueError(
+                f"{path} was cut without being encoded anew: its edit list hides {hidden} of its {stream.frames} frames, "
+                "which readers treat differently; encode it once more"
+            )
         if count == 0 or count < stream.frames:
             raise ValueError(f"{path} is damaged: {count} of its {stream.frames} frames can be decoded")
 

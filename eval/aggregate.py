@@ -1,12 +1,13 @@
 """From the tidy table of scores to means, curves, drifts and differences: pure functions, nothing is read or written.
 
-A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>. Where
-it has a column protocol too, scores of different protocols are kept apart, and so have the results (`series`).
+A table has the columns run, sample, metric, version, t_start, t_end, value; a sample is called <prompt_id>-s<seed>; one
+that is not (of a folder of any videos) is a prompt of its own. Where it has a column protocol too, scores of different
+protocols are kept apart, and so have the results (`series`).
 Prompts are the independent unit: samples of one prompt (its seeds) are averaged first, and every interval here is a
 95 % interval over prompts (`mean_interval`): Student's t below 16 prompts, from 16 on a percentile bootstrap (2000
 resamples, seeded, so that the same table gives the same interval). Missing scores are NaN and are left out; n says how
-many prompts are behind each number; with fewer than two prompts the interval is NaN. A range of time takes the windows
-whose middle lies in it, each weighted by its length.
+many prompts are behind each number; with fewer than two prompts the interval is NaN. A range of time takes what lies in
+it: each window weighs as many seconds as it shares with the range.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eval.metric import FloatArray, Value
+from eval.metric import ROUNDING, FloatArray, Value, overlap
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -112,7 +113,7 @@ def with_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column `prompt_id`, from the sample's name, and with its types, which an empty one may lack."""
     words = dict.fromkeys([*series(table), "sample"], str)
     table = table.astype({**words, "t_start": float, "t_end": float, "value": float})
-    return table.assign(prompt_id=table["sample"].str.rsplit("-s", n=1).str[0].astype(str))
+    return table.assign(prompt_id=table["sample"].str.replace(r"-s\d+$", "", regex=True).astype(str))
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -131,18 +132,22 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_means(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
-    """Mean of each sample over start <= t < end seconds: run, metric (and protocol), prompt_id, sample, value.
+    """Mean of each sample over start .. end seconds: run, metric (and protocol), prompt_id, sample, value.
 
-    NaN if no value is known.     Every sample of the table keeps its row, also if no window of it lies in the range.
+    Each window weighs the seconds that it shares with the range. NaN unless a window that lies in it wholly has a value:
+    one that mostly lies elsewhere, or a number of the whole video, says too little of the range to stand for it. Every
+    sample of the table keeps its row.
     """
     rows = with_prompt(table)
-    middle = (rows["t_start"] + rows["t_end"]) / 2
-    inside = (middle >= start) & (middle < end) & rows["value"].notna()
-    length = (rows["t_end"] - rows["t_start"]).where(inside, 0.0)
-    rows = rows.assign(weight=length, weighted=rows["value"].where(inside, 0.0) * length)
-    sums = rows.groupby([*series(rows), "prompt_id", "sample"], as_index=False)[["weight", "weighted"]].sum()
-    value = ratio(sums["weighted"].to_numpy(), sums["weight"].to_numpy())
-    return sums.drop(columns=["weight", "weighted"]).assign(value=value)
+    starts, stops = (rows[column].to_numpy(dtype=np.float64) for column in ("t_start", "t_end"))
+    known = rows["value"].notna().to_numpy()
+    shared = np.where(known, overlap(starts, stops, start, end), 0.0)
+    wholly = known & (starts >= start - ROUNDING) & (stops <= end + ROUNDING)
+    rows = rows.assign(weight=shared, weighted=rows["value"].where(known, 0.0) * shared, wholly=wholly)
+    parts = ["weight", "weighted", "wholly"]
+    sums = rows.groupby([*series(rows), "prompt_id", "sample"], as_index=False)[parts].sum()
+    value = ratio(sums["weighted"].to_numpy(), np.where(sums["wholly"] > 0, sums["weight"], 0.0))
+    return sums.drop(columns=parts).assign(value=value)
 
 
 def summarise(samples: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -157,14 +162,14 @@ def summarise(samples: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def overall(table: pd.DataFrame, start: float = 0.0, end: float = math.inf) -> pd.DataFrame:
-    """Mean over start <= t < end seconds with its interval over prompts; the columns of `summarise`."""
+    """Mean over start .. end seconds with its interval over prompts; the columns of `summarise`."""
     return summarise(sample_means(table, start, end), "value")
 
 
 def ends(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
     """Each sample's mean over its first and over its last `seconds`: the columns of `sample_means`, first and last.
 
-    Videos shorter than twice `seconds` count as missing (NaN): their two ends would overlap.
+    Missing (NaN) for videos shorter than twice `seconds`, whose two ends would overlap, and for windows longer than that.
     """
     keys = [*series(table), "prompt_id", "sample"]
     timed = table.assign(duration=table.groupby(["run", "sample"])["t_end"].transform("max"))
@@ -206,7 +211,7 @@ def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
 def paired_difference(
     table: pd.DataFrame, run_a: str, run_b: str, metric: str, start: float = 0.0, end: float = math.inf
 ) -> Paired:
-    """a - b of a metric over start <= t < end seconds, paired by prompt and seed; only samples both runs have count.
+    """a - b of a metric over start .. end seconds, paired by prompt and seed; only samples both runs have count.
 
     Raises ValueError if the table does not know a run or the metric, or has the metric under several protocols.
     """

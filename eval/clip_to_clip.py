@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from eval.metric import Value
 from eval.networks.clip import clip_features
 from eval.networks.dino import dino_features
 from eval.networks.dinov2 import dinov2_features
@@ -76,6 +77,53 @@ def clip_to_clip(
             scorer.add(batch, first)
         first += len(batch)
     return {name: scorer.value() for name, scorer in scorers.items()}
+
+
+@dataclass(frozen=True)
+class BetweenClips:
+    """C of a video by one extractor, as a metric: one row for the whole video, under protocol vbench_long alone."""
+
+    dimension: str
+    extractor: str
+    version: ClassVar[int] = 1
+    weights_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "dino": ("dino_code", "dino"),
+        "dinov2": ("dinov2_code", "dinov2"),
+        "clip": ("clip_b32",),
+        "dreamsim": ("dreamsim",),
+    }
+
+    def __post_init__(self) -> None:
+        if self.extractor not in EXTRACTORS.get(self.dimension, {}):
+            features(self.dimension, self.extractor, torch.device("cpu"))  # says which there are
+
+    @property
+    def name(self) -> str:
+        return f"{self.dimension}_between_{self.extractor}"
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        return (Value(self.name, "0..1", True, f"{self.extractor}: similarity of the clips' first frames"),)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return self.weights_of[self.extractor]
+
+
+def fused(table: pd.DataFrame, metrics: Sequence[BetweenClips], folder: Path) -> pd.DataFrame:
+    """Rows of <dimension>_clip_to_clip, one per clip, out of a table with the in-clip rows and those of `metrics`.
+
+    folder: where VBench's settings are, see read_fusion. Raises ValueError as it does.
+    """
+    parts = []
+    for metric in metrics:
+        fusion = read_fusion(folder, metric.dimension)
+        rows = table[(table["metric"] == metric.dimension) & (table["protocol"] == "vbench_long")]
+        between = table[table["metric"] == metric.name].set_index("sample")["value"].to_dict()
+        parts.append(
+            fusion.fuse(rows, between).assign(metric=f"{metric.dimension}_clip_to_clip", version=metric.version)
+        )
+    return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from eval.aggregate import ends, series, summarise, with_prompt
-from eval.metric import FloatArray
+from eval.metric import ROUNDING, FloatArray, overlap
 
 CHUNKS = 10  # BlockVid's N
+OfVideo = Callable[[FloatArray, FloatArray, FloatArray, float], float]
 
 
 def slope(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +28,8 @@ def slope(table: pd.DataFrame) -> pd.DataFrame:
     fewer than two windows that have a value.
     """
 
-    def of_video(times: FloatArray, values: FloatArray, duration: float) -> float:
+    def of_video(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
+        times = (starts + stops) / 2
         minutes = (times - times.mean()) / 60 if len(times) else times
         spread = float((minutes**2).sum())
         return float((minutes * (values - values.mean())).sum()) / spread if spread > 0 else math.nan
@@ -41,7 +43,7 @@ def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
     Source: shared by the long-video papers that report it, formula second-hand. NaN with fewer than two windows that
     have a value.
     """
-    return per_video(table, lambda times, values, duration: float(values.std()) if len(values) > 1 else math.nan)
+    return per_video(table, lambda _, __, values, ___: float(values.std()) if len(values) > 1 else math.nan)
 
 
 def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.DataFrame:
@@ -62,20 +64,21 @@ def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.D
 def video_drift_error(table: pd.DataFrame, chunks: int = CHUNKS) -> pd.DataFrame:
     """VDE of every metric: sum over chunks i = 2 .. N of (N - i + 1) |m_i - m_1| / m_1, with N equal chunks per video.
 
-    Source: LV-Bench of BlockVid (arXiv 2511.22973). m_i is the metric's mean over chunk i, here over the windows whose
-    middle lies in it, so windows of a tenth of the video give BlockVid's numbers and shorter ones come near. The weights
-    favour the chunks that follow the first and the sum is not normalised: only values of the same N compare. NaN where
-    a chunk has no value (a sum over fewer would be smaller) or m_1 is not positive. Raises ValueError for chunks < 2.
+    Source: LV-Bench of BlockVid (arXiv 2511.22973). m_i is the metric's mean over chunk i, here of windows, each
+    weighing the seconds that it shares with the chunk, so windows of a tenth of the video give BlockVid's numbers and
+    shorter ones come near. The weights favour the chunks that follow the first and the sum is not normalised: only values
+    of the same N compare. NaN where a chunk has no value (a sum over fewer would be smaller), where a window is longer
+    than a chunk, or m_1 is not positive. Raises ValueError for chunks < 2.
     """
     if chunks < 2:
         raise ValueError(f"chunks={chunks}: drift from the first chunk needs at least 2")
 
-    def of_video(times: FloatArray, values: FloatArray, duration: float) -> float:
-        index = np.minimum((times / duration * chunks).astype(int), chunks - 1)
-        count = np.bincount(index, minlength=chunks)
-        if not count.all():
+    def of_video(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
+        length = duration / chunks
+        shared = np.array([overlap(starts, stops, i * length, (i + 1) * length) for i in range(chunks)])
+        if not shared.any(1).all() or (stops - starts).max() > length + ROUNDING:
             return math.nan
-        means = np.bincount(index, weights=values, minlength=chunks) / count
+        means = shared @ values / shared.sum(1)
         if means[0] <= 0:
             return math.nan
         weights = np.arange(chunks - 1, 0, -1)
@@ -84,20 +87,17 @@ def video_drift_error(table: pd.DataFrame, chunks: int = CHUNKS) -> pd.DataFrame
     return per_video(table, of_video)
 
 
-def per_video(table: pd.DataFrame, of_video: Callable[[FloatArray, FloatArray, float], float]) -> pd.DataFrame:
-    """Summary of of_video(middles of the windows in seconds, their values, the video's duration) over prompts.
+def per_video(table: pd.DataFrame, of_video: OfVideo) -> pd.DataFrame:
+    """Summary of of_video(starts and ends of the windows in seconds, their values, the video's duration) over prompts.
 
     Only windows that have a value are passed, in order of time; there may be none.
     """
     keys = [*series(table), "prompt_id", "sample"]
     rows = with_prompt(table)
-    rows = rows.assign(
-        middle=(rows["t_start"] + rows["t_end"]) / 2,
-        duration=rows.groupby(["run", "sample"])["t_end"].transform("max"),
-    ).sort_values("middle")
+    rows = rows.assign(duration=rows.groupby(["run", "sample"])["t_end"].transform("max")).sort_values("t_start")
     found = []
     for key, video in rows.groupby(keys):
         known = video[video["value"].notna()]
-        times, values = (known[column].to_numpy(dtype=np.float64) for column in ("middle", "value"))
-        found.append((*key, of_video(times, values, float(video["duration"].iloc[0]))))
+        starts, stops, values = (known[column].to_numpy(dtype=np.float64) for column in ("t_start", "t_end", "value"))
+        found.append((*key, of_video(starts, stops, values, float(video["duration"].iloc[0]))))
     return summarise(pd.DataFrame(found, columns=[*keys, "value"]).astype({"value": float}), "value")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eval.batch import Batch
 from eval.dimension import ClipInfo
-from eval.metric import FloatArray, Value, Window
+from eval.metric import ROUNDING, FloatArray, Value, Window, overlap
 
 
 class Row(NamedTuple):
@@ -69,7 +69,12 @@ def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def feature_between(features: FloatArray, windows: Sequence[Window], start: float, end: float) -> FloatArray:
-    """Mean over the windows [W, D] whose middle lies in start <= t < end seconds, by their frames: [1, D]."""
-    lengths = np.array([w.end - w.start if start <= (w.t_start + w.t_end) / 2 < end else 0 for w in windows])
-    with np.errstate(invalid="ignore"):  # no window in this range: NaN
-        return np.asarray((lengths @ features / lengths.sum())[None])
+    """Mean over start .. end seconds of windows [W, D], each weighing the seconds that it shares with them: [1, D].
+
+    NaN where a window is longer than that.
+    """
+    starts, ends = (np.array(times) for times in zip(*((w.t_start, w.t_end) for w in windows), strict=True))
+    shared = overlap(starts, ends, start, end)
+    if (ends - starts)[shared > 0].max(initial=0.0) > end - start + ROUNDING:
+        return np.full((1, features.shape[1]), np.nan)
+    return np.asarray((shared @ features / shared.sum())[None])

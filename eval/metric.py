@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
+ROUNDING = 1e-6  # seconds: far below a frame, far above what sums of times round by
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 weights of gamma-encoded R, G, B, as in OpenCV's RGB2GRAY
 
 
@@ -158,6 +159,12 @@ def windows(n_frames: int, fps: float, window_seconds: float) -> list[Window]:
             found.append(Window(start, end, start / fps, end / fps))
         start = end
     return found
+
+
+def overlap(starts: FloatArray, ends: FloatArray, start: float, end: float) -> FloatArray:
+    """Seconds of each window, starts .. ends [W], that lie in start .. end: [W]; 0 for what only rounding lets in."""
+    shared = np.minimum(ends, end) - np.maximum(starts, start)
+    return np.where(shared > ROUNDING, shared, 0.0)
 
 
 def window_mean(per_frame: FloatArray, windows: Sequence[Window]) -> FloatArray:

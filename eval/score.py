@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
@@ -24,6 +26,7 @@ from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, iter_decoded, probe, sha256_file
 from eval import weights
 from eval.batch import FRAMES, Batch
+from eval.clip_to_clip import BetweenClips, clip_to_clip, features
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.features import FeatureMetric, MeanFeature
 from eval.metric import Clip, FloatArray, Metric, Window, applies
@@ -34,16 +37,15 @@ from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
 from eval.videos import Video, Videos, open_run
 from eval.watch import Watch
 
-TABLE = [*COLUMNS, "frames"]
 Progress = Callable[[int, int, str], None]
-Measurement = Metric | Dimension | FeatureMetric
+Measurement = Metric | Dimension | FeatureMetric | BetweenClips
 Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 
 
 @dataclass
 class Scored:
-    """What `score` found. table: COLUMNS and frames, of every video that has scores, for the metrics asked for.
+    """What `score` found. table: COLUMNS and KEYS, of every video that has scores, for the metrics asked for.
 
     problems: one line for each video or score that is missing, and why. absent: {metric: why} of those whose weights
     are not there. decoded: videos decoded by this call.
@@ -78,13 +80,17 @@ def score(
     """
     device = device or torch.device("cpu")
     wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
-    result = Scored(pd.DataFrame(columns=TABLE), list(group.problems))
+    result = Scored(pd.DataFrame(columns=[*COLUMNS, *KEYS]), list(group.problems))
     present: dict[str, str] = {}  # metric -> sha256 of its weights
     for metric in wanted:
         if protocol.encodes and is_weight_free(metric):
             raise ValueError(
                 f"{metric.name} is measured on a video's own pixels, and protocol={protocol.name} encodes clips once more; "
                 "use protocol=windows or vbench_long_memory for it"
+            )
+        if isinstance(metric, BetweenClips) and not protocol.encodes:
+            raise ValueError(
+                f"clips are compared with each other under protocol=vbench_long alone, not {protocol.name}"
             )
         try:
             present[metric.name] = "" if is_weight_free(metric) else weights.fingerprint(metric.weights)
@@ -95,9 +101,12 @@ def score(
     done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
     todo = []
     for video in shard(group.videos, part):
-        missing = [metric for metric in here if (video.name, video.sha256) not in done[metric.name]]
+        missing = [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
         if missing:
             todo.append((video, missing))
+    unfit = unusable([m for m in here if any(m in missing for _, missing in todo)], device) if todo else {}
+    result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
+    todo = [(video, left) for video, missing in todo if (left := [m for m in missing if m.name not in unfit])]
     for number, (video, missing) in enumerate(todo, start=1):
         where = f"{group.name}: sample {video.name}"
         try:
@@ -109,10 +118,11 @@ def score(
                 else:
                     prompted.append(metric)
             found = Measured(prompted, protocol, info, video, group, device)
-            found.run()
-            result.decoded += 1
-        except ValueError as error:
-            result.problems.append(f"{where}: {error}")
+            if prompted:
+                found.run()
+                result.decoded += 1
+        except (ValueError, RuntimeError, cv2.error) as error:  # a GPU's memory included: the next video may be smaller
+            result.problems.append(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}")
         else:
             result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
             for metric in prompted:
@@ -126,13 +136,26 @@ def score(
                     protocol=protocol.name,
                     video_sha256=video.sha256,
                     weights_sha256=present[metric.name],
+                    prompt_sha256=prompt_key(metric, video),
                     window_seconds=protocol.length_key,
                 )
                 add_rows(paths[metric.name], rows[COLUMNS + KEYS])
         if progress is not None:
             progress(number, len(todo), video.name)
-    result.table = stored([group], wanted, protocol)[TABLE]
+    result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
     return result
+
+
+def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:
+    """{metric: why} of those whose networks cannot be loaded: told once, before any video is decoded."""
+    found = {}
+    for metric in metrics:
+        if isinstance(metric, Dimension | FeatureMetric):
+            try:
+                metric.start(ClipInfo(frames=32, fps=16.0, height=480, width=832, prompt=""), device)
+            except ValueError as error:
+                found[metric.name] = str(error)
+    return found
 
 
 def checked(video: Video) -> VideoInfo:
@@ -175,7 +198,8 @@ class Measured:
         if not self.clips:
             raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
         self.metrics = [metric for metric in metrics if is_weight_free(metric)]
-        self.clip_metrics = [metric for metric in metrics if not is_weight_free(metric)]
+        self.between = [metric for metric in metrics if isinstance(metric, BetweenClips)]
+        self.clip_metrics = [metric for metric in metrics if isinstance(metric, Dimension | FeatureMetric)]
         self.rows: dict[str, list[tuple[str, float, float, int, float]]] = {metric.name: [] for metric in metrics}
         self.features: dict[str, list[FloatArray]] = {}
         self.failed: dict[str, str] = {}
@@ -197,6 +221,7 @@ class Measured:
         video = Pictures(*size, self.info.fps, self.video.prompt or "", self.group.pixel_scale, self.group.world)
         watch = Watch(video, self.metrics)
         opened: dict[int, list[Started]] = {}
+        finished = 0
         for start, batch in cut(self.video.path, self.clips):
             if self.metrics:
                 watch.add(batch.colours)
@@ -207,6 +232,9 @@ class Measured:
                     self.feed(opened[index], batch, start - clip.start)
                     if start + len(batch) == clip.end:
                         self.finish(opened.pop(index), clip)
+                        finished += 1
+        if finished < len(self.clips):  # a file without an index does not say how many frames can be decoded
+            raise ValueError(f"{self.video.path} ends before the {self.info.frames} frames that it announces")
         if self.metrics:
             watched = watch.finish()
             for metric in self.metrics:
@@ -216,12 +244,29 @@ class Measured:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
         batches = (batch for _, batch in cut(self.video.path, self.clips))
         encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.info.fps)))
+        first_frames = []
         for clip, generation in zip(self.clips, encoded, strict=True):
             scorers, first = self.start(clip), 0
+            if self.between:
+                first_frames.append(generation[0].frames[0].copy())  # a view would keep the whole batch
             for batch in generation:
                 self.feed(scorers, batch, first)
                 first += len(batch)
             self.finish(scorers, clip)
+        for metric in self.between:
+            self.compare(metric, first_frames)
+
+    def compare(self, metric: BetweenClips, first_frames: Sequence[NDArray[np.uint8]]) -> None:
+        """Clips by their first frames, which were encoded once more already."""
+        fps = int(self.protocol.clip_fps(self.info.fps))
+        try:
+            extractor = features(metric.dimension, metric.extractor, self.device)
+            value = clip_to_clip(first_frames, fps, {metric.name: extractor})[metric.name]
+        except ValueError as error:
+            self.failed[metric.name] = str(error)
+        else:
+            seconds = self.info.frames / self.info.fps
+            self.rows[metric.name].append((metric.name, 0.0, seconds, len(first_frames), value))
 
     def start(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.info.fps)
@@ -270,15 +315,29 @@ class Measured:
 
 def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
     """Whether a metric looks at windows of the whole video, and needs no network."""
-    return not isinstance(metric, Dimension | FeatureMetric)
+    return not isinstance(metric, Dimension | FeatureMetric | BetweenClips)
+
+
+def prompt_key(metric: Measurement, video: Video) -> str:
+    """What of a video's prompt belongs to a score's identity: nothing where the metric does not look at it.
+
+    Metrics of a world do, but of runs alone, where another prompt is another video.
+    """
+    return video.prompt_sha256 if isinstance(metric, Dimension) and metric.needs_prompt else ""
 
 
 def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
-    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index."""
+    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index.
+
+    Raises ValueError as iter_decoded does, and for a video that players turn: OpenCV and decord, which VBench reads with,
+    turn it too, and its pixels here would lie on their side.
+    """
     borders = {border for clip in clips for border in (clip.start, clip.end)}
     held: list[av.VideoFrame] = []
     start = 0
     for frame in iter_decoded(path):
+        if frame.rotation % 360:
+            raise ValueError(f"{path} is stored turned by {frame.rotation % 360} degrees; encode it once more, upright")
         if held and (len(held) == FRAMES or start + len(held) in borders):
             yield start, Batch(held)
             start, held = start + len(held), []

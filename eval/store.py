@@ -2,29 +2,39 @@
 
 <home>/scores/<metric>@<version>.parquet holds a tidy table of COLUMNS and KEYS. Readers see old or new but never half, and
 several processes can score one home. Rows are kept per video, protocol and window length; rows of a video that has since
-been made anew, or of other weights, are scored again, and the first are left out on reading.
+been made anew, of other weights or of another prompt are scored again; the first and the last are left out on reading.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
-from eval.dimension import Dimension
-from eval.features import FeatureMetric
-from eval.metric import Metric
-from eval.protocol import Protocol
+from eval import protocol as protocols
 from eval.videos import Videos, open_run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-# What a row was measured on and how; not part of the tidy table. frames: of the clip, which VBench weighs some scores by.
-KEYS = ["video_sha256", "weights_sha256", "window_seconds", "frames"]
-EARLIER = {"protocol": "windows", "weights_sha256": "", "frames": float("nan")}  # files written before these were known
+# What a row was measured on and how; not part of the tidy table. prompt_sha256: "" where the metric looks at none. frames:
+# of the clip, which VBench weighs some scores by.
+KEYS = ["video_sha256", "weights_sha256", "prompt_sha256", "window_seconds", "frames"]
+# Of files written before these were known.
+EARLIER = {"protocol": "windows", "weights_sha256": "", "prompt_sha256": "", "frames": float("nan")}
+
+
+class Named(Protocol):
+    """Any kind of metric, as far as its scores' place goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
 
 def scores_path(home: Path, name: str, version: int) -> Path:
@@ -50,18 +60,18 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
 
 
-def of_protocol(rows: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFrame:
     """The rows that were scored under a protocol, with its length of windows."""
     return rows[(rows["protocol"] == protocol.name) & (rows["window_seconds"] == protocol.length_key)]
 
 
-def scored(path: Path, protocol: Protocol, weights_sha256: str) -> set[tuple[str, str]]:
-    """(sample, video sha256) of what a scores file holds for a protocol and weights; empty if there is no file."""
+def scored(path: Path, protocol: protocols.Protocol, weights_sha256: str) -> set[tuple[str, str, str]]:
+    """(sample, video sha256, prompt sha256) of what a file holds for a protocol and weights; empty if there is no file."""
     if not path.exists():
         return set()
     rows = of_protocol(read_rows(path), protocol)
     rows = rows[rows["weights_sha256"] == weights_sha256]
-    return set(zip(rows["sample"], rows["video_sha256"], strict=True))
+    return set(zip(rows["sample"], rows["video_sha256"], rows["prompt_sha256"], strict=True))
 
 
 def add_rows(path: Path, rows: pd.DataFrame) -> None:
@@ -73,11 +83,15 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
             again &= old["window_seconds"].isin(rows["window_seconds"])
             rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
         temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
-        with open(temporary, "wb") as handle:
-            rows.to_parquet(handle, index=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as handle:
+                rows.to_parquet(handle, index=False)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError as error:  # of a full disk the system does not say which file
+            temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 @contextmanager
@@ -91,23 +105,27 @@ def locked(folder: Path) -> Iterator[None]:
 
 def load_scores(
     run_dirs: Sequence[str | os.PathLike[str]],
-    metrics: Sequence[Metric | Dimension | FeatureMetric] | None = None,
-    protocol: Protocol | None = None,
+    metrics: Sequence[Named] | None = None,
+    protocol: protocols.Protocol | None = None,
 ) -> pd.DataFrame:
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
 
     metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
     protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable.
     """
-    return stored([open_run(run) for run in run_dirs], metrics, protocol or Protocol())[COLUMNS]
+    return stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())[COLUMNS]
 
 
 def stored(
-    collections: Sequence[Videos], metrics: Sequence[Metric | Dimension | FeatureMetric] | None, protocol: Protocol
+    collections: Sequence[Videos],
+    metrics: Sequence[Named] | None,
+    protocol: protocols.Protocol,
+    weights: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """As load_scores, of any videos, with KEYS beside COLUMNS.
+    """As load_scores, of any videos, with KEYS beside COLUMNS. weights: sha256 by metric, of those that have to match.
 
-    Left out: rows of videos that have changed since, of other protocols and window lengths, and of other versions.
+    Left out: rows of videos that have changed since or are said to show something else now, of other protocols and window
+    lengths, of other versions, and of other `weights`.
     """
     files = [(group, path) for group in collections for path in sorted((group.home / "scores").glob("*@*.parquet"))]
     versions = {metric.name: metric.version for metric in metrics or ()}
@@ -121,10 +139,13 @@ def stored(
         if versions.get(name) != version:
             continue
         rows = of_protocol(read_rows(path), protocol)
-        current = {video.name: video.sha256 for video in group.videos}
-        hashes = pd.Series([current.get(sample) for sample in rows["sample"]], index=rows.index, dtype=object)
+        if weights and name in weights:
+            rows = rows[rows["weights_sha256"] == weights[name]]
+        current = {(video.name, video.sha256, said) for video in group.videos for said in ("", video.prompt_sha256)}
+        keys = zip(rows["sample"], rows["video_sha256"], rows["prompt_sha256"], strict=True)
+        rows = rows[pd.Series([key in current for key in keys], index=rows.index, dtype=bool)]
         # The directory's name is the run's: it may have been renamed or copied since.
-        parts.append(rows[rows["video_sha256"] == hashes].assign(run=group.name))
+        parts.append(rows.assign(run=group.name))
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=COLUMNS + KEYS)

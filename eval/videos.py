@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,11 @@ class Video:
     frames: int | None = None
     fps: float | None = None
 
+    @property
+    def prompt_sha256(self) -> str:
+        """ "" where there is no prompt."""
+        return "" if self.prompt is None else hashlib.sha256(self.prompt.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Videos:
@@ -48,7 +55,6 @@ class Videos:
     problems: tuple[str, ...] = ()
     pixel_scale: int = 1
     world: str | None = None
-    prompts: dict[str, str] = field(default_factory=dict)
 
 
 def open_run(directory: str | os.PathLike[str]) -> Videos:
@@ -86,12 +92,20 @@ def open_folder(
     root = Path(folder).absolute()
     if not root.is_dir():
         raise ValueError(f"videos={folder} is not a folder; give one that holds {SUFFIX} files")
-    paths = sorted(path for path in root.iterdir() if path.suffix.lower() == SUFFIX and path.is_file())
-    if not paths:
+    # Hidden files are not videos: copies from a Mac bring one along for each.
+    named = sorted(p for p in root.iterdir() if p.suffix.lower() == SUFFIX and not p.name.startswith("."))
+    paths = [path for path in named if path.is_file() and is_text(path.name)]
+    problems = [f"{path.name}: a link to nothing" for path in named if path.is_symlink() and not path.exists()]
+    problems += [
+        f"{os.fsencode(path.name)!r}: the name is not UTF-8, as a table needs it; rename the file"
+        for path in named
+        if not is_text(path.name)
+    ]
+    if not paths and not problems:
         raise ValueError(f"videos={folder} holds no {SUFFIX} file")
     said = read_prompts(Path(prompts), paths) if prompts is not None else {}
     stems = [path.stem for path in paths]
-    videos, problems = [], []
+    videos = []
     for path in paths:
         name = path.stem if stems.count(path.stem) == 1 else path.name
         try:
@@ -101,17 +115,22 @@ def open_folder(
     return Videos(root.name, Path(out).absolute(), tuple(videos), tuple(problems))
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8: any other bytes come from the system as lone surrogates, which no table can hold."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def read_prompts(file: Path, videos: list[Path]) -> dict[str, str]:
     """{file name: prompt} for all of `videos`, from one of PROMPT_FILES. Raises ValueError in one line if it does not fit."""
     if not file.is_file():
-        raise ValueError(f"prompts={file} does not exist; give {PROMPT_FILES}")
+        raise ValueError(f"prompts={file} {'is no file' if file.exists() else 'does not exist'}; give {PROMPT_FILES}")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"prompts={file} is not UTF-8 (byte {error.start})") from None
     try:
         listed = parse_prompts(text, file.suffix.lower())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
         raise ValueError(
             f"prompts={file} cannot be read ({type(error).__name__}: {error}); give {PROMPT_FILES}"
         ) from None
@@ -133,11 +152,11 @@ def read_prompts(file: Path, videos: list[Path]) -> dict[str, str]:
 def parse_prompts(text: str, suffix: str) -> list[str] | dict[str, str]:
     """Prompts in the order of the videos, or by file name. Raises ValueError, KeyError or TypeError if they are neither."""
     if suffix == ".csv":
-        return by_name(list(csv.DictReader(text.splitlines())))
+        return by_name(list(csv.DictReader(io.StringIO(text, newline=""))))
     if suffix == ".jsonl":
-        return by_name([json.loads(line) for line in text.splitlines() if line.strip()])
+        return by_name([json.loads(line) for line in io.StringIO(text) if line.strip()])
     if suffix != ".json":
-        return [line for line in text.splitlines() if line.strip()]
+        return [line.rstrip("\n") for line in io.StringIO(text) if line.strip()]
     loaded = json.loads(text)
     if isinstance(loaded, list) and all(isinstance(item, str) for item in loaded):
         return loaded
@@ -148,11 +167,12 @@ def parse_prompts(text: str, suffix: str) -> list[str] | dict[str, str]:
     return {Path(name).name: prompt for name, prompt in loaded.items()}
 
 
-def by_name(rows: list[Mapping[str, Any]]) -> dict[str, str]:
+def by_name(rows: Sequence[Any]) -> dict[str, str]:
     """Rows with a column video (or file, name) and a column prompt."""
     named: dict[str, str] = {}
     for row in rows:
-        key = next((k for k in ("video", "file", "name", "path") if row.get(k)), None)
+        known = row if isinstance(row, Mapping) else {}
+        key = next((k for k in ("video", "file", "name", "path") if known.get(k)), None)
         if key is None or not isinstance(row["prompt"], str):
             raise ValueError("every row needs a video and a prompt")
         named[Path(row[key]).name] = row["prompt"]

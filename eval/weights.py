@@ -37,7 +37,8 @@ class File:
     {home} and {clip}.
 
     megabytes: about, None if not known. source: address of the file, of a zip that has it as `member`, or of a source tree
-    of which `members` are needed. sha256: of the published file, or the beginning of it, "" where nobody has said it.
+    of which `members` are needed. by_hand: how to put it in place where no download can, for what only few need. sha256:
+    of the published file, or the beginning of it, "" where nobody has said it.
     """
 
     places: tuple[str, ...]
@@ -47,6 +48,7 @@ class File:
     sha256: str = ""
     member: str = ""
     members: tuple[str, ...] = ()
+    by_hand: str = ""
 
     def find(self) -> Path | None:
         """The first place where there is something, or None."""
@@ -103,14 +105,17 @@ FILES: dict[str, File] = {
     "dinov2_code": File(
         ("{torch}/hub/facebookresearch_dinov2_main",),
         "DINOv2's source", None, "https://github.com/facebookresearch/dinov2",
+        by_hand="git clone it there",
     ),
     "dinov2": File(
         ("{torch}/hub/checkpoints/dinov2_vitb14_pretrain.pth",),
         "DINOv2 ViT-B/14", 346, "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        by_hand="copy it there",
     ),
     "dreamsim": File(
         ("{home}/.cache/ensemble_lora",),
         "DreamSim's ensemble", None, "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/dreamsim_ensemble_checkpoint.zip",
+        by_hand="pip install --no-deps dreamsim open-clip-torch peft, which fetches it",
     ),
 }  # fmt: skip
 
@@ -132,6 +137,7 @@ def fingerprint(names: Sequence[str]) -> str:
 
 
 def directory_sha256(path: Path) -> str:
-    """Of a source tree: its Python files and their names."""
-    files = sorted(path.rglob("*.py"))
+    """Of the files in a directory and their names, but for hidden ones and what Python compiles."""
+    inside = (file for file in path.rglob("*") if file.is_file())
+    files = sorted(f for f in inside if not any(p[0] == "." or p == "__pycache__" for p in f.relative_to(path).parts))
     return hashlib.sha256("".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in files).encode()).hexdigest()

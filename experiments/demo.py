@@ -27,12 +27,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepforcing.prompts import plan_samples
 from deepforcing.script import is_schedule
-from eval.metrics import WEIGHT_FREE
-from eval.score import score_run
+from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.protocol import Protocol
+from eval.score import score
+from eval.videos import open_run
+from eval.weights import FILES
 from experiments import report
-from experiments.cli import command, explain, is_list, whole
+from experiments.cli import command, explain, is_list, shown, whole
 from experiments.reference import reference_run
 from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, rollout
+
+LONG = Protocol("vbench_long")
+# The networks do some 280 TFLOP for a minute of video of 128 px, which nearly all of them enlarge first; twice, for two
+# protocols, at 50 GFLOP/s a core.
+CORE_HOURS = 3.0
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -95,8 +103,40 @@ def make_reference(config: DictConfig) -> str:
     return str(reference_run(config.runs_root, plan, float(config.seconds), tick).path)
 
 
-def score(run: str) -> list[str]:
-    return score_run(run, WEIGHT_FREE, progress=lambda *_: tick()).problems
+def score_videos(run: str, vbench: bool) -> list[str]:
+    """In a worker: all metrics over time, and VBench's dimensions as its long protocol has them. Returns the problems."""
+    over_time = [m for m in (*DIMENSIONS, *OVER_TIME) if vbench or not m.weights]
+    passes = [(Protocol(), [*over_time, *WEIGHT_FREE]), *([(LONG, [*DIMENSIONS])] if vbench else [])]
+    device = torch.device("cuda" if vbench and torch.cuda.is_available() else "cpu")
+    problems = []
+    for protocol, metrics in passes:
+        problems += score(open_run(run), metrics, protocol, device, lambda *_: tick()).problems
+    return list(dict.fromkeys(problems))
+
+
+def choose_vbench(choice: object, cuda: bool, minutes: float) -> tuple[bool, str]:
+    """Whether VBench's dimensions are scored, and what to say of it in one line. choice: conf/demo.yaml's vbench.
+
+    minutes: of all videos together. Raises ValueError for a choice that is none of true, false and auto, or that needs
+    weights of which none are there.
+    """
+    if not isinstance(choice, bool) and choice != "auto":
+        raise ValueError(f"vbench={shown(choice)}: use true, false or auto")
+    needing = [metric for metric in (*DIMENSIONS, *OVER_TIME) if metric.weights]
+    lacking = [metric.name for metric in needing if any(FILES[name].find() is None for name in metric.weights)]
+    files = {name: FILES[name].megabytes for metric in needing for name in metric.weights}
+    get = f"python -m experiments.weights metrics download=true ({sum(mb or 0 for mb in files.values()) / 1000:.1f} GB)"
+    if choice is False:
+        return False, "VBench: left out (vbench=false)"
+    if len(lacking) == len(needing):
+        if choice is True:
+            raise ValueError(f"vbench=true needs the networks' weights, of which none are there: {get}")
+        return False, f"VBench: only temporal_flickering, the other dimensions need weights: {get}"
+    cost = f"about {max(1, round(CORE_HOURS * minutes))} h of one core without a GPU"
+    if choice == "auto" and not cuda:
+        return False, f"VBench: only temporal_flickering, the other dimensions would take {cost}: vbench=true"
+    missing = f", without {', '.join(lacking)}, whose weights are not there: {get}" if lacking else ""
+    return True, f"VBench: over time and by {LONG.name}{'' if cuda else f', {cost}'}{missing}"
 
 
 @contextmanager
@@ -138,6 +178,8 @@ def demo_task(config: DictConfig) -> int:
             "the demo compares with rendered video, which has one caption: prompt schedules are for rollout"
         )
     videos = len(plan_samples(prompts, find_seeds(config.seeds)))
+    minutes = (len(choices) + 1) * videos * float(config.seconds) / 60  # with the real video
+    vbench, said = choose_vbench(config.vbench, torch.cuda.is_available(), minutes)
     columns = [rollout_config(config, choice, f"{i}/{jobs}") for choice in choices for i in range(jobs)]
     for column in columns:
         check_request(column)
@@ -147,6 +189,7 @@ def demo_task(config: DictConfig) -> int:
         f"{len(choices)} columns x {videos} videos of {config.seconds} s on the embedded world "
         f"(a small trained model; it is not Wan), {jobs} processes"
     )
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
     with bars(console) as bar, workers(jobs) as (pool, ticker):
         with ignoring_interrupts():  # the processes start here
             making = [pool.submit(make_videos, column) for column in columns]
@@ -154,8 +197,8 @@ def demo_task(config: DictConfig) -> int:
         real = pool.submit(make_reference, config)
         follow(bar, "real video", videos, [real], ticker)
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]
-        scoring = [pool.submit(score, run) for run in runs]
-        follow(bar, "scores (videos)", len(runs) * videos, scoring, ticker)
+        scoring = [pool.submit(score_videos, run, vbench) for run in runs]
+        follow(bar, "scores (videos)", len(runs) * videos * (2 if vbench else 1), scoring, ticker)
     problems = [problem for future in scoring for problem in future.result()]
     page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
     report.make(report.from_config(page), console)

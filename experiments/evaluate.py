@@ -13,14 +13,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
+from deepforcing.video import probe
+from eval.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.overall import overall
-from eval.protocol import Protocol
+from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
-from eval.store import COLUMNS
-from eval.videos import Videos, open_folder, open_run
+from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
+from eval.videos import Video, Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
 from experiments.tables.runs import find_runs
@@ -31,9 +34,11 @@ def evaluate_task(config: DictConfig) -> int:
     protocol = Protocol(str(config.protocol), positive(config.window_seconds, "window_seconds"))
     metrics = choose(config.metrics, protocol)
     device = pick_device(str(config.device))
+    part = str(config.shard or "0/1")
+    shard([], part)  # says what is wrong with it before long work
+    between = [] if config.clip_to_clip is None else compare_clips(config, protocol, metrics)
     if (config.runs is None) == (config.videos is None):
         raise ValueError("give runs=DIR, or videos=DIR with out=DIR, and not both")
-    part = str(config.shard or "0/1")
     if config.videos is None:
         for key in ("prompts", "out"):
             if config[key] is not None:
@@ -45,15 +50,54 @@ def evaluate_task(config: DictConfig) -> int:
     else:
         if config.out is None:
             raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
-        check_writable(config.out)
-        groups = [open_folder(config.videos, config.prompts, config.out)]
+        videos, prompts, out = (path(config[key], key) for key in ("videos", "prompts", "out"))
+        groups = [open_folder(videos or "", prompts, out or "")]
+        check_writable(out or "", key="out")
+    metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, Console())
+    if between:
+        for group, result in zip(groups, results, strict=True):
+            add_fused(group, result, between, Path(str(config.clip_to_clip)))
     if config.out is not None:
-        write_out(Path(config.out), groups[0], results[0], metrics, protocol)
+        write_out(groups[0].home, groups[0], results[0], metrics, protocol)
     problems = [problem for result in results for problem in result.problems]
     for problem in problems:
         say(problem)
     return int(bool(problems))
+
+
+def path(value: Any, key: str) -> str | None:
+    """A path as it was typed, also one that looks like a number; None for null. Raises ValueError that names the key."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{key}={shown(value)} must be one path, for example {key}=some/where")
+    return None if value is None else str(value)
+
+
+def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Measurement]) -> list[BetweenClips]:
+    """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
+    if not protocol.encodes:
+        raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")
+    checkout = Path(path(config.clip_to_clip, "clip_to_clip") or "")
+    known = [BetweenClips(str(name), str(extractor)) for name, extractor in (config.extractors or {}).items()]
+    between = [metric for metric in known if metric.dimension in {chosen.name for chosen in metrics}]
+    if not between:
+        raise ValueError(
+            "clip_to_clip joins subject_consistency and background_consistency in clips and between them: add one to metrics"
+        )
+    for metric in between:
+        read_fusion(checkout, metric.dimension)
+    return between
+
+
+def add_fused(group: Videos, scored: Scored, between: Sequence[BetweenClips], folder: Path) -> None:
+    """The clip-to-clip mode's rows, into the table and, where they are numbers, beside the scores that tables read.
+
+    They are made anew from both kinds of scores every time: that costs nothing.
+    """
+    rows = fused(scored.table, between, folder)
+    for name, part in rows[rows["value"].notna()].groupby("metric"):
+        add_rows(scores_path(group.home, str(name), BetweenClips.version), part[[*COLUMNS, *KEYS]])
+    scored.table = pd.concat([scored.table, rows], ignore_index=True)
 
 
 def choose(names: Any, protocol: Protocol) -> list[Measurement]:
@@ -62,7 +106,7 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     if names == "all":
         return fit
     known = {metric.name: metric for metric in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)}
-    wanted = [names] if isinstance(names, str) else list(names or [])
+    wanted = list(names or []) if names is None or is_list(names) else [names]
     unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
@@ -80,6 +124,8 @@ def evaluate(
     """Score every group; what is absent is said once."""
     results = []
     said: set[str] = set()
+    index, count = (int(number) for number in part.split("/"))
+    passed = 0  # videos of the groups before: many groups of one video are shared out too
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos left"),
         TimeRemainingColumn(), console=console,
@@ -90,45 +136,55 @@ def evaluate(
             def tick(done: int, total: int, _: str, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
 
-            scored = score(group, metrics, protocol, device, tick, part)
+            scored = score(group, metrics, protocol, device, tick, f"{(index - passed) % count}/{count}")
+            passed += len(group.videos)
             bar.update(task, total=scored.decoded, completed=scored.decoded)
             results.append(scored)
             for name, why in scored.absent.items():
                 if name not in said:
                     console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False)
                     said.add(name)
-            count = scored.table["sample"].nunique()
-            console.print(f"{group.name}: {count} videos scored, {scored.decoded} of them now", highlight=False)
+            known = scored.table["sample"].nunique()
+            console.print(f"{group.name}: {known} videos scored, {scored.decoded} of them now", highlight=False)
     return results
 
 
 def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
-    """out/scores.parquet: the tidy table of all videos; out/summary.json: {metric: overall value or null, "about": ...}.
+    """out/scores.parquet: all that is known of the videos; out/summary.json: {metric asked for: overall value or null, ...}.
 
-    A metric whose weights are absent has a row with NaN for each video, spanning all of it that is known.
+    A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it.
     """
     table = scored.table
-    ends = table.groupby("sample")["t_end"].max()
+    measured = set(zip(table["sample"], table["metric"], strict=True))  # also while the weights were there
     nothing = pd.DataFrame(
         [
-            (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, ends.get(video.name), math.nan)
+            (group.name, video.name, metric.name, metric.version, protocol.name, 0.0, seconds(video), math.nan)
             for metric in metrics
             if metric.name in scored.absent
             for video in group.videos
+            if not any((video.name, value.name) in measured for value in metric.values)
         ],
         columns=COLUMNS,
     )
-    rows = pd.concat([part for part in (table[COLUMNS], nothing) if len(part)] or [nothing], ignore_index=True)
+    # Whatever else is known of these videos: other metrics, other protocols.
+    kept = [stored([group], None, Protocol(name, protocol.window_seconds)) for name in NAMES]
+    asked = {metric.name for metric in metrics} | {value.name for metric in metrics for value in metric.values}
+    others = [
+        part[~((part["protocol"] == protocol.name) & part["metric"].isin(asked | set(table["metric"])))]
+        for part in kept
+    ]
+    parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
+    rows = pd.concat(parts, ignore_index=True) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
     with atomic_path(out / "scores.parquet") as partial:
         rows[names].to_parquet(partial, index=False)
     values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
     applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
-    for metric in applying:
-        for value in metric.values:
-            number = values.get(value.name)
-            summary[value.name] = None if number is None or number != number else number
+    names = [value.name for metric in applying for value in metric.values]
+    for name in [*names, *(name for name in values if name not in names)]:
+        number = values.get(name, math.nan)
+        summary[name] = None if math.isnan(number) else number
     summary["about"] = {
         "protocol": protocol.name,
         "window_seconds": protocol.length_key or None,
@@ -139,6 +195,15 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "problems": scored.problems,
     }
     atomic_write_json(out / "summary.json", summary)
+
+
+def seconds(video: Video) -> float:
+    """Duration by the file's header; NaN if it has none."""
+    try:
+        info = probe(video.path)
+        return info.frames / info.fps if info.fps else math.nan
+    except ValueError:
+        return math.nan
 
 
 main = command("evaluate")(evaluate_task)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,21 @@ import pandas as pd
 from markupsafe import Markup
 
 from eval.aggregate import curves
+from eval.metrics import DIMENSIONS, OVER_TIME
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
-from experiments.figures.interval import interval_mark
 from experiments.figures.preview import preview
+from experiments.html_tables import ends_row, movement, paired, vbench_table
 from experiments.tables import prose
 from experiments.tables.configs import difference_rows, differing, yaml_lines
+from experiments.tables.decay import EndsRow
 from experiments.tables.runs import Run
 from experiments.tables.speed import PARTS, speed
 from experiments.tables.summary import (
-    Estimate,
     MetricRow,
-    arrow,
-    interval,
     number,
-    percent_of_windows,
-    scored_samples,
 )
+from experiments.tables.vbench import Comparison
 
 HERE = Path(__file__).parent
 ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
@@ -47,7 +45,7 @@ class Options:
 
     baseline: index of the run that differences are taken from. ends: seconds called "first" and "last". max_rows: rows
     of videos (prompt and seed) in the page. page_megabytes: videos that would make it larger are made smaller.
-    commands: the lines that make these runs and this page again.
+    problems: what is missing, from prose.problems. commands: the lines that make these runs and this page again.
     """
 
     title: str | None
@@ -55,13 +53,27 @@ class Options:
     ends: float
     max_rows: int
     page_megabytes: float
+    problems: tuple[dict[str, str], ...]
     commands: tuple[str, ...]
 
 
-def page_html(
-    runs: Sequence[Run], table: pd.DataFrame, rows: Sequence[MetricRow], chief: Sequence[str], options: Options
-) -> str:
-    """The page as text. table: tidy scores. rows: all metrics, a panel each; chief: names of those in the tables."""
+@dataclass(frozen=True)
+class Numbers:
+    """What was measured. windows: tidy table, of which the curves are. rows: its metrics; chief: names of those in the
+    short tables. silent: titles of metrics without any value. of_ends: see tables.decay. comparisons: one per protocol
+    of VBench's that has scores.
+    """
+
+    windows: pd.DataFrame
+    rows: Sequence[MetricRow]
+    chief: Sequence[str]
+    silent: Sequence[str]
+    of_ends: Sequence[EndsRow]
+    comparisons: Sequence[Comparison]
+
+
+def page_html(runs: Sequence[Run], numbers: Numbers, options: Options) -> str:
+    """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -70,14 +82,14 @@ def page_html(
         undefined=jinja2.StrictUndefined,
     )
     css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
-    page = page_context(runs, table, rows, [row for row in rows if row.info.name in chief], options)
+    page = page_context(runs, numbers, options)
     return environment.get_template("report.html.j2").render(page=page, css=css, js=js)
 
 
-def page_context(
-    runs: Sequence[Run], table: pd.DataFrame, rows: Sequence[MetricRow], short: Sequence[MetricRow], options: Options
-) -> dict[str, Any]:
-    """Everything the template reads. short: the rows of the chief metrics."""
+def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dict[str, Any]:
+    """Everything the template reads."""
+    table, rows = numbers.windows, numbers.rows
+    short = [row for row in rows if row.info.name in numbers.chief]
     labels = [run.label for run in runs]
     ink = inks(labels, [run.is_real for run in runs])
     videos = video_grid(runs, options)
@@ -91,23 +103,25 @@ def page_context(
     return {
         "title": options.title or prose.title(runs, seconds),
         "lead": prose.lead(runs, train, len(rows)),
-        "problems": prose.problems(runs, scored_samples(table)),
+        "problems": options.problems,
         "labels": labels,
         "inks": ink,
         "ends": f"{options.ends:g}",
         "seconds": round(seconds, 4),
         "clock": f"{int(seconds // 60)}:{seconds % 60:04.1f}",
         "train_share": round(100 * train / seconds, 2) if train and train < seconds else None,
-        "panels": [_panel(row, panel, seconds, train) for row, panel in zip(rows, panels, strict=True)],
-        "curves_note": "Lines are means over prompts, bands their 95 % intervals. A gap means that nothing could be "
-        "measured there. The value axes need not start at zero.",
-        "table": [_table_row(row, runs) for row in short],
+        "groups": _groups([_panel(i, row, panels[i], seconds, train) for i, row in enumerate(rows)]),
+        "curves_note": prose.curves_note(numbers.silent),
+        "vbench": [vbench_table(comparison, runs) for comparison in numbers.comparisons],
+        "table": [ends_row(row, runs) for row in short],
         "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, "
         "the drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every "
         "other run (real video aside), each paired 95 % interval excluding zero.",
         "table_caveats": prose.survivors(short, options.ends),
         **videos,
-        **_paired(runs, short, options),
+        **paired(runs, short, options.baseline, options.ends),
+        "movement": movement(rows, numbers.of_ends, runs),
+        "movement_note": prose.MOVEMENT,
         **_speed(runs),
         "differences": difference_rows(specs, marked),
         "configs": [
@@ -119,7 +133,7 @@ def page_context(
         "its command below would make.",
         "origins": prose.origins(runs),
         "commands": options.commands,
-        "caveats": prose.caveats(runs, bool(len(table))),
+        "caveats": prose.caveats(runs, bool(rows), bool(numbers.comparisons)),
         "data": {
             "seconds": round(seconds, 4),
             "labels": labels,
@@ -207,83 +221,27 @@ def _curves(runs: Sequence[Run], windows: pd.DataFrame, ink: Sequence[Ink]) -> l
     return found
 
 
-def _panel(row: MetricRow, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
+def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The panels under headings, in their order; no heading where there is one group alone."""
+    of_vbench, of_features = ({v.name for m in metrics for v in m.values} for metrics in (DIMENSIONS, OVER_TIME))
+    parts: list[tuple[str, str, list[dict[str, Any]]]] = [
+        ("From pixels alone", "", [p for p in panels if p["info"].name not in of_vbench | of_features]),
+        ("VBench's dimensions over time", prose.OVER_WINDOWS, [p for p in panels if p["info"].name in of_vbench]),
+        ("Motion, drift and repetition by RAFT and CLIP", "", [p for p in panels if p["info"].name in of_features]),
+    ]
+    found = [{"title": title, "note": note, "panels": inside} for title, note, inside in parts if inside]
+    return found if len(found) > 1 else [{**group, "title": ""} for group in found]
+
+
+def _panel(index: int, row: MetricRow, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
     directions = {None: "", True: "↑ higher is better", False: "↓ lower is better"}
     svg = Markup(drift_panel(panel, seconds, train, row.info.title))  # escapes its texts itself
-    return {"info": row.info, "direction": directions[row.info.higher_is_better], "svg": svg}
+    return {"index": index, "info": row.info, "direction": directions[row.info.higher_is_better], "svg": svg}
 
 
 def _curve_data(curve: Curve) -> dict[str, Any]:
     means = [float(f"{value:.4g}") if math.isfinite(value) else None for value in curve.mean]
     return {"run": curve.run, "t": [round(t, 3) for t in curve.t], "mean": means}
-
-
-def _table_row(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
-    cells = []
-    for run in runs:
-        cell = row.cells.get(run.name)
-        cells.append(
-            cell
-            and {
-                "first": number(cell.first.value, row.decimals),
-                "last": number(cell.last.value, row.decimals),
-                "drift": number(cell.drift.value, row.decimals, sign=True),
-                "interval": interval(cell.drift, row.decimals, sign=True),
-                "best": cell.best,
-                "share": percent_of_windows(cell.share),
-            }
-        )
-    return {"title": row.info.title, "unit": row.info.unit, "arrow": arrow(row.info), "cells": cells}
-
-
-def _paired(runs: Sequence[Run], short: Sequence[MetricRow], options: Options) -> dict[str, Any]:
-    baseline = runs[options.baseline]
-    compared = [
-        i for i, run in enumerate(runs) if any(c.versus for r in short for n, c in r.cells.items() if n == run.name)
-    ]
-    context: dict[str, Any] = {"baseline": options.baseline, "compared": compared, "paired": [], "paired_note": ""}
-    context |= {"findings": [], "findings_notes": []}
-    if not compared:
-        return context
-    prompts = len({sample["prompt_id"] for sample in baseline.samples})
-    blocks: list[tuple[str, Callable[[Any], Estimate | None]]] = [
-        (f"In the last {options.ends:g} s", lambda cell: cell.versus),
-        ("In drift (last minus first)", lambda cell: cell.versus_drift),
-    ]
-    for title, pick in blocks:
-        rows = []
-        for row in short:
-            cells = [row.cells.get(runs[i].name) for i in compared]
-            rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells], prompts))
-        context["paired"].append({"title": title, "rows": rows})
-    context["paired_note"] = (
-        f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval "
-        "excluding zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. "
-        "Marks of one line share a scale."
-    )
-    context["findings"] = prose.findings(runs, short, options.baseline, options.ends)
-    context["findings_notes"] = prose.findings_notes(short)
-    return context
-
-
-def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None], prompts: int) -> dict[str, Any]:
-    """One line of a paired table; a cell that fewer than `prompts` prompts are behind says how many."""
-    ends = [abs(v) for e in estimates if e for v in (e.value, e.low, e.high) if math.isfinite(v)]
-    cells = []
-    for e in estimates:
-        if e is None or not math.isfinite(e.value):
-            cells.append({"text": "", "interval": "", "mark": "", "verdict": "", "prompts": ""})
-            continue
-        cells.append(
-            {
-                "text": number(e.value, row.decimals, sign=True),
-                "interval": interval(e, row.decimals, sign=True),
-                "mark": Markup(interval_mark(e.value, e.low, e.high, max(ends))),
-                "verdict": prose.verdict(e.value, row.info.higher_is_better) if e.excludes_zero else "",
-                "prompts": f"{e.n} of {prose.plural(prompts, 'prompt')}" if e.n < prompts else "",
-            }
-        )
-    return {"title": row.info.title, "arrow": arrow(row.info), "cells": cells}
 
 
 def _speed(runs: Sequence[Run]) -> dict[str, Any]:

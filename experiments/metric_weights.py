@@ -27,7 +27,8 @@ BLOCK = 1 << 20
 
 def metrics_of(name: str) -> list[str]:
     """The metrics that need a name of FILES."""
-    return [metric.name for metric in (*DIMENSIONS, *OVER_TIME) if name in metric.weights]
+    found = [metric.name for metric in (*DIMENSIONS, *OVER_TIME) if name in metric.weights]
+    return found or ["clip_to_clip mode alone"]
 
 
 def records_path() -> Path:
@@ -87,7 +88,9 @@ def show_metrics() -> int:
         sha = f"sha256 {known[name][:12]}" if path and name in known else published
         mark = "here   " if path else "missing"
         print(f"  {mark}  {file.what:<20}  {path or file.paths()[0]}  ({size}, {sha}; {', '.join(metrics_of(name))})")
-        if path is None:
+        if path is None and file.by_hand:
+            print(f"           {file.source}: {file.by_hand}")
+        elif path is None:
             missing[name] = file
     if missing:
         print("to get what is missing: python -m experiments.weights metrics download=true")
@@ -103,7 +106,7 @@ def show_metrics() -> int:
 def download_metrics() -> None:
     """Fetch whatever is missing, into the first place where it is looked for. Raises ValueError in one line."""
     for name, file in FILES.items():
-        if file.find() is not None:
+        if file.find() is not None or file.by_hand:
             continue
         target = file.paths()[0]
         print(f"{file.source} -> {target}")
@@ -117,7 +120,7 @@ def download_metrics() -> None:
         try:
             print(f"  sha256 {verify(name)}")
         except ValueError:
-            target.unlink(missing_ok=True)
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             raise
 
 
@@ -138,6 +141,9 @@ def fetch(url: str, target: Path, file: File) -> None:
                     out.write(block)
                     bar.advance(task, len(block))
     except (urllib.error.URLError, OSError) as error:
+        if have and getattr(error, "code", None) == 416:  # nothing is left to fetch: what is there is whole or wrong
+            partial.unlink()
+            return fetch(url, target, file)
         reason = getattr(error, "reason", None) or error
         raise ValueError(f"{url} cannot be fetched ({reason}); copy {file.what} to {file.paths()[0]}") from None
     if total is not None and partial.stat().st_size != total:

@@ -8,23 +8,25 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.metrics import WEIGHT_FREE
+from eval.metrics import VALUES
 from eval.protocol import Protocol
-from eval.store import load_scores
 from experiments.cli import command
-from experiments.html import Options, page_html
-from experiments.tables import prose
+from experiments.html import Numbers, Options, page_html
+from experiments.tables import formats, prose
+from experiments.tables.decay import ends_rows
 from experiments.tables.runs import Run, find_runs, read_runs, with_common_samples
+from experiments.tables.scores import read_scores
 from experiments.tables.summary import (
     MetricRow,
     arrow,
@@ -36,7 +38,9 @@ from experiments.tables.summary import (
     number,
     of_samples,
     scored_samples,
+    windows_and_wholes,
 )
+from experiments.tables.vbench import DIMENSIONS, PROTOCOLS, Comparison, comparison_of
 
 
 @dataclass(frozen=True)
@@ -136,51 +140,111 @@ def _terminal_cell(row: MetricRow, run: Run) -> Text:
     return text.append(f"\n{number(cell.drift.value, row.decimals, sign=True)}", style="dim")
 
 
+def comparison_tables(comparisons: Sequence[Comparison], width: int) -> Iterator[Table]:
+    """VBench's dimensions x 100 by runs, for each protocol; as many runs side by side as there is room for."""
+    for comparison in comparisons:
+        name = max(len(column.title) for column in comparison.columns) + 1
+        parts: list[list[str]] = [[]]
+        for run in comparison.runs:
+            if parts[-1] and name + sum(len(comparison.labels[r]) + 1 for r in [*parts[-1], run]) > width:
+                parts.append([])
+            parts[-1].append(run)
+        for part in parts:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+            table.add_column(comparison.protocol, no_wrap=True)
+            for run in part:
+                table.add_column(Text(comparison.labels[run]), justify="right", no_wrap=True)
+            for column in comparison.columns:
+                cells = (comparison.cells[run, column.info.name].value for run in part)
+                table.add_row(column.title, *(number(value, column.decimals) for value in cells))
+            yield table
+
+
+def compare_protocols(scores: pd.DataFrame, runs: Sequence[Run], baseline: str, common: bool) -> list[Comparison]:
+    """VBench's table under each protocol of whole videos that has scores. common: see conf/report.yaml."""
+    found = []
+    for protocol in PROTOCOLS:
+        table = scores[(scores["protocol"] == protocol) & scores["metric"].isin(DIMENSIONS)]
+        if len(table):
+            shared = set.intersection(*(set(rows["sample"]) for _, rows in table.groupby("run")))
+            found.append(comparison_of(table, runs, DIMENSIONS, VALUES, baseline, protocol, common and bool(shared)))
+    return found
+
+
 def make(report: Report, console: Console) -> Path:
-    """Read the runs, write page and tables, print the table. Returns the page's path."""
+    """Read the runs, write page and tables, print the tables. Returns the page's path."""
     runs = read_runs(find_runs(report.runs))
     runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
-    table = load_scores([run.path for run in runs], protocol=Protocol(window_seconds=report.window_seconds))
-    table = of_samples(table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
-    values = [value for metric in WEIGHT_FREE for value in metric.values]
-    infos = metric_infos(sorted(set(table["metric"])), values)
+    scores = read_scores(runs, report.window_seconds)
+    scores = of_samples(scores, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
+    table = scores[scores["protocol"] == "windows"].drop(columns="protocol")
+    table, wholes = windows_and_wholes(table, report.window_seconds)
+    measured = set(table.loc[table["value"].notna(), "metric"])
+    infos = metric_infos(sorted(set(table["metric"])), VALUES)
+    silent = [info.title for info in infos if info.name not in measured]
+    infos = [info for info in infos if info.name in measured]
     real = [run.name for run in runs if run.is_real]
     rows = metric_rows(table, infos, names, names[baseline], real, report.ends)
     chief = chief_metrics([info.name for info in infos], report.chief)
+    comparisons = compare_protocols(scores, runs, names[baseline], report.common)
+    of_ends = ends_rows(table, wholes, VALUES, report.ends)
+    lengths = "" if report.window_seconds == Protocol().window_seconds else f" window_seconds={report.window_seconds:g}"
+    problems = prose.problems(runs, scored_samples(scores), lengths)
     options = Options(
         title=report.title,
         baseline=baseline,
         ends=report.ends,
         max_rows=report.max_rows,
         page_megabytes=report.page_megabytes,
-        commands=tuple(commands(runs, report)),
+        problems=tuple(problems),
+        commands=tuple(commands(runs, report, lengths, [c.protocol for c in comparisons])),
     )
     with console.status("drawing the page (large videos are made smaller for it)"):
-        page = page_html(runs, table, rows, chief, options)
+        page = page_html(runs, Numbers(table, rows, chief, silent, of_ends, comparisons), options)
     write_atomically(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
         write_atomically(report.out.with_suffix(".csv"), flat_table(rows, labels).to_csv(index=False))
-        notes = [prose.INTERVALS, *prose.survivors(rows, report.ends)]
-        write_atomically(report.out.with_suffix(".md"), markdown_table(rows, names, labels, report.ends, notes))
         console.print(f"first {report.ends:g} s → last {report.ends:g} s, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
             console.print(part)
-    for problem in prose.problems(runs, scored_samples(table)):
+    if rows or comparisons:
+        text = markdown_tables(rows, comparisons, labels, report.ends)
+        write_atomically(report.out.with_suffix(".md"), text)
+    for part in comparison_tables(comparisons, console.width):
+        console.print(part)
+    for comparison in comparisons:
+        console.print(comparison.notes[0], highlight=False, markup=False, soft_wrap=True)
+    for problem in problems:
         console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
     size = report.out.stat().st_size / 1e6
     console.print(f"report: {report.out.absolute()} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
     return report.out
 
 
-def commands(runs: Sequence[Run], report: Report) -> list[str]:
-    """The command lines of the page's footer: the rollouts' own, then the measuring and the drawing."""
+def markdown_tables(
+    rows: Sequence[MetricRow], comparisons: Sequence[Comparison], labels: Mapping[str, str], ends: float
+) -> str:
+    """What the page says in numbers, for a README."""
+    parts = []
+    if rows:
+        notes = [prose.INTERVALS, *prose.survivors(rows, ends)]
+        parts.append(markdown_table(rows, list(labels), labels, ends, notes))
+    return "\n".join([*parts, *map(formats.markdown, comparisons)])
+
+
+def commands(runs: Sequence[Run], report: Report, lengths: str, protocols: Sequence[str]) -> list[str]:
+    """The command lines of the page's footer: the rollouts' own, then the measuring and the drawing.
+
+    lengths: the argument for the windows' length, if it is not the usual one. protocols: scored beside windows.
+    """
     argument = prose.runs_argument([str(run.path) for run in runs])
     rollouts = dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command"))
-    drawing = f"python -m experiments.report {argument} out={shlex.quote(str(report.out))}"
-    return [*rollouts, f"python -m experiments.evaluate {argument}", drawing]
+    drawing = f"python -m experiments.report {argument} out={shlex.quote(str(report.out))}{lengths}"
+    scorings = [lengths, *(f" protocol={name}" for name in protocols)]
+    return [*rollouts, *(f"python -m experiments.evaluate {argument}{more}" for more in scorings), drawing]
 
 
 def main_task(config: DictConfig) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path, atomic_write_text
-from eval.metrics import WEIGHT_FREE
+from eval.metrics import VALUES
+from eval.protocol import Protocol
 from experiments.cli import command, is_list, positive
 from experiments.tables import formats
 from experiments.tables.runs import Run, find_runs, read_runs
 from experiments.tables.scores import read_scores, scored_folder
-from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, common_samples, compare, flat
+from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
 
@@ -79,7 +79,7 @@ def read_comparison(
     baseline: str | None,
     protocol: str | None = None,
     common: bool = True,
-    window_seconds: float = 1.0,
+    window_seconds: float = Protocol().window_seconds,
 ) -> Comparison:
     """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
     base = find_baseline(runs, baseline)
@@ -87,16 +87,7 @@ def read_comparison(
     protocol = choose_protocol(table, protocol)
     table = table[table["protocol"] == protocol]
     names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
-    table = table[table["metric"].isin(names)]
-    used = common_samples(table) if common else table
-    values = [value for metric in WEIGHT_FREE for value in metric.values]
-    order = [run.name for run in runs]
-    found = compare(used, order, {run.name: run.label for run in runs}, names, values, base, protocol)
-    if len(used) < len(table):
-        counts = table.groupby("run")["sample"].nunique()
-        left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."
-        found = replace(found, notes=(*found.notes, left))
-    return found
+    return comparison_of(table, runs, names, VALUES, base, protocol, common)
 
 
 def written(comparison: Comparison, kind: str, out: Path | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eval.dimension import Dimension
 from eval.features import FeatureMetric
-from eval.metric import Metric
+from eval.metric import Metric, Value
 from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_colour import BackgroundColour
 from eval.metrics.background_consistency import BackgroundConsistency
@@ -59,3 +59,6 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Sharpness(),
     MotionMagnitude(),
 )
+
+# How to speak of every number in a table of scores, in the order in which they are shown.
+VALUES: tuple[Value, ...] = tuple(v for metric in (*WEIGHT_FREE, *DIMENSIONS, *OVER_TIME) for v in metric.values)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from eval.batch import Batch
 from eval.dimension import ClipInfo, ClipScorer
 from eval.metric import Value
+from eval.networks.checkpoint import read_state
 from eval.networks.clip import clip_features, load_clip
-from eval.networks.files import fill, read_state
+from eval.networks.files import fill
 from eval.scorers import FrameMean
 from eval.weights import required
 

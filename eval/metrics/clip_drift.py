@@ -23,7 +23,7 @@ class ClipDrift:
 
     clip_drift: each window's mean against the first window's, so that the first is 0. clip_drift_first_last: one row
     per video, the mean of its first 5 s against that of its last 5 s, the form in which Relax Forcing reports it
-    (as described by LongVideoEvalKit); NaN for videos shorter than 10 s. Windows belong where their middle lies.
+    (as described by LongVideoEvalKit); NaN for videos shorter than 10 s, and for windows longer than 5 s.
     """
 
     name: ClassVar[str] = "clip_drift"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import types
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -60,7 +61,9 @@ def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
     Raises ValueError in one line if the file is not a checkpoint or has no tensors there.
     """
     try:
-        content = _content(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols; what cannot be read is told below
+            content = _content(path)
         for key in () if inside is None else (inside,):
             content = content[key]
         state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
 from eval.batch import Batch
-from eval.networks.files import fill, read_state
+from eval.networks.checkpoint import read_state
+from eval.networks.files import fill
 from eval.preprocess import dino_input
 from eval.weights import FILES, required
 

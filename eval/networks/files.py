@@ -1,14 +1,12 @@
-"""Reading the weights of a metric's network: nothing that a file holds is run, and what does not fit is told in a line."""
+"""Making a metric's network: the package that it comes from, and tensors into it; what does not fit is told in a line."""
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
@@ -25,27 +23,8 @@ def packages() -> Iterator[None]:
     except ImportError as error:
         raise ValueError(
             f"this metric needs the package {error.name or error}, which cannot be imported ({error}); "
-            "README.md says how to install the metrics' packages"
+            "make setup installs what requirements.lock lists"
         ) from None
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A plain state dict from a .pth file, on the CPU. Raises ValueError if it is anything else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickle protocols; what cannot be read is told below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle may fail in any way
-        unsafe = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
-        reason = (
-            "it holds pickled code or objects, which are never loaded" if unsafe else "it is truncated or no checkpoint"
-        )
-        raise ValueError(f"the weights {path} cannot be read: {reason}; download them again") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"the weights {path} are no plain state dict (names and tensors, nothing around them)")
-    return {str(name): value for name, value in state.items()}
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.batch import Batch
-from eval.networks.files import fill, packages, read_state
+from eval.networks.checkpoint import read_state
+from eval.networks.files import fill, packages
 from eval.preprocess import musiq_input
 from eval.weights import required
 

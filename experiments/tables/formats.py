@@ -87,7 +87,7 @@ def _means(comparison: Comparison, text: Callable[[str], str]) -> Iterator[list[
     for run in comparison.runs:
         cells = [comparison.cells[run, column.info.name] for column in comparison.columns]
         numbers = [text(number(e.value, c.decimals)) for c, e in zip(comparison.columns, cells, strict=True)]
-        yield [text(comparison.labels[run]), text(_prompts(cells)), *numbers]
+        yield [text(comparison.labels[run]), text(prompts_behind(cells)), *numbers]
 
 
 def _differences(
@@ -102,10 +102,10 @@ def _differences(
             value = text(number(estimate.value, column.decimals, sign=True))
             around = text(interval(estimate, column.decimals, sign=True))
             cells.append(f"{bold(value) if estimate.excludes_zero else value}{f' {small(around)}' if around else ''}")
-        yield [text(comparison.labels[run]), text(_prompts(found)), *cells]
+        yield [text(comparison.labels[run]), text(prompts_behind(found)), *cells]
 
 
-def _prompts(estimates: list[Estimate]) -> str:
+def prompts_behind(estimates: list[Estimate]) -> str:
     """The number of prompts behind a row's numbers, "10–12" where they differ."""
     counts = sorted({e.n for e in estimates if e.n})
     return "–" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"

@@ -16,6 +16,14 @@ INTERVALS = (
     f"Intervals are 95 % intervals of the mean over prompts: Student's t with fewer than {BOOTSTRAP_FROM} prompts, which "
     f"takes prompts to be normally distributed, and percentile bootstraps from {BOOTSTRAP_FROM} on."
 )
+OVER_WINDOWS = (
+    "VBench's formulas on one window after the other. That is none of VBench's protocols: numbers to set beside published "
+    "ones are in the tables by protocol, where such were scored."
+)
+MOVEMENT = (
+    "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them. Means over prompts, with "
+    "95 % intervals; bold: the slope's interval excludes zero."
+)
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
 
 
@@ -73,8 +81,20 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     return [first, trained + measured]
 
 
-def problems(runs: Sequence[Run], scored: Mapping[str, int]) -> list[dict[str, str]]:
-    """What is missing, and the command that adds it. scored: how many samples of each run have scores."""
+def curves_note(silent: Sequence[str]) -> str:
+    """How to read the curves. silent: titles of metrics that have no value anywhere."""
+    note = (
+        "Lines are means over prompts, bands their 95 % intervals. A gap means that nothing could be measured there. The "
+        "value axes need not start at zero."
+    )
+    return note + (f" Scored, but without any value: {join(silent)}." if silent else "")
+
+
+def problems(runs: Sequence[Run], scored: Mapping[str, int], arguments: str = "") -> list[dict[str, str]]:
+    """What is missing, and the command that adds it. scored: how many samples of each run have scores.
+
+    arguments: of the command, after the runs.
+    """
     found = []
     empty = [run.label for run in runs if not run.samples]
     if empty:
@@ -83,7 +103,7 @@ def problems(runs: Sequence[Run], scored: Mapping[str, int]) -> list[dict[str, s
     bare = [run for run in runs if scored.get(run.name, 0) < len(run.samples)]
     if bare:
         told = [f"{run.label} ({scored.get(run.name, 0)} of {plural(len(run.samples), 'video')})" for run in bare]
-        command = f"python -m experiments.evaluate {runs_argument([str(run.path) for run in bare])}"
+        command = f"python -m experiments.evaluate {runs_argument([str(run.path) for run in bare])}{arguments}"
         found.append({"text": f"Not scored, or only in part: {join(told)}. To score:", "command": command})
     started = [run for run in runs if run.samples]
     if any(run.left_out for run in started):
@@ -237,7 +257,8 @@ def _making(run: Run) -> tuple[str, str, str, str, str]:
     )
 
 
-def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
+def caveats(runs: Sequence[Run], scored: bool, vbench: bool) -> list[str]:
+    """scored: there are curves. vbench: there are tables by VBench's protocols."""
     found = []
     if any(run.record.get("world") == "tiny" for run in runs):
         found.append(
@@ -248,6 +269,11 @@ def caveats(runs: Sequence[Run], scored: bool) -> list[str]:
         found.append(
             "Real video is what the world's renderer draws for the same captions: it shows what a metric reads when "
             "nothing drifts, so a score beyond it is no merit."
+        )
+    if vbench and any(run.record.get("world") == "tiny" for run in runs):
+        found.append(
+            "VBench's networks learnt from photographs and films; what they say of flat discs and rings is a check that the "
+            "whole way works, and no measure of quality."
         )
     if scored:
         found += [

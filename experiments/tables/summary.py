@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from eval.aggregate import Paired, first_last, paired_difference, sample_means
-from eval.metric import Value
+from eval.drift import fluctuation, slope
+from eval.metric import Value, overlap
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Cell:
 
     They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every
     other run (real video aside), each paired interval excluding zero. share: of the windows of the last seconds, those
-    that have a value; below 1 the numbers are of what could be measured, as of frames that still have a sprite.
+    that have a value; below 1 the numbers are of what could be measured, as of frames that still have a sprite. slope,
+    fluctuation: of all windows, per minute and as a deviation (eval.drift).
     """
 
     first: Estimate
@@ -46,6 +48,8 @@ class Cell:
     versus_drift: Estimate | None
     best: bool
     share: float
+    slope: Estimate
+    fluctuation: Estimate
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,12 @@ def of_samples(table: pd.DataFrame, wanted: Set[tuple[str, str]]) -> pd.DataFram
     return table[pd.Series(keep, index=table.index, dtype=bool)]
 
 
+def windows_and_wholes(table: pd.DataFrame, window_seconds: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table's windows, and its rows of whole videos (as of clip_drift_first_last), which no curve goes through."""
+    windows = table["t_end"] - table["t_start"] < 1.5 * window_seconds  # lengths are rounded to frames
+    return table[windows], table[~windows]
+
+
 def scored_samples(table: pd.DataFrame) -> dict[str, int]:
     """How many samples of each run have scores."""
     return {str(run): int(count) for run, count in table.groupby("run")["sample"].nunique().items()}
@@ -144,6 +154,7 @@ def metric_rows(
     summary = first_last(table, ends).set_index(["run", "metric"])
     last, drift = paired_tables(table, ends)
     shares = value_shares(table, ends)
+    slopes, fluctuations = (measure(table).set_index(["run", "metric"]) for measure in (slope, fluctuation))
     rows = []
     for info in infos:
         scored = [run for run in runs if (run, info.name) in summary.index]
@@ -161,6 +172,8 @@ def metric_rows(
                 versus_drift=_versus(drift_one, run, other, info.name),
                 best=run == best,
                 share=shares.get((run, info.name), math.nan),
+                slope=_estimate(slopes.loc[(run, info.name)], "", "n"),
+                fluctuation=_estimate(fluctuations.loc[(run, info.name)], "", "n"),
             )
         shown = [v for cell in cells.values() for v in (cell.first.value, cell.last.value)]
         drifts = [cell.drift.value for cell in cells.values()]
@@ -184,11 +197,18 @@ def paired_tables(table: pd.DataFrame, ends: float) -> tuple[pd.DataFrame, pd.Da
 
 
 def value_shares(table: pd.DataFrame, ends: float) -> dict[tuple[str, str], float]:
-    """(run, metric) -> share of the windows in the last `ends` seconds of each video that have a value."""
-    duration = table.groupby(["run", "sample"])["t_end"].transform("max")
-    last = table[(table["t_start"] + table["t_end"]) / 2 >= duration - ends]
-    known = last["value"].notna().groupby([last["run"], last["metric"]]).mean()
-    return {(str(run), str(metric)): float(share) for (run, metric), share in known.items()}
+    """(run, metric) -> share of the windows in the last `ends` seconds of each video that have a value.
+
+    A window that lies there in part counts by that part.
+    """
+    end = table.groupby(["run", "sample"])["t_end"].transform("max").to_numpy(dtype=float)
+    seconds = overlap(
+        table["t_start"].to_numpy(dtype=float) - end, table["t_end"].to_numpy(dtype=float) - end, -ends, 0.0
+    )
+    weighed = table[["run", "metric"]].assign(all=seconds, known=seconds * table["value"].notna())
+    sums = weighed.groupby(["run", "metric"])[["all", "known"]].sum()
+    shares = sums["known"] / sums["all"].where(sums["all"] > 0)
+    return {(str(run), str(metric)): float(share) for (run, metric), share in shares.items()}
 
 
 def percent_of_windows(share: float) -> str:
@@ -197,7 +217,8 @@ def percent_of_windows(share: float) -> str:
 
 
 def _estimate(numbers: pd.Series, name: str, count: str) -> Estimate:
-    value, low, high = (float(numbers[column]) for column in (name, f"{name}_low", f"{name}_high"))
+    columns = (name, f"{name}_low", f"{name}_high") if name else ("mean", "low", "high")
+    value, low, high = (float(numbers[column]) for column in columns)
     return Estimate(value, low, high, int(numbers[count]))
 
 
@@ -223,14 +244,14 @@ def _best(part: pd.DataFrame, info: MetricInfo, last: Mapping[str, float]) -> st
 def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataFrame:
     """All numbers of the report, one line per run and metric, for csv: estimates with interval and n, their prompts.
 
-    last_share: share of the windows of the last seconds that have a value.
+    last_share: share of the windows of the last seconds that have a value. slope: per minute.
     """
     lines = []
     for row in rows:
         for run, cell in row.cells.items():
             line: dict[str, object] = {"run": run, "label": labels[run], "metric": row.info.name, "unit": row.info.unit}
             line["higher_is_better"] = row.info.higher_is_better
-            for name in ("first", "last", "drift", "versus", "versus_drift"):
+            for name in ("first", "last", "drift", "versus", "versus_drift", "slope", "fluctuation"):
                 estimate: Estimate | None = getattr(cell, name)
                 line |= {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low}
                 line |= {f"{name}_high": estimate and estimate.high, f"{name}_n": estimate and estimate.n}

@@ -13,6 +13,7 @@ import pandas as pd
 from eval.aggregate import one_protocol, overall, paired_difference
 from eval.metric import Value
 from experiments.tables import prose
+from experiments.tables.runs import Run
 from experiments.tables.summary import Estimate, MetricInfo, decimals_for, metric_infos
 
 # The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
@@ -121,8 +122,11 @@ def compare(
     summary = overall(table).set_index(["run", "metric"])
     found = {key: _estimate(row) for key, row in summary.iterrows()}
     raw = {(run, name): found.get((run, name), MISSING) for run in runs for name in metrics}
+    parts = {str(name): rows for name, rows in table.groupby("metric")}
     versus = {
-        (run, name): _versus(table, run, baseline, name) if {(run, name), (baseline, name)} <= found.keys() else MISSING
+        (run, name): _versus(parts[name], run, baseline, name)
+        if {(run, name), (baseline, name)} <= found.keys()
+        else MISSING
         for run in runs
         for name in metrics
         if baseline is not None and run != baseline
@@ -138,6 +142,30 @@ def compare(
     )  # fmt: skip
     result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, ())
     return replace(result, notes=tuple(_notes(result, table, set(found))))
+
+
+def comparison_of(
+    table: pd.DataFrame,
+    runs: Sequence[Run],
+    metrics: Sequence[str],
+    values: Sequence[Value],
+    baseline: str | None,
+    protocol: str,
+    common: bool,
+) -> Comparison:
+    """As `compare`, of runs, which give names and labels; common: of the samples that every scored run has, and says so.
+
+    Raises ValueError as `compare` and `common_samples` do.
+    """
+    table = table[table["metric"].isin(metrics)]
+    used = common_samples(table) if common else table
+    labels = {run.name: run.label for run in runs}
+    found = compare(used, list(labels), labels, metrics, values, baseline, protocol)
+    if len(used) < len(table):
+        counts = table.groupby("run")["sample"].nunique()
+        left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."
+        found = replace(found, notes=(*found.notes, left))
+    return found
 
 
 def flat(comparison: Comparison) -> pd.DataFrame:

@@ -67,12 +67,40 @@ def test_missing_is_nan_and_never_nothing() -> None:
     assert alone[["mean", "low", "high"]].isna().all(axis=None)
 
 
-def test_a_range_takes_windows_by_their_middle_and_weights_by_length() -> None:
+def test_a_range_weighs_windows_by_the_seconds_that_they_share_with_it() -> None:
     table = tidy({("r", "a-s0"): [1.0, 2.0, 4.0]})
     table.loc[2, "t_end"] = 2.5
     assert overall(table)["mean"].tolist() == [(1 + 2 + 4 * 0.5) / 2.5]
-    assert overall(table, 0.5, 1.5)["mean"].tolist() == [1.0]
-    assert overall(table, 0.6, 2.25)["mean"].tolist() == [2.0]
+    assert overall(table, 0.5, 2.25)["mean"].tolist() == [(1 * 0.5 + 2 + 4 * 0.25) / 1.75]
+    assert overall(table, 0.6, 1.6)["mean"].isna().all()  # no window lies in it
+    two = tidy({("r", "a-s0"): [*range(30)]}, seconds=2.0)
+    assert first_last(two)[["first", "last"]].to_numpy().tolist() == [
+        [(0 * 2 + 1 * 2 + 2) / 5, (27 + 28 * 2 + 29 * 2) / 5]
+    ]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.one_of(st.just(NAN), st.floats(-100, 100)), min_size=1, max_size=30),
+    st.integers(0, 30),
+    st.integers(1, 30),
+)
+def test_windows_that_a_range_does_not_cut_are_taken_whole_or_not_at_all(
+    values: list[float], start: int, length: int
+) -> None:
+    """Nothing rounds in: beside windows of a tenth of a second, which are no sum of powers of two."""
+    inside = [v for v in values[start : start + length] if not math.isnan(v)]
+    for seconds in (1.0, 0.1):
+        found = overall(tidy({("r", "a-s0"): values}, seconds=seconds), start * seconds, (start + length) * seconds)
+        assert found["n"].tolist() == [int(bool(inside))]
+        np.testing.assert_allclose(found["mean"], [np.mean(inside) if inside else NAN], atol=1e-9)
+
+
+def test_a_number_of_a_whole_video_says_nothing_of_its_ends() -> None:
+    found = first_last(tidy({("r", "a-s0"): [3.0]}, seconds=60.0)).iloc[0]
+    assert found[["n_first", "n_last", "n"]].tolist() == [0, 0, 0]
+    late = tidy({("r", "a-s0"): [NAN, NAN, 1.0, 1.0, 1.0, 1.0]}, seconds=2.0)  # undefined before 5 s, like replay
+    assert first_last(late)[["n_first", "n_last"]].to_numpy().tolist() == [[0, 1]]
 
 
 def test_first_against_last() -> None:
@@ -89,7 +117,7 @@ def test_first_against_last_of_a_minute_that_ends_in_a_partial_window() -> None:
     table.loc[59, "t_end"] = 957 / 16
     found = first_last(table).iloc[0]
     assert found["first"] == 2
-    assert found["last"] == pytest.approx((55 + 56 + 57 + 58 + 59 * 13 / 16) / (4 + 13 / 16))
+    assert found["last"] == pytest.approx((54 * 3 / 16 + 55 + 56 + 57 + 58 + 59 * 13 / 16) / 5)
 
 
 def test_first_against_last_of_a_short_or_partly_missing_video_is_missing() -> None:
@@ -249,3 +277,11 @@ def test_an_empty_table_gives_an_empty_one(function: Callable[[pd.DataFrame], pd
     found = function(pd.DataFrame(columns=COLUMNS))
     assert len(found) == 0
     assert "n" in found.columns
+
+
+def test_names_that_only_look_like_seeds_are_prompts_of_their_own() -> None:
+    """Of videos in a folder: "beach-sunset" and "beach-snow" are not two seeds of "beach"."""
+    names = ["beach-sunset", "beach-snow", "p-s0", "p-s12"]
+    rows = [("r", name, "m", 1, 0.0, 1.0, float(i)) for i, name in enumerate(names)]
+    table = pd.DataFrame(rows, columns=["run", "sample", "metric", "version", "t_start", "t_end", "value"])
+    assert sample_means(table).set_index("sample").loc[names, "prompt_id"].tolist() == [*names[:2], "p", "p"]

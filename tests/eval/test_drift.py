@@ -111,7 +111,8 @@ def test_video_drift_error_is_blockvids_sum(means: list[float], windows_per_chun
 
 def test_video_drift_error_is_missing_where_a_chunk_is() -> None:
     assert math.isnan(only(video_drift_error(tidy({"a-s0": [1.0] * 4 + [NAN] + [1.0] * 5}))))
-    assert math.isnan(only(video_drift_error(tidy({"a-s0": [1.0] * 9}))))
+    assert math.isnan(only(video_drift_error(tidy({"a-s0": [1.0] * 9}))))  # windows longer than a chunk
+    assert only(video_drift_error(tidy({"a-s0": [1.0, 4.0, 7.0]}, 1.0), chunks=2)) == pytest.approx((6 - 2) / 2)
     assert math.isnan(only(video_drift_error(tidy({"a-s0": [0.0] + [1.0] * 9}))))
     assert only(video_drift_error(tidy({"a-s0": [2.0, 3.0]}), chunks=2)) == 0.5
     with pytest.raises(ValueError, match="chunks=1"):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from eval.features import feature_between
 from eval.metric import windows
 from eval.metrics.clip_drift import ClipDrift
 from eval.metrics.repetition import Repetition
@@ -29,3 +30,10 @@ def test_drift_and_repetition_follow_their_formulas() -> None:
     assert np.mean(repeated) == pytest.approx(np.mean(pairs))
     assert repeated[3] == pytest.approx(np.mean([unit[3] @ unit[j] for j in range(12) if j != 3]))
     assert math.isnan(Repetition().rows(features[:1], spans[:1])[0].value)
+
+
+def test_features_of_a_range_weigh_windows_by_what_lies_in_it() -> None:
+    features = np.arange(6, dtype=float)[:, None]
+    spans = windows(12 * 8, 8.0, 2.0)
+    assert feature_between(features, spans, 0, 5)[0, 0] == pytest.approx((0 * 2 + 1 * 2 + 2) / 5)
+    assert math.isnan(feature_between(features[:2], windows(12 * 8, 8.0, 6.0), 0, 5)[0, 0])

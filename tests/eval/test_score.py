@@ -14,21 +14,27 @@ from typing import ClassVar, Literal
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import eval.score
-from deepforcing.video import sha256_file
+from deepforcing.video import probe, sha256_file
+from eval.batch import Batch
+from eval.dimension import ClipInfo
 from eval.metric import Clip, FloatArray, Observation, Value, Window
 from eval.metrics import WEIGHT_FREE
 from eval.metrics.exposure import Exposure
 from eval.metrics.presence import Presence
 from eval.metrics.saturation import Saturation
+from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.protocol import Protocol
-from eval.score import score_run
+from eval.score import cut, score, score_run
 from eval.store import COLUMNS, KEYS, add_rows, load_scores
+from eval.videos import open_folder
 
 MakeRun = Callable[..., Path]
 AddSample = Callable[[Path, str, int, int], None]
 ONE = Protocol(window_seconds=1.0)
+VBENCH = Protocol("vbench")
 TWO = {"aaaaaaaaaa-s0": (0, 40), "bbbbbbbbbb-s0": (1, 40)}
 
 
@@ -54,7 +60,7 @@ def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
     first = score_run(run, WEIGHT_FREE, ONE, progress=lambda *call: calls.append(call))
     assert (first.decoded, first.problems) == (2, [])
     assert calls == [(1, 2, "aaaaaaaaaa-s0"), (2, 2, "bbbbbbbbbb-s0")]
-    assert list(first.table.columns) == [*COLUMNS, "frames"]
+    assert list(first.table.columns) == [*COLUMNS, *KEYS]
     names = {value.name for metric in WEIGHT_FREE for value in metric.values}
     assert len(first.table) == 2 * 3 * len(names)
     assert set(first.table["metric"]) == names
@@ -136,7 +142,7 @@ def test_a_video_too_short_for_half_a_window_is_named(make_run: MakeRun) -> None
     run = make_run({"aaaaaaaaaa-s0": (0, 7)})
     scored = score_run(run, [Exposure()], ONE)
     assert len(scored.table) == 0
-    assert list(scored.table.columns) == [*COLUMNS, "frames"]
+    assert list(scored.table.columns) == [*COLUMNS, *KEYS]
     assert "7 frames are less than half a window" in scored.problems[0]
 
 
@@ -221,7 +227,7 @@ def test_writers_at_once_lose_no_rows(tmp_path: Path) -> None:
 
     def write(writer: int) -> None:
         for number in range(8):
-            row = ("run", f"{writer}{number}-s0", "m", 1, "windows", 0.0, 1.0, 0.5, "hash", "", 1.0, 16)
+            row = ("run", f"{writer}{number}-s0", "m", 1, "windows", 0.0, 1.0, 0.5, "hash", "", "", 1.0, 16)
             add_rows(path, pd.DataFrame([row], columns=COLUMNS + KEYS))
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(3)]
@@ -230,3 +236,86 @@ def test_writers_at_once_lose_no_rows(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(pd.read_parquet(path)) == 24
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The length of the prompt, as a dimension that looks at it."""
+
+    name: ClassVar[str] = "agreement"
+    version: ClassVar[int] = 1
+    values: ClassVar[tuple[Value, ...]] = (Value("agreement", "letters", True, "how long the prompt is"),)
+    weights: ClassVar[tuple[str, ...]] = ()
+    needs_prompt: ClassVar[bool] = True
+
+    def start(self, clip: ClipInfo, device: torch.device) -> Letters:
+        return Letters(clip)
+
+
+class Letters:
+    def __init__(self, clip: ClipInfo) -> None:
+        self.clip = clip
+
+    def add(self, batch: Batch, first: int) -> None: ...
+
+    def value(self) -> float:
+        return float(len(self.clip.prompt or ""))
+
+
+def test_another_prompt_is_another_score(make_run: MakeRun, tmp_path: Path) -> None:
+    videos = make_run(TWO) / "samples"
+    prompts = tmp_path / "prompts.txt"
+
+    def values(*texts: str) -> tuple[list[float], int]:
+        prompts.write_text("\n".join(texts))
+        found = score(open_folder(videos, prompts, tmp_path / "out"), [Agreement(), TemporalFlickering()], VBENCH)
+        return found.table.query("metric == 'agreement'")["value"].tolist(), found.decoded
+
+    assert values("one", "three") == ([3, 5], 2)
+    assert values("one", "three") == ([3, 5], 0)
+    assert values("one", "seventeen") == ([3, 9], 1)
+    scored = score(open_folder(videos, None, tmp_path / "out"), [Agreement(), TemporalFlickering()], VBENCH)
+    assert set(scored.table["metric"]) == {"temporal_flickering"}
+    assert (scored.decoded, len(scored.problems)) == (0, 2)
+
+
+def test_scores_of_other_weights_are_made_again_and_left_out(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(TWO)
+    for name, decoded in (("first", 2), ("second", 2), ("second", 0)):
+        monkeypatch.setattr("eval.weights.fingerprint", lambda _, name=name: name)
+        assert score_run(run, [TemporalFlickering()], VBENCH).decoded == decoded
+    monkeypatch.setattr("eval.weights.fingerprint", lambda _: "third")
+    (run / "samples" / "aaaaaaaaaa-s0.mp4").write_bytes(b"")  # cannot be scored with them
+    table = score_run(run, [TemporalFlickering()], VBENCH).table
+    assert set(table["sample"]) == {"bbbbbbbbbb-s0"}
+    assert set(table["weights_sha256"]) == {"third"}
+
+
+@pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "windows"])
+def test_a_video_that_ends_early_has_no_scores(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str
+) -> None:
+    """As a file without an index may, of which nobody knows how many of its packets can be decoded."""
+    monkeypatch.setattr("eval.score.probe", lambda path: probe(path)._replace(frames=50))
+    group = open_folder(make_run({"aaaaaaaaaa-s0": (0, 40)}) / "samples", None, tmp_path / "out")
+    scored = score(group, [TemporalFlickering()], Protocol(protocol))
+    assert len(scored.table) == 0
+    assert len(scored.problems) == 1
+    assert "ends" in scored.problems[0]
+    assert "50 frames" in scored.problems[0]
+
+
+@pytest.mark.parametrize("protocol", ["vbench", "vbench_long_memory", "windows"])
+def test_every_clip_sees_its_own_frames_once(make_run: MakeRun, protocol: str) -> None:
+    """Also where clips overlap, where they are longer than a batch, and where the video goes on after the last one."""
+    run = make_run({"aaaaaaaaaa-s0": (0, 101)})
+    chosen = Protocol(protocol, 2.9)
+    frames = np.concatenate([b.frames for _, b in cut(run / "samples" / "aaaaaaaaaa-s0.mp4", [])]).astype(np.int16)
+    table = score_run(run, [TemporalFlickering()], chosen).table
+    clips = chosen.clips(101, 16.0)
+    assert table["t_start"].tolist() == [clip.t_start for clip in clips]
+    for clip, value in zip(clips, table["value"], strict=True):
+        expected = 1 - np.abs(np.diff(frames[clip.start : clip.end], axis=0)).mean() / 255
+        assert value == pytest.approx(expected, abs=1e-9)

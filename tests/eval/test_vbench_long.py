@@ -22,15 +22,18 @@ import vbench_files as files
 import vbench_long_oracle as oracle
 
 from eval.batch import FRAMES, Batch
-from eval.clip_to_clip import EXTRACTORS, Fusion, clip_to_clip, features, read_fusion
+from eval.clip_to_clip import EXTRACTORS, BetweenClips, Fusion, clip_to_clip, features, read_fusion
 from eval.dimension import ClipInfo, Dimension
-from eval.metric import Clip, Window
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.subject_consistency import SubjectConsistency
 from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.overall import overall
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
+from eval.score import score as stage
+from eval.store import stored
+from eval.videos import open_folder
+from experiments.evaluate import add_fused
 
 CPU = torch.device("cpu")
 LONG = Protocol("vbench_long")
@@ -61,6 +64,7 @@ class Setting:
     package: dict[str, Any]
     rows: pd.DataFrame
     between: dict[tuple[str, str], dict[str, float]]  # (dimension, extractor) -> sample -> C
+    videos: Path
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
             parts.append(rows)
             for key, value in found.items():
                 between.setdefault(key, {})[name] = value
-        yield Setting(configs, package, pd.concat(parts, ignore_index=True), between)
+        yield Setting(configs, package, pd.concat(parts, ignore_index=True), between, videos)
 
 
 def run_package(folder: Path, videos: Path, configs: Path) -> dict[str, Any]:
@@ -123,14 +127,12 @@ def score(path: Path) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
     clips = LONG.clips(len(frames), fps)
     clip_fps = int(LONG.clip_fps(fps))
     batches = (Batch(frames[start : start + FRAMES]) for start in range(0, len(frames), FRAMES))
-    dimensions: list[Dimension] = [SubjectConsistency(), BackgroundConsistency()]
+    dimensions: list[Dimension] = [SubjectConsistency(), BackgroundConsistency(), TemporalFlickering()]
     rows, firsts = [], []
     for clip, second in zip(clips, reencoded(clip_frames(batches, clips), clip_fps), strict=True):
         info = ClipInfo(clip.end - clip.start, clip_fps, *second[0].frames.shape[1:3])
         firsts.append(second[0].frames[0])
-        pixels = np.concatenate([batch.frames for batch in second])
-        (flickering,) = TemporalFlickering().score(Clip(pixels, fps, ""), [Window(0, len(pixels), 0, 2)]).values()
-        values = {"temporal_flickering": float(flickering[0])}
+        values = {}
         for dimension in dimensions:
             scorer, first = dimension.start(info, CPU), 0
             for batch in second:
@@ -175,6 +177,26 @@ def test_clip_to_clip_mode_is_the_packages(setting: Setting, key: str) -> None:
     assert number(fused) == pytest.approx(total, abs=1e-6, rel=0)
     assert sorted(fused["value"]) == pytest.approx(sorted(item["video_results"] for item in details), abs=1e-6, rel=0)
     assert abs(number(rows) - total) > 0.01  # the mode does something
+
+
+def test_the_stage_gives_the_packages_numbers_and_keeps_them(setting: Setting, tmp_path: Path) -> None:
+    between = [BetweenClips("subject_consistency", "dino"), BetweenClips("background_consistency", "clip")]
+    group = open_folder(setting.videos, None, tmp_path)
+    metrics = [SubjectConsistency(), BackgroundConsistency(), TemporalFlickering(), *between]
+    result = stage(group, metrics, LONG)
+    assert (result.problems, result.absent) == ([], {})
+    add_fused(group, result, between, setting.configs)
+    found = overall(result.table).set_index("metric")["value"]
+    for metric, key in (
+        ("temporal_flickering", "flickering"),
+        ("subject_consistency", "subject"),
+        ("background_consistency", "background"),
+        ("subject_consistency_clip_to_clip", "subject-dino"),
+        ("background_consistency_clip_to_clip", "background-clip"),
+    ):
+        assert found[metric] == pytest.approx(setting.package[key][0], abs=1e-6, rel=0)
+    kept = stored([group], None, LONG)
+    assert sorted(kept["metric"]) == sorted(result.table["metric"])
 
 
 def test_clips_are_those_of_the_packages_splitter(setting: Setting) -> None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import clip_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,7 +15,6 @@ from eval.metrics.motion_magnitude import MotionMagnitude
 from eval.metrics.replay import Replay
 from eval.metrics.saturation import Saturation
 from eval.metrics.sharpness import Sharpness
-from eval.metrics.temporal_flickering import TemporalFlickering
 
 
 def flat(*colours: tuple[int, int, int], fps: int = 4, size: int = 16) -> Clip:
@@ -42,18 +41,18 @@ def test_lab_of_white_black_and_primary_red() -> None:
 
 def test_colour_drift_is_the_lab_distance_of_the_mean_colours() -> None:
     clip = flat((255, 255, 255), (0, 0, 0), (255, 255, 255))
-    drift = ColourDrift().score(clip, windows(12, 4))["colour_drift"]
+    drift = ColourDrift().score(clip, windows(12, 4, 1.0))["colour_drift"]
     np.testing.assert_allclose(drift, [0, 100, 0], atol=1e-6)
 
 
 def test_exposure_is_weighted_and_drifts_by_its_change() -> None:
-    scores = Exposure().score(flat((100, 100, 100), (151, 151, 151), (49, 49, 49), (255, 0, 0)), windows(16, 4))
+    scores = Exposure().score(flat((100, 100, 100), (151, 151, 151), (49, 49, 49), (255, 0, 0)), windows(16, 4, 1.0))
     np.testing.assert_allclose(scores["luma"], [100 / 255, 151 / 255, 49 / 255, 0.299])
     np.testing.assert_allclose(scores["exposure_drift"][:3], [0, 0.2, 0.2])
 
 
 def test_saturation_of_grey_half_and_full_colours() -> None:
-    score = Saturation().score(flat((80, 80, 80), (200, 100, 150), (0, 0, 9), (0, 0, 0)), windows(16, 4))
+    score = Saturation().score(flat((80, 80, 80), (200, 100, 150), (0, 0, 9), (0, 0, 0)), windows(16, 4, 1.0))
     np.testing.assert_allclose(score["saturation"], [0, 0.5, 1, 0], atol=1 / 255)
 
 
@@ -62,14 +61,14 @@ def test_sharpness_of_one_bright_pixel() -> None:
     frames[:, 2, 2] = 100
     # Laplacian: -400 in the middle, 100 at its four neighbours, mean 0 over 25 pixels.
     expected = (400**2 + 4 * 100**2) / 25
-    np.testing.assert_allclose(Sharpness().score(clip_of(frames, 4, ""), windows(4, 4))["sharpness"], [expected])
+    np.testing.assert_allclose(Sharpness().score(clip_of(frames, 4, ""), windows(4, 4, 1.0))["sharpness"], [expected])
 
 
 def test_enlarging_pixels_does_not_change_sharpness_or_motion() -> None:
     frames = noise(8, 16)
     large = clip_of(frames.repeat(8, 1).repeat(8, 2), 4, "", pixel_scale=8)
     for metric, tolerance in ((Sharpness(), 1e-2), (MotionMagnitude(), 2e-2)):
-        small_score, large_score = (metric.score(c, windows(8, 4)) for c in (clip_of(frames, 4, ""), large))
+        small_score, large_score = (metric.score(c, windows(8, 4, 1.0)) for c in (clip_of(frames, 4, ""), large))
         for name, values in small_score.items():
             np.testing.assert_allclose(large_score[name], values, rtol=tolerance)
 
@@ -77,27 +76,8 @@ def test_enlarging_pixels_does_not_change_sharpness_or_motion() -> None:
 def test_blur_lowers_sharpness() -> None:
     frames = noise(4)
     blurred = np.stack([cv2.GaussianBlur(frame, (5, 5), 1) for frame in frames])
-    sharp, soft = (Sharpness().score(clip_of(f, 4, ""), windows(4, 4))["sharpness"][0] for f in (frames, blurred))
+    sharp, soft = (Sharpness().score(clip_of(f, 4, ""), windows(4, 4, 1.0))["sharpness"][0] for f in (frames, blurred))
     assert soft < 0.3 * sharp
-
-
-@settings(max_examples=20)
-@given(st.integers(2, 12), st.integers(0, 1000))
-def test_flickering_over_one_window_is_the_formula(count: int, seed: int) -> None:
-    frames = noise(count, 8, seed)
-    score = TemporalFlickering().score(clip_of(frames, count, ""), windows(count, count))["temporal_flickering"]
-    error = np.abs(frames[1:].astype(np.float64) - frames[:-1]).mean((1, 2, 3)).mean()
-    np.testing.assert_allclose(score, [(255 - error) / 255], atol=1e-9)
-
-
-def test_flickering_counts_pairs_inside_a_window_only() -> None:
-    clip = flat((0, 0, 0), (255, 255, 255), (255, 255, 255))
-    np.testing.assert_array_equal(TemporalFlickering().score(clip, windows(12, 4))["temporal_flickering"], [1, 1, 1])
-    np.testing.assert_allclose(TemporalFlickering().score(clip, windows(12, 4, 3))["temporal_flickering"], [10 / 11])
-
-
-def test_flickering_of_a_window_of_one_frame_is_missing() -> None:
-    assert np.isnan(TemporalFlickering().score(flat((1, 2, 3), fps=1), windows(1, 1))["temporal_flickering"]).all()
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 2])
@@ -105,23 +85,23 @@ def test_motion_magnitude_of_a_sliding_texture_is_its_speed(pixels: int) -> None
     base = cv2.GaussianBlur(noise(1, 128, 3)[0].astype(np.float32), (0, 0), 2)
     base = ((base - base.min()) / (base.max() - base.min()) * 255).astype(np.uint8)
     frames = np.stack([np.roll(base, pixels * i, axis=1)[:, 16:112] for i in range(8)])
-    found = MotionMagnitude().score(clip_of(frames, 8, ""), windows(8, 8))["motion_magnitude"]
+    found = MotionMagnitude().score(clip_of(frames, 8, ""), windows(8, 8, 1.0))["motion_magnitude"]
     np.testing.assert_allclose(found, [8 * pixels], rtol=0.1, atol=0.05)
 
 
 def test_motion_magnitude_counts_the_step_into_a_window() -> None:
     still = noise(2, 64)
     frames = np.stack([still[0]] * 4 + [still[1]] * 4)
-    found = MotionMagnitude().score(clip_of(frames, 4, ""), windows(8, 4))["motion_magnitude"]
+    found = MotionMagnitude().score(clip_of(frames, 4, ""), windows(8, 4, 1.0))["motion_magnitude"]
     assert found[0] < 0.01 < 0.5 < found[1]
 
 
 def test_replay_of_a_loop_is_one_and_of_something_new_nothing() -> None:
     first = noise(4, 16)
-    loop = Replay().score(clip_of(np.tile(first, (10, 1, 1, 1)), 4, ""), windows(40, 4))
+    loop = Replay().score(clip_of(np.tile(first, (10, 1, 1, 1)), 4, ""), windows(40, 4, 1.0))
     np.testing.assert_array_equal(loop["replay"], [np.nan] * 5 + [1] * 5)
     np.testing.assert_allclose(loop["replay_distance"][5:], 0, atol=1e-6)
-    new = Replay().score(clip_of(noise(40, 16), 4, ""), windows(40, 4))
+    new = Replay().score(clip_of(noise(40, 16), 4, ""), windows(40, 4, 1.0))
     np.testing.assert_array_equal(new["replay"][5:], 0)
     assert (new["replay_distance"][5:] > 0.3).all()
 
@@ -129,7 +109,7 @@ def test_replay_of_a_loop_is_one_and_of_something_new_nothing() -> None:
 @pytest.mark.parametrize(("levels", "share"), [(5, 1.0), (6, 0.0)])
 def test_replay_distance_is_root_mean_square_and_its_threshold_two_hundredths(levels: int, share: float) -> None:
     late = 100 + levels
-    score = Replay().score(flat(*[(100, 100, 100)] * 5, (late, late, late), size=8), windows(24, 4))
+    score = Replay().score(flat(*[(100, 100, 100)] * 5, (late, late, late), size=8), windows(24, 4, 1.0))
     np.testing.assert_allclose(score["replay_distance"][5:], levels / 255)
     assert score["replay"][5] == share
 
@@ -138,6 +118,6 @@ def test_replay_looks_at_the_first_two_and_a_half_seconds_only() -> None:
     frames = noise(40, 16)
     frames[30] = frames[9]
     frames[34] = frames[10]  # 2.5 s
-    score = Replay().score(clip_of(frames, 4, ""), windows(40, 4))["replay"]
+    score = Replay().score(clip_of(frames, 4, ""), windows(40, 4, 1.0))["replay"]
     assert score[7] == 0.25
     assert score[8] == 0.0

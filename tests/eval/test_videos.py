@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,9 @@ def test_prompts_find_their_videos(folder: Path, tmp_path: Path, kind: str) -> N
         ("numbers.json", json.dumps({NAMES[0]: 3}), "cannot be read"),
         ("columns.csv", "film,text\na,b\n", "cannot be read"),
         ("latin.txt", b"caf\xe9", "not UTF-8"),
+        ("texts.jsonl", '"a"\n"b"\n"c"\n', "every row needs a video"),
+        ("numbers_only.json", "[1, 2, 3]", "every row needs a video"),
+        ("endless.json", "[" * 100_000, "cannot be read"),
     ],
 )
 def test_prompts_that_do_not_fit_are_named(
@@ -80,3 +84,26 @@ def test_folders_without_videos_are_named(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=str(wrong)):
             open_folder(wrong, None, tmp_path)
     assert all(video.prompt is None for video in open_folder(folder, None, tmp_path).videos)
+
+
+def test_a_prompt_keeps_its_lines(folder: Path, tmp_path: Path) -> None:
+    """A line ends where the format says: not at U+2028, and not at a newline between a csv's quotes."""
+    prompts = ["first\u2028half", "b", "c"]
+    rows = [{"video": name, "prompt": prompt} for name, prompt in zip(NAMES, prompts, strict=True)]
+    (tmp_path / "p.txt").write_bytes("\r\n".join(prompts).encode())
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    for name in ("p.txt", "p.jsonl"):
+        group = open_folder(folder, tmp_path / name, tmp_path)
+        assert [video.prompt for video in group.videos] == prompts
+    (tmp_path / "p.csv").write_text(f'video,prompt\n{NAMES[0]},"two\nlines"\n{NAMES[1]},b\n{NAMES[2]},c\n')
+    assert open_folder(folder, tmp_path / "p.csv", tmp_path).videos[0].prompt == "two\nlines"
+
+
+def test_files_that_cannot_be_videos_of_a_table_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    group = open_folder(folder, None, tmp_path)
+    assert [video.path.name for video in group.videos] == list(NAMES)
+    assert len(group.problems) == 2
+    assert "gone.mp4: a link to nothing" in group.problems
+    assert any("not UTF-8" in problem and problem.isprintable() for problem in group.problems)

@@ -112,7 +112,14 @@ def test_wrong_words_of_rollout(words: str, command: Command, tmp_path: Path) ->
 
 
 OTHERS = [
-    ("evaluate", "", r"no runs given: say runs="),
+    ("evaluate", "", r"give runs=DIR, or videos=DIR with out=DIR"),
+    ("evaluate", "videos=. runs=.", r"and not both"),
+    ("evaluate", "videos=.", r"needs out=DIR"),
+    ("evaluate", "runs=x out=y", r"out goes with videos=DIR"),
+    ("evaluate", "runs=x protocol=vbench_lng", r"protocol='vbench_lng' is unknown; there are vbench, vbench_long"),
+    ("evaluate", "videos=nowhere out=x", r"videos=nowhere is not a folder"),
+    ("evaluate", "runs=x shard=3", r"shard='3' must be i/n"),
+    ("evaluate", "runs=x clip_to_clip=nowhere", r"clip_to_clip .* protocol=vbench_long"),
     ("evaluate", "runs=nowhere", r"no such run directory: nowhere"),
     ("evaluate", "runs=.", r"\. is no run directory"),
     ("evaluate", "runs=x metrics=[beauty]", r"metrics=beauty: choose among .*replay"),

@@ -15,7 +15,8 @@ from experiments import report
 from experiments.cli import CONF, groups
 from experiments.demo import columns_of, rollout_config
 from experiments.evaluate import choose
-from experiments.rollout import build_spec, default_name, find_prompts
+from experiments.reproduce import plan
+from experiments.rollout import build_spec, check_request, default_name, find_prompts
 from experiments.suites import published_suites
 
 MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -56,9 +57,26 @@ def test_choice_gives_a_spec(main: str, group: str, option: str) -> None:
     assert "DictConfig" not in str(identity)
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
-def test_experiment_composes(path: Path) -> None:
-    build_spec(composed("rollout", f"+experiment={path.stem}"))
+@pytest.mark.parametrize("words", [["model=tiny"], ["model=wan2.1-1.3b", "model.random_weights=true"]])
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_every_row_of_an_experiment_is_a_rollout_that_can_be_made(name: str, words: list[str], tmp_path: Path) -> None:
+    given = [f"experiment={name}", *words, f"runs_root={tmp_path}", "device=cpu"]
+    if words[0] != "model=tiny":
+        given.append("prompts=wan")  # the paper's are not part of the repository
+    config = composed("reproduce", *given)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        planned = plan(config, name, words)
+    assert list(planned.configs) == [row.name for row in planned.rows]
+    assert config.experiment.baseline in planned.configs
+    specs = [check_request(made) for made in planned.configs.values()]
+    assert len({hash(request.spec) for request in specs}) == len(specs)
+    for request in specs:
+        made = request.spec.model.geometry.seconds(request.total_frames)
+        assert made == pytest.approx(config.experiment.seconds, abs=0.5)
+    paper = {metric for row in planned.rows for metric in row.paper}
+    assert paper <= {column.metric for column in planned.published}
+    for protocol in planned.protocols:
+        assert planned.measurements(protocol)
 
 
 @pytest.mark.parametrize("suite", [s for s in groups()["suites"] if s != "wan" and s not in published_suites()])

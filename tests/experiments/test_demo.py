@@ -16,7 +16,8 @@ from deepforcing.video import probe, read_video
 from eval.metrics import WEIGHT_FREE
 from eval.score import score_run
 from eval.store import load_scores
-from experiments.demo import follow, workers
+from eval.weights import FILES
+from experiments.demo import choose_vbench, follow, workers
 from experiments.reference import reference_run
 from experiments.tables.runs import read_runs
 
@@ -72,11 +73,38 @@ def test_demo_end_to_end(command: Command, checkpoint: Path, tmp_path: Path) -> 
     assert [run.name.rsplit("-", 1)[0] for run in runs] == ["deep_forcing", "real_video", "sink"]
     table = load_scores(runs)
     assert set(table["run"]) == {run.name for run in runs}
-    assert {"presence", "replay", "sharpness"} <= set(table["metric"])
+    assert {"presence", "replay", "sharpness", "temporal_flickering"} <= set(table["metric"])
+    assert "weights metrics download=true" in out
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file() and p.name != ".lock"}
     assert RunDir.open(runs[0]).record()["command"].startswith("python -m experiments.demo ")
     assert command("demo", *arguments).status == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_vbench_is_scored_where_it_can_be_and_otherwise_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    get = "python -m experiments.weights metrics download=true"
+    for choice, cuda in (("auto", True), ("auto", False), (False, True)):
+        done, said = choose_vbench(choice, cuda, 1.0)
+        assert not done
+        assert (get in said) == (choice == "auto")
+    with pytest.raises(ValueError, match="vbench=true needs the networks' weights"):
+        choose_vbench(True, True, 1.0)
+    with pytest.raises(ValueError, match="vbench=maybe: use true, false or auto"):
+        choose_vbench("maybe", True, 1.0)
+    raft = FILES["raft"].paths()[0]
+    raft.parent.mkdir(parents=True)
+    raft.touch()
+    assert choose_vbench("auto", False, 20.0) == (
+        False,
+        "VBench: only temporal_flickering, the other dimensions would take about 60 h of one core without a GPU: vbench=true",
+    )
+    done, said = choose_vbench("auto", True, 20.0)
+    assert done
+    assert "without subject_consistency" in said
+    assert "dynamic_degree" not in said
+    assert choose_vbench(True, False, 20.0)[0]
 
 
 def fail() -> None:

@@ -377,7 +377,7 @@ def test_command_line(tmp_path: Path, four: list[Path]) -> None:
 
     work = tmp_path / "work"
     work.mkdir()
-    good = run(f"runs=[{four[0]},{four[1]}]", "out=page/x.html")
+    good = run(f"runs=[{four[0]},{four[1]}]", "out=page/x.html", "window_seconds=1")
     assert good.returncode == 0, good.stderr
     assert f"report: {work}/page/x.html" in good.stdout
     assert sorted(str(p.relative_to(work)) for p in work.rglob("*")) == [
@@ -447,3 +447,52 @@ def test_prompts_and_seeds_of_a_config_are_those_of_the_videos(tmp_path: Path) -
     assert re.findall(r"<mark>([^<]+)</mark>", html) == ["k: 0", "k: 1"]
     assert "counted from the videos" in html
     assert [run.label for run in read_runs(runs)] == ["deep k=0", "deep k=1"]
+
+
+def add_scores(run: Path, metric: str, protocol: str, spans: list[tuple[float, float]], value: float) -> None:
+    """Scores of every video of a run: `value` in every span, and a hundredth more a prompt."""
+    records = [json.loads(path.read_text()) for path in sorted((run / "samples").glob("*.json"))]
+    rows = [
+        {"run": run.name, "sample": record["sample"], "metric": metric, "version": 1, "protocol": protocol}
+        | {"t_start": start, "t_end": end, "value": value + i / 100, "video_sha256": record["sha256"]}
+        | {"weights_sha256": "", "window_seconds": 2.0 if protocol == "windows" else 0.0, "frames": 4}
+        for i, record in enumerate(records)
+        for start, end in spans
+    ]
+    path = run / "scores" / f"{metric}@1.parquet"
+    path.parent.mkdir(exist_ok=True)
+    old = [pd.read_parquet(path)] if path.exists() else []
+    pd.concat([*old, pd.DataFrame(rows)]).to_parquet(path, index=False)
+
+
+def test_vbench_is_drawn_over_time_and_printed_by_protocol(tmp_path: Path) -> None:
+    windows = [(float(t), t + 2.0) for t in range(0, SECONDS, 2)]
+    runs = [write_run(tmp_path, label) for label in ("plain", "better")]
+    for k, run in enumerate(runs):
+        add_scores(run, "imaging_quality", "windows", windows, 0.5)
+        add_scores(run, "imaging_quality", "vbench_long", windows, 0.5 + k / 8)
+        add_scores(run, "clip_drift", "windows", windows, 0.1)
+        add_scores(run, "clip_drift_first_last", "windows", [(0.0, float(SECONDS))], 0.25)
+        add_scores(run, "flow_magnitude", "windows", windows[:3], 4.0)
+        add_scores(run, "flow_magnitude", "windows", windows[3:], 2.0)
+        add_scores(run, "saturation", "windows", windows, float("nan"))
+    add_scores(runs[0], "aesthetic_quality", "vbench_long", windows, 0.4)
+    html, terminal = draw(tmp_path / "page.html", *runs, window_seconds=2.0)
+    text = Page(html).text
+    assert re.findall(r"<figure.*?<b>([^<]+)<", html, re.S) == ["imaging quality", "flow magnitude", "clip drift"]
+    assert "without any value: saturation" in text
+    part = html.split('id="vbench"')[1].split("</table>")[0]
+    better = part.split("better</span>")[1]
+    values = re.findall(r'<td class="num">(?:<b>)?([^<]+)<', better)
+    assert values == ["3", *["–"] * 5, "–", "63.50", "–"]  # prompts, then the eight in VBench's order
+    assert "<b>+12.50</b></small><small>[+12.50, +12.50]<" in better
+    assert "Protocol: vbench_long (clips of 2 s, encoded once more" in text
+    moved = html.split('id="movement"')[1].split("</table>")[0]
+    assert re.findall(r'<td class="num">([^<]+)<', moved) == ["0.501", "0.501", "0.260", "0.260"]
+    assert "protocol=vbench_long" in text
+    assert re.search(r"Imaging Quality +51\.00 +63\.50", terminal)
+    assert "| better | 3 | – | – | – | – | – | – | 63.50 | – |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    lines = list(csv.DictReader((tmp_path / "page.csv").open(encoding="utf-8")))
+    slopes = {line["metric"]: float(line["slope"]) for line in lines if line["label"] == "plain"}
+    assert slopes["flow_magnitude"] < 0
+    assert slopes["clip_drift"] == pytest.approx(0, abs=1e-9)

@@ -162,12 +162,12 @@ def test_command_reads_run_directories(tmp_path: Path, command: Command) -> None
     record = {"sample": "p0-s0", "prompt": "p", "prompt_id": "p0", "seed": 0, "video": "v", "sha256": "aa", "frames": 4}
     (run / "samples" / "p0-s0.json").write_text(json.dumps(record))
     score = {"run": run.name, "sample": "p0-s0", "metric": "temporal_flickering", "version": 1, "t_start": 0.0}
-    score |= {"t_end": 1.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 1.0}
+    score |= {"t_end": 2.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 2.0}
     pd.DataFrame([score]).to_parquet(run / "scores" / "temporal_flickering@1.parquet", index=False)
     status, out, err = command("table", f"runs={run}")
     assert (status, err) == (0, "")
     assert cells(out)[2] == ["Plain one", "1", "–", "–", "90.00", "–", "–", "–", "–", "–"]
-    assert "windows of 1 s (not VBench's protocol)" in out
+    assert "windows of 2 s (not VBench's protocol)" in out
     assert "Not scored: Subject Consistency, " in out
 
 

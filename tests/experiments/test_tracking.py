@@ -114,7 +114,7 @@ def test_offline_files_are_written_once_and_hold_no_secret(
     monkeypatch.chdir(tmp_path)
     directories = []
     for _ in range(2):
-        status, out, err = command("track", f"runs={path}", "project=tests")
+        status, out, err = command("track", f"runs={path}", "project=tests", "window_seconds=1")
         assert (status, err) == (0, "")
         (found,) = (path / "wandb").glob("offline-run-*")
         directories.append(found)

@@ -1,0 +1,160 @@
+"""The report of an experiment: what was run, ours beside the paper's, and what was not run, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from deepforcing.prompts import Sample
+from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, plural
+from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
+from experiments.tables.runs import Run
+from experiments.tables.vbench import PROTOCOLS
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the sentences are about. paper_model: whether it is the paper's. runs: by row; not_run: {row: why};
+    absent: {metric: why}; other_world: metrics that do not apply; figure: a file's name.
+    """
+
+    title: str
+    source: str
+    said: str | None
+    model: str
+    paper_model: bool
+    protocol: str
+    seconds: float
+    samples: Sequence[Sample]
+    paper_seconds: float
+    paper_prompts: int
+    window_seconds: float
+    ends: float
+    runs: Mapping[str, Run]
+    not_run: Mapping[str, str]
+    absent: Mapping[str, str]
+    other_world: Sequence[str]
+    problems: int
+    figure: str | None
+
+    @property
+    def prompts(self) -> int:
+        return len({sample.prompt.id for sample in self.samples})
+
+    @property
+    def differs(self) -> list[str]:
+        """In what ours is not what the paper measured."""
+        found = [] if self.paper_model else [f"the model {self.model} instead of Wan2.1-T2V-1.3B"]
+        if self.seconds != self.paper_seconds:
+            found.append(f"videos of {self.seconds:g} s instead of {self.paper_seconds:g} s")
+        if self.prompts != self.paper_prompts:
+            found.append(f"{plural(self.prompts, 'prompt')} instead of {self.paper_prompts}")
+        return found
+
+
+def written(done: Done, published: Table, windows: Table) -> str:
+    """Markdown. published: the paper's columns; windows: those measured without any network."""
+    parts = [f"# {done.title}", *opening(done), "## Ours beside the paper's", beside(published)]
+    fps = (
+        " FPS as measured here, once the window is full."
+        if any(c.metric == FPS.name for c in published.columns)
+        else ""
+    )
+    parts.append(f"{protocol_words(done)} Scores × 100, as the paper prints them; a dash: no number.{fps} {INTERVALS}")
+    if done.said:
+        parts.append(done.said)
+    label = next((row.label for row in published.rows if row.name == published.baseline), published.baseline)
+    differences = beside_differences(published)
+    if differences:
+        parts += [
+            f"Differences from {label}, ours paired by prompt and seed; bold: the interval excludes zero.",
+            differences,
+        ]
+    parts += sign_words(published)
+    if windows.columns:
+        parts += ["## Without any network", *window_words(done, windows), beside(windows)]
+        differences = beside_differences(windows)
+        parts += (
+            [f"Differences from {label}, paired; bold: the interval excludes zero.", differences] if differences else []
+        )
+    if done.figure:
+        parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]
+    parts += ["## What was run", "\n".join(run_words(done, row) for row in published.rows if row.name in done.runs)]
+    missing = not_run_words(done, published)
+    parts += ["## What was not run", "\n".join(missing) if missing else "Nothing was left out."]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def opening(done: Done) -> list[str]:
+    videos = f"{plural(done.prompts, 'prompt')}, {plural(len(done.samples), 'video')} of {done.seconds:g} s a row"
+    devices = sorted(
+        {str((run.record.get("environment") or {}).get("device") or "unrecorded") for run in done.runs.values()}
+    )
+    of = (
+        " (the embedded world, which is not Wan)"
+        if any(r.record.get("world") == "tiny" for r in done.runs.values())
+        else ""
+    )
+    first = f"Ours: model {done.model}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
+    paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')}, one H100 ({done.source})."
+    if done.differs:
+        last = (
+            f"Ours differ from the paper's in {join(done.differs)}: **levels are not comparable, only signs and orders "
+            "of differences, and even these are of another model.**"
+            if not done.paper_model
+            else f"Ours differ from the paper's in {join(done.differs)}: **levels are not comparable.**"
+        )
+    else:
+        last = (
+            "Model, length, number of prompts and protocol are the paper's; its refined prompts are not published, and "
+            "ours are those of Self Forcing. FPS are of this device."
+        )
+    return [f"{first} {paper}", last]
+
+
+def protocol_words(done: Done) -> str:
+    if done.protocol == "windows":
+        return f"Protocol: windows of {done.window_seconds:g} s; first and last: {done.ends:.3g} s."
+    return f"Protocol: {PROTOCOLS.get(done.protocol, done.protocol)}."
+
+
+def sign_words(published: Table) -> list[str]:
+    clear, same, every = signs(published)
+    if not every:
+        return []
+    if not clear:
+        return [
+            f"Of the paper's {every} differences none can be compared: ours is not there, or its interval holds zero."
+        ]
+    return [
+        f"Of the paper's {every} differences ours has an interval without zero in {clear}; in {same} of these the sign is "
+        "the paper's."
+    ]
+
+
+def window_words(done: Done, windows: Table) -> list[str]:
+    words = f"Windows of {done.window_seconds:g} s; means over the last {done.ends:.3g} s. "
+    sprite = [column.metric.replace("_", " ") for column in windows.columns if column.metric in OF_THE_SPRITE]
+    if sprite:
+        words += f"Only frames in which a sprite was found count for {join(sprite)}: read them beside presence. "
+    return [f"{words}The paper has no such numbers."]
+
+
+def run_words(done: Done, row: Row) -> str:
+    run = done.runs[row.name]
+    wanted = {sample.name for sample in done.samples}
+    there = len({str(sample["sample"]) for sample in run.samples} & wanted)
+    return f"- {row.label}: `{' '.join(row.overrides)}`; {there} of {plural(len(wanted), 'video')}; `{run.path}`"
+
+
+def not_run_words(done: Done, published: Table) -> list[str]:
+    labels = {row.name: row.label for row in published.rows}
+    found = [f"- row {labels.get(name, name)}: {why}" for name, why in done.not_run.items()]
+    found += [f"- {metric}: {why}" for metric, why in done.absent.items()]
+    unmeasured = [c.title for c in published.columns if not published.measured(c) and c.metric not in done.absent]
+    found += [f"- {title}: scored, but without any value" for title in unmeasured]
+    if done.other_world:
+        found.append(f"- {join(list(done.other_world))}: not of this model's videos")
+    if done.problems:
+        found.append(f"- {plural(done.problems, 'score')} that could not be had: the command's last lines name them")
+    return found

@@ -1,0 +1,268 @@
+"""Scoring a folder of videos that something else made: the names that others rely on, and what is wrong with videos."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from commands import Command
+
+from deepforcing.video import VideoWriter
+
+sys.path.append(str(Path(__file__).parents[1] / "eval"))
+import vbench_files as files
+
+METRICS = "metrics=[temporal_flickering,imaging_quality,saturation]"
+COLUMNS = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+
+
+def moving(frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.stack([np.roll(picture, t, axis=1) for t in range(frames)])
+
+
+def write(path: Path, frames: np.ndarray, fps: int = 16) -> Path:
+    with VideoWriter(path, frames.shape[2], frames.shape[1], fps=fps) as writer:
+        writer.write(frames)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write(folder / "a_b c-0.mp4", moving(80))
+    write(folder / "d.mp4", moving(40, seed=1))
+    return folder
+
+
+def test_the_table_and_the_summary(folder: Path, command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    status, said, err = command("evaluate", f"videos={folder}", f"out={out}", METRICS, "protocol=vbench")
+    assert (status, err) == (0, "")
+    assert "imaging_quality: absent: MUSIQ-SPAQ is not at" in said
+    assert "experiments.weights metrics" in said
+    table = pd.read_parquet(out / "scores.parquet")
+    assert list(table.columns) == COLUMNS
+    assert set(table["sample"]) == {"a_b c-0", "d"}
+    assert set(table["protocol"]) == {"vbench"}
+    spans = table.groupby("sample")[["t_start", "t_end"]].agg(["min", "max"])
+    assert spans.loc["d"].tolist() == [0, 0, 2.5, 2.5]
+    assert spans.loc["a_b c-0"].tolist() == [0, 0, 5, 5]
+    flickering = table[table["metric"] == "temporal_flickering"]["value"]
+    assert flickering.between(0.3, 0.99).all()
+    assert table[table["metric"] == "imaging_quality"]["value"].isna().tolist() == [True, True]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["temporal_flickering"] == pytest.approx(flickering.mean(), abs=1e-12)
+    assert summary["imaging_quality"] is None
+    assert "MUSIQ" in summary["about"]["absent"]["imaging_quality"]
+    assert summary["about"]["protocol"] == "vbench"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "clips"),
+    [("vbench_long", [0, 2, 3]), ("vbench_long_memory", [0, 2, 3]), ("windows", [0, 2, 4])],
+)
+def test_clips_of_a_protocol(folder: Path, command: Command, tmp_path: Path, protocol: str, clips: list[float]) -> None:
+    status, _, err = command(
+        "evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering", f"protocol={protocol}"
+    )
+    assert (status, err) == (0, "")
+    table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert table[table["sample"] == "a_b c-0"]["t_start"].tolist() == clips
+    assert set(table["protocol"]) == {protocol}
+
+
+def test_nothing_twice_and_a_new_metric_scores_only_itself(folder: Path, command: Command, tmp_path: Path) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "protocol=vbench"]
+    assert "2 of them now" in command(*call, "metrics=temporal_flickering").out
+    first = (tmp_path / "out" / "scores.parquet").read_bytes()
+    assert "0 of them now" in command(*call, "metrics=temporal_flickering").out
+    assert (tmp_path / "out" / "scores.parquet").read_bytes() == first
+    file = next((tmp_path / "out" / "scores").glob("temporal_flickering@*.parquet"))
+    before = file.stat().st_mtime_ns
+    assert "2 of them now" in command(*call, "metrics=[temporal_flickering,saturation]").out
+    assert file.stat().st_mtime_ns == before
+    assert "2 of them now" in command(*call[:-1], "metrics=temporal_flickering", "protocol=vbench_long_memory").out
+    write(folder / "d.mp4", moving(44, seed=5))  # made anew
+    assert "1 of them now" in command(*call, "metrics=temporal_flickering").out
+
+
+def test_bad_videos_are_named_and_cost_no_other_one(folder: Path, command: Command, tmp_path: Path) -> None:
+    data = (folder / "d.mp4").read_bytes()
+    (folder / "corrupt.mp4").write_bytes(data[: len(data) // 2])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    write(folder / "one_frame.mp4", moving(1))
+    write(folder / "too_fast.mp4", moving(40), fps=1000)
+    with av.open(str(folder / "odd_size.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 63, 47, "yuv444p"
+        for image in moving(20, 47, 63):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(folder / "no_frames.mp4"), "w") as container:
+        container.add_stream("aac", rate=48000)
+        container.start_encoding()
+    turned = bytearray(data)
+    matrix = turned.index(b"tkhd") + 44  # in 16.16 and 2.30 bits: x = -y + 48, y = x
+    turned[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    (folder / "turned.mp4").write_bytes(turned)
+    with av.open(str(folder / "d.mp4")) as source, av.open(str(folder / "cut.mp4"), "w") as container:
+        copy = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                early = round(0.5 / packet.time_base)  # the first half second is before the beginning
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, copy
+                container.mux(packet)
+    bad = ("corrupt", "empty", "text", "one_frame", "too_fast", "odd_size", "no_frames", "turned", "cut")
+    for protocol in ("vbench", "vbench_long"):
+        status, _, err = command(
+            "evaluate",
+            f"videos={folder}",
+            f"out={tmp_path / 'out'}",
+            "metrics=temporal_flickering",
+            f"protocol={protocol}",
+        )
+        assert status == 1
+        lines = err.splitlines()
+        assert len(lines) == len(bad)
+        assert "stored turned by 270 degrees" in err
+        assert "its edit list hides 8 of its 40 frames" in err
+        for name in bad:
+            assert sum(f"{name}.mp4" in line for line in lines) == 1, err
+        table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+        assert set(table["sample"]) == {"a_b c-0", "d"}
+        problems = json.loads((tmp_path / "out" / "summary.json").read_text())["about"]["problems"]
+        assert len(problems) == len(bad)
+
+
+def test_prompts_are_needed_only_by_what_looks_at_them(folder: Path, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("only one\n")
+    status, _, err = command(
+        "evaluate", f"videos={folder}", f"prompts={tmp_path / 'prompts.txt'}", f"out={tmp_path / 'o'}"
+    )
+    assert status == 2
+    assert "has 1 prompts for 2 videos" in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_shards_together_are_one_run(folder: Path, command: Command, tmp_path: Path) -> None:
+    shutil.copy(folder / "d.mp4", folder / "e.mp4")
+    call = ["evaluate", f"videos={folder}", "metrics=temporal_flickering", "protocol=vbench"]
+    assert command(*call, f"out={tmp_path / 'one'}").status == 0
+    for part in ("1/2", "0/2"):
+        assert command(*call, f"out={tmp_path / 'two'}", f"shard={part}").status == 0
+    one, two = (pd.read_parquet(tmp_path / name / "scores.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
+    assert (tmp_path / "one" / "summary.json").read_text() == (tmp_path / "two" / "summary.json").read_text()
+
+
+KILLED = """
+import os, signal, sys
+import eval.store
+replace, count = os.replace, 0
+def dying(source, target):
+    global count
+    count += "temporal_flickering" in str(target)
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = dying
+sys.argv = ["evaluate", *sys.argv[1:]]
+from experiments.evaluate import main
+main()
+"""
+
+
+def test_kill_loses_the_video_in_hand_only(folder: Path, command: Command, tmp_path: Path) -> None:
+    call = [f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering", "protocol=vbench_long"]
+    root = Path(__file__).parents[2]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *call],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "1 of them now" in command("evaluate", *call).out
+    assert set(pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"]) == {"a_b c-0", "d"}
+
+
+def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp_path: Path) -> None:
+    cache = tmp_path / "nothing"
+    files.write_musiq(cache)
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=imaging_quality", "protocol=vbench"]
+    assert command(*call).status == 0
+    first = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert first["value"].notna().all()
+    shutil.rmtree(cache / "pyiqa_model")
+    write(folder / "e.mp4", moving(20, seed=2))
+    assert "imaging_quality: absent" in command(*call).out
+    table = pd.read_parquet(tmp_path / "out" / "scores.parquet").set_index("sample")["value"]
+    assert table.index.tolist() == ["a_b c-0", "d", "e"]  # one row each
+    assert table.iloc[:2].tolist() == first["value"].tolist()
+    assert np.isnan(table["e"])
+
+
+def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", f"clip_to_clip={tmp_path}", "metrics=saturation"]
+    status, _, err = command(*call, "protocol=vbench_long")
+    assert status == 2
+    assert "joins subject_consistency and background_consistency in clips and between them" in err
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("metrics=5", "metrics=5: choose among"),
+        ("videos=[a,b]", "videos=['a', 'b'] must be one path"),
+        ("prompts=[a,b]", "prompts=['a', 'b'] must be one path"),
+        ("out={a:b}", "out={'a': 'b'} must be one path"),
+        ("videos=2024", "videos=2024 is not a folder"),
+        ("out=/dev/null/x", "choose another directory with out=..."),
+    ],
+)
+def test_values_of_another_kind_are_named(folder: Path, command: Command, argument: str, reason: str) -> None:
+    call = {"videos": str(folder), "out": str(folder.parent / "out"), "metrics": "temporal_flickering"}
+    key, _, value = argument.partition("=")
+    status, _, err = command("evaluate", *(f"{k}={v}" for k, v in (call | {key: value}).items()), "protocol=vbench")
+    assert status == 2
+    assert reason in err
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    folder: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering", "protocol=vbench"]
+    assert command(*call, "shard=0/2").status == 0
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        status, _, err = command(*call)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert ".parquet: No space left on device" in err
+    assert not list((tmp_path / "out" / "scores").glob(".*.part"))
+    assert "2 videos scored, 1 of them now" in command(*call).out
