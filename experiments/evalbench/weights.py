@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
+from eval.metrics import DIMENSIONS
 from eval.networks.package import vbench_module
 from eval.weights import clip_package
 from experiments.evalbench.small import shrink
@@ -62,21 +63,24 @@ def dino_vitb16(pretrained=True, **_):
 """
 
 
-def write_all(cache: Path, full: bool) -> None:
-    """Every file that the eight dimensions read; full: in the sizes of the published ones (3 GB, about a minute).
+def write_all(cache: Path, full: bool, names: Collection[str]) -> None:
+    """The files behind names of eval.weights.FILES; full: in the sizes of the published ones (3 GB, about a minute).
 
     RAFT, AMT-S and MUSIQ are what their modules give: small ones after evalbench.small.shrink.
     """
-    for name in CLIP_FILES:
-        write_clip(cache, name, *(CLIP_SIZES[name] if full else (2, 128)))
-    write_aesthetic_head(cache)
-    write_musiq(cache)
-    write_raft(cache)
-    write_amt(cache)
-    write_dino(cache, FULL_DINO if full else SMALL_DINO)
-    write_vocabulary(cache)
-    with _quick():
-        write_viclip(cache, viclip_module(cache, full).ViCLIP(tokenizer=object(), pretrain=None))
+    for name, (layers, width) in CLIP_SIZES.items():
+        if name in names:
+            write_clip(cache, name, *((layers, width) if full else (2, 128)))
+    writers = {"aesthetic_head": write_aesthetic_head, "musiq": write_musiq, "raft": write_raft, "amt": write_amt}
+    for name, writer in writers.items():
+        if name in names:
+            writer(cache)
+    if "dino" in names:
+        write_dino(cache, FULL_DINO if full else SMALL_DINO)
+    write_vocabulary(cache)  # the package looks for it whatever it does
+    if "viclip" in names:
+        with _quick():
+            write_viclip(cache, viclip_module(cache, full).ViCLIP(tokenizer=object(), pretrain=None))
 
 
 def randomise(network: nn.Module, gain: float = 1.0) -> nn.Module:
@@ -239,4 +243,5 @@ if __name__ == "__main__":
     job = json.loads(Path(sys.argv[1]).read_text())
     if job["networks"] == "small":
         shrink()
-    write_all(Path(job["cache"]), job["networks"] == "full")
+    wanted = {name for each in DIMENSIONS if each.name in job["dimensions"] for name in each.weights}
+    write_all(Path(job["cache"]), job["networks"] == "full", wanted)
