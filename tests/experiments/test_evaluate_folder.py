@@ -209,7 +209,13 @@ def test_kill_loses_the_video_in_hand_only(folder: Path, command: Command, tmp_p
 def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp_path: Path) -> None:
     cache = tmp_path / "nothing"
     files.write_clip(cache, "clip_b32")
-    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=background_consistency", "protocol=vbench"]
+    call = [
+        "evaluate",
+        f"videos={folder}",
+        f"out={tmp_path / 'out'}",
+        "metrics=background_consistency",
+        "protocol=vbench",
+    ]
     assert command(*call).status == 0
     first = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert first["value"].notna().all()
