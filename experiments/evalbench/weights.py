@@ -49,7 +49,8 @@ def dino_vitb16(pretrained=True, **_):
     return network
 """
 # DINO's own source is a repository that nobody has offline. timm's network has the same layers, here with the plain
-# attention that DINO has, and resizes its embedding of places as DINO does.
+# attention that DINO has, and resizes its embedding of places as DINO does. What is left of a side after whole patches, which
+# DINO's convolution skips, is cut off beforehand: timm refuses it.
 FULL_DINO = """
 import timm
 import torch
@@ -59,7 +60,17 @@ dependencies = ["torch", "timm"]
 def dino_vitb16(pretrained=True, **_):
     torch.manual_seed(7)
     timm.layers.set_fused_attn(False)
-    return timm.create_model("vit_base_patch16_224", num_classes=0, dynamic_img_size=True).eval()
+    network = timm.create_model("vit_base_patch16_224", num_classes=0, dynamic_img_size=True).eval()
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x[..., : x.shape[-2] // 16 * 16, : x.shape[-1] // 16 * 16])
+
+    return Whole().eval()
 """
 
 
