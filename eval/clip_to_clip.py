@@ -14,6 +14,7 @@ the rate of whichever is listed first; here each at its own.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,8 @@ def features(dimension: str, extractor: str, device: torch.device) -> PerFrame:
     """
     known = EXTRACTORS.get(dimension, {})
     if extractor not in known:
-        raise ValueError(
-            f"{extractor!r} cannot compare clips for {dimension!r}; there are "
-            + ", ".join(f"{name} for {which}" for which, names in EXTRACTORS.items() for name in names)
-        )
+        choices = (f"extractors.{which}={'|'.join(names)}" for which, names in EXTRACTORS.items())
+        raise ValueError(f"extractors.{dimension}={extractor} cannot compare clips; there are {' and '.join(choices)}")
     return known[extractor](device)
 
 
@@ -119,11 +118,19 @@ def fused(table: pd.DataFrame, metrics: Sequence[BetweenClips], folder: Path) ->
     for metric in metrics:
         fusion = read_fusion(folder, metric.dimension)
         rows = table[(table["metric"] == metric.dimension) & (table["protocol"] == "vbench_long")]
-        between = table[table["metric"] == metric.name].set_index("sample")["value"].to_dict()
-        parts.append(
-            fusion.fuse(rows, between).assign(metric=f"{metric.dimension}_clip_to_clip", version=metric.version)
+        compared = table[table["metric"] == metric.name].set_index("sample")
+        named = fusion.fuse(rows, compared["value"].to_dict()).assign(
+            metric=f"{metric.dimension}_clip_to_clip", version=metric.version
         )
+        if "weights_sha256" in table:  # of both networks: another extractor is another metric
+            other = rows["sample"].map(compared["weights_sha256"].to_dict()).fillna("")
+            named["weights_sha256"] = [both_sha256(*pair) for pair in zip(rows["weights_sha256"], other, strict=True)]
+        parts.append(named)
     return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0]
+
+
+def both_sha256(inside: str, between: str) -> str:
+    return hashlib.sha256(f"{inside}{between}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ vbench              mean of videos. For subject and background consistency all p
                     are equally long).
 vbench_long         mean of all clips of all videos. VBench-Long means to average videos, but files each clip as a video
 vbench_long_memory  of its own (vbench2_beta_long.utils.reorganize_clips_results); equal where videos are equally long.
+vbench_last         mean of videos.
 windows             mean over a video's windows, weighted by their frames, then mean of videos.
 """
 

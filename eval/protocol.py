@@ -3,6 +3,7 @@
 vbench               the whole video is one clip (VBench 0.1.5, mode custom_input)
 vbench_long          clips of 2 s, each encoded once more as VBench-Long does, scores of the second generation
 vbench_long_memory   the same clips of the video's own pixels: faster, and not the published protocol
+vbench_last          the last of these clips, of the video's own pixels: what is left of a long video, at a fraction of the cost
 windows              clips of any length, one after the other, of the video's own pixels: for curves over time
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from eval.metric import Window, windows
 
-NAMES = ("vbench", "vbench_long", "vbench_long_memory", "windows")
+NAMES = ("vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows")
 LONG_SECONDS = 2  # VBench-Long's mode long_custom_input
 
 
@@ -43,11 +44,12 @@ class Protocol:
             return windows(n_frames, fps, self.window_seconds)
         if self.name == "vbench":
             return [Window(0, n_frames, 0.0, n_frames / fps)]
-        return long_clips(n_frames, fps)
+        clips = long_clips(n_frames, fps)
+        return clips[-1:] if self.name == "vbench_last" else clips
 
     def clip_fps(self, fps: float) -> float:
         """Frames a second of a clip (ClipInfo.fps) of a video with `fps`: VBench-Long's files have whole numbers."""
-        return int(fps) if self.name.startswith("vbench_long") else fps
+        return fps if self.name in ("vbench", "windows") else int(fps)
 
 
 def long_clips(n_frames: int, fps: float) -> list[Window]:

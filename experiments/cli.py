@@ -82,6 +82,9 @@ def run_task(task: Task, config: DictConfig) -> int:
         return task(config) or 0
     except (torch.OutOfMemoryError, MemoryError):
         say("out of memory: use a smaller model, window_frames or dtype=bfloat16; what is finished stays")
+    except BrokenPipeError:  # the reader, as in `| head`, has what it wanted; at exit Python would write once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         if os.environ.get("DEEPFORCING_TRACEBACK"):
             raise

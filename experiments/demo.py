@@ -28,8 +28,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepforcing.prompts import plan_samples
 from deepforcing.script import is_schedule
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.protocol import Protocol
-from eval.score import score
+from eval.protocol import LONG_SECONDS, Protocol
+from eval.score import Measurement, score
 from eval.videos import open_run
 from eval.weights import FILES
 from experiments import report
@@ -37,10 +37,16 @@ from experiments.cli import command, explain, is_list, shown, whole
 from experiments.reference import reference_run
 from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, rollout
 
-LONG = Protocol("vbench_long")
-# The networks do some 280 TFLOP for a minute of video of 128 px, which nearly all of them enlarge first; twice, for two
-# protocols, at 50 GFLOP/s a core.
-CORE_HOURS = 3.0
+LONG, LAST = Protocol("vbench_long"), Protocol("vbench_last")
+# The networks do some 280 TFLOP for a minute of video of 128 px, which nearly all of them enlarge first, at 50 GFLOP/s a core.
+CORE_HOURS = 1.5
+NEEDING = [metric for metric in (*DIMENSIONS, *OVER_TIME) if metric.weights]
+# What is scored, and by what; "glance": of the first video alone.
+PASSES: dict[str, list[tuple[Protocol, list[Measurement]]]] = {
+    "weight-free": [(Protocol(), [*(m for m in (*DIMENSIONS, *OVER_TIME) if not m.weights), *WEIGHT_FREE])],
+    "glance": [(LAST, [*DIMENSIONS])],
+    "whole": [(Protocol(), [*NEEDING]), (LONG, [*DIMENSIONS])],
+}
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -103,40 +109,44 @@ def make_reference(config: DictConfig) -> str:
     return str(reference_run(config.runs_root, plan, float(config.seconds), tick).path)
 
 
-def score_videos(run: str, vbench: bool) -> list[str]:
-    """In a worker: all metrics over time, and VBench's dimensions as its long protocol has them. Returns the problems."""
-    over_time = [m for m in (*DIMENSIONS, *OVER_TIME) if vbench or not m.weights]
-    passes = [(Protocol(), [*over_time, *WEIGHT_FREE]), *([(LONG, [*DIMENSIONS])] if vbench else [])]
-    device = torch.device("cuda" if vbench and torch.cuda.is_available() else "cpu")
+def score_videos(run: str, what: str) -> list[str]:
+    """In a worker: the PASSES of this name over a run. Returns the problems."""
+    group = open_run(run)
+    part = f"0/{len(group.videos)}" if what == "glance" and group.videos else "0/1"
+    device = torch.device("cuda" if what != "weight-free" and torch.cuda.is_available() else "cpu")
     problems = []
-    for protocol, metrics in passes:
-        problems += score(open_run(run), metrics, protocol, device, lambda *_: tick()).problems
+    for protocol, metrics in PASSES[what]:
+        problems += score(group, metrics, protocol, device, lambda *_: tick(), part).problems
     return list(dict.fromkeys(problems))
 
 
-def choose_vbench(choice: object, cuda: bool, minutes: float) -> tuple[bool, str]:
-    """Whether VBench's dimensions are scored, and what to say of it in one line. choice: conf/demo.yaml's vbench.
+def choose_vbench(choice: object, cuda: bool, columns: int, minutes: float) -> tuple[str | None, str]:
+    """What of VBench's dimensions is scored, a name of PASSES or None, and what to say of it in one line.
 
-    minutes: of all videos together. Raises ValueError for a choice that is none of true, false and auto, or that needs
-    weights of which none are there.
+    choice: conf/demo.yaml's vbench. minutes: of all videos of all columns together. Raises ValueError for a choice that is
+    none of true, false and auto, or that needs weights of which none are there.
     """
     if not isinstance(choice, bool) and choice != "auto":
         raise ValueError(f"vbench={shown(choice)}: use true, false or auto")
-    needing = [metric for metric in (*DIMENSIONS, *OVER_TIME) if metric.weights]
-    lacking = [metric.name for metric in needing if any(FILES[name].find() is None for name in metric.weights)]
-    files = {name: FILES[name].megabytes for metric in needing for name in metric.weights}
+    lacking = [metric.name for metric in NEEDING if any(FILES[name].find() is None for name in metric.weights)]
+    files = {name: FILES[name].megabytes for metric in NEEDING for name in metric.weights}
     get = f"python -m experiments.weights metrics download=true ({sum(mb or 0 for mb in files.values()) / 1000:.1f} GB)"
     if choice is False:
-        return False, "VBench: left out (vbench=false)"
-    if len(lacking) == len(needing):
+        return None, "VBench: left out (vbench=false)"
+    if len(lacking) == len(NEEDING):
         if choice is True:
             raise ValueError(f"vbench=true needs the networks' weights, of which none are there: {get}")
-        return False, f"VBench: only temporal_flickering, the other dimensions need weights: {get}"
-    cost = f"about {max(1, round(CORE_HOURS * minutes))} h of one core without a GPU"
-    if choice == "auto" and not cuda:
-        return False, f"VBench: only temporal_flickering, the other dimensions would take {cost}: vbench=true"
-    missing = f", without {', '.join(lacking)}, whose weights are not there: {get}" if lacking else ""
-    return True, f"VBench: over time and by {LONG.name}{'' if cuda else f', {cost}'}{missing}"
+        return None, f"VBench: only temporal_flickering, the other dimensions need weights: {get}"
+    missing = f"; without {', '.join(lacking)}, whose weights are not there: {get}" if lacking else ""
+    whole = max(1, round(2 * CORE_HOURS * minutes))  # two protocols
+    if choice is True or cuda:
+        cost = "" if cuda else f", about {whole} h of one core without a GPU"
+        return "whole", f"VBench: over time and by {LONG.name}{cost}{missing}"
+    cost = f"about {max(1, round(CORE_HOURS * columns * LONG_SECONDS))} min of one core"  # an hour a minute, a minute a second
+    return "glance", (
+        f"VBench: the last {LONG_SECONDS} s of each column's first video, {cost} (vbench=false: nothing; vbench=true: "
+        f"everything, about {whole} h without a GPU){missing}"
+    )
 
 
 @contextmanager
@@ -178,8 +188,9 @@ def demo_task(config: DictConfig) -> int:
             "the demo compares with rendered video, which has one caption: prompt schedules are for rollout"
         )
     videos = len(plan_samples(prompts, find_seeds(config.seeds)))
-    minutes = (len(choices) + 1) * videos * float(config.seconds) / 60  # with the real video
-    vbench, said = choose_vbench(config.vbench, torch.cuda.is_available(), minutes)
+    shown_columns = len(choices) + 1  # with the real video
+    minutes = shown_columns * videos * float(config.seconds) / 60
+    vbench, said = choose_vbench(config.vbench, torch.cuda.is_available(), shown_columns, minutes)
     columns = [rollout_config(config, choice, f"{i}/{jobs}") for choice in choices for i in range(jobs)]
     for column in columns:
         check_request(column)
@@ -197,17 +208,29 @@ def demo_task(config: DictConfig) -> int:
         real = pool.submit(make_reference, config)
         follow(bar, "real video", videos, [real], ticker)
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]
-        scoring = [pool.submit(score_videos, run, vbench) for run in runs]
-        follow(bar, "scores (videos)", len(runs) * videos * (2 if vbench else 1), scoring, ticker)
-    problems = [problem for future in scoring for problem in future.result()]
-    page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
-    report.make(report.from_config(page), console)
-    for problem in problems:
+        problems = follow_scores(bar, "scores (videos)", runs, "weight-free", videos, pool, ticker)
+        page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
+        drawing = report.from_config(page)
+        if vbench is not None:  # what takes long comes last: the page is there before it
+            report.make(drawing, Console(quiet=True))
+            each = len(PASSES[vbench]) * (1 if vbench == "glance" else videos)
+            problems += follow_scores(bar, "VBench (videos)", runs, vbench, each, pool, ticker)
+    report.make(drawing, console)
+    for problem in dict.fromkeys(problems):
         console.print(problem, style="red", markup=False)
     console.print(
         f"{time.monotonic() - began:.0f} s in all; open {Path(config.out).resolve()} in a browser", markup=False
     )
     return int(bool(problems))
+
+
+def follow_scores(
+    bar: Progress, name: str, runs: Sequence[str], what: str, each: int, pool: ProcessPoolExecutor, ticker: Ticker
+) -> list[str]:
+    """Score all runs; each: ticks of one. Returns the problems."""
+    scoring = [pool.submit(score_videos, run, what) for run in runs]
+    follow(bar, name, len(runs) * each, scoring, ticker)
+    return [problem for future in scoring for problem in future.result()]
 
 
 def bars(console: Console) -> Progress:

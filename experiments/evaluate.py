@@ -191,10 +191,19 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "videos": len(group.videos),
         "videos_scored": int(table["sample"].nunique()),
         "versions": {metric.name: metric.version for metric in applying},
+        "weights": weights_sha256(pd.concat([table, *others]) if others else table),
         "absent": scored.absent,
         "problems": scored.problems,
     }
     atomic_write_json(out / "summary.json", summary)
+
+
+def weights_sha256(rows: pd.DataFrame) -> dict[str, str]:
+    """{metric: sha256 of its weights} of the rows, without those that need none or were scored with several."""
+    known = rows.loc[rows["weights_sha256"].notna() & (rows["weights_sha256"] != ""), ["metric", "weights_sha256"]]
+    known = known.drop_duplicates()
+    known = known[~known["metric"].duplicated(keep=False)]
+    return dict(sorted(zip(known["metric"], known["weights_sha256"], strict=True)))
 
 
 def seconds(video: Video) -> float:

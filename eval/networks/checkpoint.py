@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eval.networks.files import refuse_text
+
 KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
@@ -60,6 +62,7 @@ def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
 
     Raises ValueError in one line if the file is not a checkpoint or has no tensors there.
     """
+    refuse_text(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols; what cannot be read is told below

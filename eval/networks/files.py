@@ -27,6 +27,21 @@ def packages() -> Iterator[None]:
         ) from None
 
 
+def refuse_text(path: Path) -> None:
+    """ValueError if the file is what a download leaves that went wrong, a web page or a pointer of git-lfs, or unreadable."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(256).lstrip().lower()
+    except OSError as error:
+        raise ValueError(f"the weights {path} cannot be read: {error.strerror}") from None
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError(f"the weights {path} are a web page: whoever saved them was redirected; download them again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError(
+            f"the weights {path} are a pointer of git-lfs; `git lfs pull` in their repository fetches them"
+        )
+
+
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load every tensor of a network, none missing, none left over. Raises ValueError that names the first misfit."""
     wanted = network.state_dict()

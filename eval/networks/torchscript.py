@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from eval.networks.files import refuse_text
+
 _STORAGES = {
     "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16,
@@ -79,6 +81,7 @@ def read_torchscript(path: Path, prefix: str) -> dict[str, Tensor]:
 
     Raises ValueError in one line if the file is no TorchScript archive, is damaged, or holds no such tensor.
     """
+    refuse_text(path)
     try:
         with zipfile.ZipFile(path) as archive:
             top = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from eval.aggregate import one_protocol, overall, paired_difference
 from eval.metric import Value
+from eval.overall import PAIRWISE
 from experiments.tables import prose
 from experiments.tables.runs import Run
 from experiments.tables.summary import Estimate, MetricInfo, decimals_for, metric_infos
@@ -31,6 +32,7 @@ PROTOCOLS = {
     "vbench": "vbench (VBench over the whole video)",
     "vbench_long": "vbench_long (clips of 2 s, encoded once more as VBench-Long does)",
     "vbench_long_memory": "vbench_long_memory (clips of 2 s without VBench-Long's encoding: not the published protocol)",
+    "vbench_last": "vbench_last (the last 2 s of every video, its own pixels: not the published protocol)",
 }
 NAN = float("nan")
 MISSING = Estimate(NAN, NAN, NAN, 0)
@@ -221,6 +223,12 @@ def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> l
     per_sample = rows[rows["value"].notna()].groupby(["run", "metric", "sample"]).size()
     if comparison.protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():
         notes.append("Videos have unequal numbers of clips: VBench-Long's own mean over all clips would differ.")
+    lengths = rows.groupby(["run", "metric", "sample"])["t_end"].max().round(1)
+    pairwise = [c.title for c in comparison.columns if c.info.name in PAIRWISE]
+    if comparison.protocol == "vbench" and pairwise and lengths.groupby(["run", "metric"]).nunique().gt(1).any():
+        notes.append(
+            f"Videos have unequal lengths: VBench's own {prose.join(pairwise)} would weigh longer videos more."
+        )
     for words, pairs in (
         ("Not scored", [key for key in comparison.cells if key not in found]),
         ("Scored, but without any value", [k for k, e in comparison.cells.items() if k in found and not e.n]),

@@ -13,6 +13,7 @@ import torch
 
 from eval.networks import raft, viclip
 from eval.networks.checkpoint import Foreign, read_state
+from eval.networks.torchscript import read_torchscript
 
 
 class Runs:
@@ -86,3 +87,23 @@ def test_weights_of_another_network_are_one_line(load: Callable[[Path, torch.dev
     torch.save({"model": {"a": torch.ones(2)}, "b": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"c\.pth holds other tensors than (RAFT-things|ViCLIP)$"):
         load(path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "are a web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "are a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "are a pointer of git-lfs"),
+    ],
+)
+def test_what_a_failed_download_leaves_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    for read in (read_state, lambda p: read_torchscript(p, "")):
+        with pytest.raises(ValueError, match=reason):
+            read(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        read_state(path)

@@ -35,7 +35,7 @@ def test_vbench_averages_videos_for_all_others() -> None:
     assert number(("a", "imaging_quality", "vbench", 0.2, 11), ("b", "imaging_quality", "vbench", 0.6, 991)) == 0.4
 
 
-@pytest.mark.parametrize("protocol", ["vbench_long", "vbench_long_memory"])
+@pytest.mark.parametrize("protocol", ["vbench_long", "vbench_long_memory", "vbench_last"])
 @pytest.mark.parametrize("metric", ["subject_consistency", "dynamic_degree"])
 def test_vbench_long_averages_clips_of_all_videos(protocol: str, metric: str) -> None:
     long = [("long", metric, protocol, 1.0, 32)] * 3
@@ -51,7 +51,7 @@ def test_windows_weigh_by_length_within_a_video_only() -> None:
     assert number(*rows) == pytest.approx(1 / 3, abs=1e-12)
 
 
-@pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "windows"])
+@pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows"])
 @pytest.mark.parametrize("metric", ["subject_consistency", "aesthetic_quality"])
 def test_nan_is_left_out_and_never_zero(protocol: str, metric: str) -> None:
     missing = [("a", metric, protocol, NAN, 32), ("b", metric, protocol, NAN, 1)]

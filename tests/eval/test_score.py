@@ -155,6 +155,17 @@ def test_window_lengths_live_side_by_side(make_run: MakeRun) -> None:
     assert load_scores([run], protocol=Protocol(window_seconds=2.0))["value"].tolist() == [32]
 
 
+def test_runs_scored_with_other_weights_are_not_one_table(make_run: MakeRun) -> None:
+    runs = [make_run({"aaaaaaaaaa-s0": (0, 16)}, name=f"{name}-0123abcd") for name in ("one", "two")]
+    for run, weights in zip(runs, ("aa", "bb"), strict=True):
+        score_run(run, [Length()], ONE)
+        path = run / "scores" / "length@10.parquet"
+        pd.read_parquet(path).assign(weights_sha256=weights).to_parquet(path)
+    assert len(load_scores(runs[:1], protocol=ONE)) == 1
+    with pytest.raises(ValueError, match=r"length was scored with different weights files in one-\S* and two-\S*: "):
+        load_scores(runs, protocol=ONE)
+
+
 def test_stale_versions_are_left_out(make_run: MakeRun) -> None:
     run, other = make_run({"aaaaaaaaaa-s0": (0, 16)}), make_run({"aaaaaaaaaa-s0": (0, 16)}, name="other-0123abcd")
     for directory, version, value in ((run, 9, 1.0), (run, 10, 2.0), (other, 9, 3.0)):
@@ -293,7 +304,7 @@ def test_scores_of_other_weights_are_made_again_and_left_out(
     assert set(table["weights_sha256"]) == {"third"}
 
 
-@pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "windows"])
+@pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows"])
 def test_a_video_that_ends_early_has_no_scores(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str
 ) -> None:

@@ -197,6 +197,12 @@ def test_the_stage_gives_the_packages_numbers_and_keeps_them(setting: Setting, t
         assert found[metric] == pytest.approx(setting.package[key][0], abs=1e-6, rel=0)
     kept = stored([group], None, LONG)
     assert sorted(kept["metric"]) == sorted(result.table["metric"])
+    weights = kept.groupby("metric")["weights_sha256"].unique()
+    assert all(len(each) == 1 for each in weights)
+    inside, between, joined = (
+        weights[f"subject_consistency{end}"][0] for end in ("", "_between_dino", "_clip_to_clip")
+    )
+    assert inside == between != joined  # a fused score belongs to the weights of both
 
 
 def test_clips_are_those_of_the_packages_splitter(setting: Setting) -> None:
@@ -260,5 +266,7 @@ def test_unfit_settings_are_told_in_one_line(tmp_path: Path, name: str, text: st
 
 @pytest.mark.parametrize("dimension", ["subject_consistency", "imaging_quality"])
 def test_unknown_extractors_are_told(dimension: str) -> None:
-    with pytest.raises(ValueError, match=r"'clip' cannot compare clips.*dinov2 for subject_consistency"):
+    with pytest.raises(
+        ValueError, match=rf"extractors.{dimension}=clip cannot .*extractors.subject_consistency=dinov2"
+    ):
         features(dimension, "clip", CPU)

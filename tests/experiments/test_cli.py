@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -261,3 +263,15 @@ def test_unexpected_faults_keep_their_name_and_stay_one_line(make: Command, monk
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(KeyError):
         make()
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    lines = "import sys", "from experiments.cli import run_task", "def talk(_):", "    while True: print('x' * 99)"
+    talk = "\n".join([*lines, "sys.exit(run_task(talk, {}))"])
+    with subprocess.Popen([sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"x" * 99 + b"\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 2

@@ -14,10 +14,11 @@ from deepforcing.runs import RunDir
 from deepforcing.tiny.model import TINY_GEOMETRY
 from deepforcing.video import probe, read_video
 from eval.metrics import WEIGHT_FREE
+from eval.protocol import Protocol
 from eval.score import score_run
 from eval.store import load_scores
 from eval.weights import FILES
-from experiments.demo import choose_vbench, follow, workers
+from experiments.demo import choose_vbench, follow, score_videos, workers
 from experiments.reference import reference_run
 from experiments.tables.runs import read_runs
 
@@ -86,25 +87,39 @@ def test_vbench_is_scored_where_it_can_be_and_otherwise_said(tmp_path: Path, mon
         monkeypatch.setenv(name, str(tmp_path))
     get = "python -m experiments.weights metrics download=true"
     for choice, cuda in (("auto", True), ("auto", False), (False, True)):
-        done, said = choose_vbench(choice, cuda, 1.0)
-        assert not done
+        what, said = choose_vbench(choice, cuda, 5, 1.0)
+        assert what is None
         assert (get in said) == (choice == "auto")
     with pytest.raises(ValueError, match="vbench=true needs the networks' weights"):
-        choose_vbench(True, True, 1.0)
+        choose_vbench(True, True, 5, 1.0)
     with pytest.raises(ValueError, match="vbench=maybe: use true, false or auto"):
-        choose_vbench("maybe", True, 1.0)
+        choose_vbench("maybe", True, 5, 1.0)
     raft = FILES["raft"].paths()[0]
     raft.parent.mkdir(parents=True)
     raft.touch()
-    assert choose_vbench("auto", False, 20.0) == (
-        False,
-        "VBench: only temporal_flickering, the other dimensions would take about 60 h of one core without a GPU: vbench=true",
-    )
-    done, said = choose_vbench("auto", True, 20.0)
-    assert done
+    what, said = choose_vbench("auto", False, 5, 20.0)
+    assert what == "glance"
+    assert "the last 2 s of each column's first video, about 15 min of one core" in said
+    assert "everything, about 60 h without a GPU" in said
+    what, said = choose_vbench("auto", True, 5, 20.0)
+    assert what == "whole"
     assert "without subject_consistency" in said
     assert "dynamic_degree" not in said
-    assert choose_vbench(True, False, 20.0)[0]
+    assert choose_vbench(True, False, 5, 20.0)[0] == "whole"
+
+
+def test_a_glance_is_the_end_of_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    ticks: list[int] = []
+    monkeypatch.setattr("experiments.demo.tick", lambda: ticks.append(1), raising=False)
+    run = reference_run(tmp_path, plan_samples(prompts_from_texts([RED, BLUE]), [0]), 5.0)
+    score_videos(str(run.path), "glance")
+    table = load_scores([run.path], protocol=Protocol("vbench_last"))
+    assert table[["sample", "metric"]].to_numpy().tolist() == [[min(run.completed()), "temporal_flickering"]]
+    assert table["t_end"].iloc[0] - table["t_start"].iloc[0] == 2.0
+    assert table["t_end"].iloc[0] == pytest.approx(probe(run.video_path(min(run.completed()))).frames / 16)
+    assert ticks == [1]
 
 
 def fail() -> None:

@@ -78,7 +78,7 @@ def test_the_table_and_the_summary(folder: Path, command: Command, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("protocol", "clips"),
-    [("vbench_long", [0, 2, 3]), ("vbench_long_memory", [0, 2, 3]), ("windows", [0, 2, 4])],
+    [("vbench_long", [0, 2, 3]), ("vbench_long_memory", [0, 2, 3]), ("vbench_last", [3]), ("windows", [0, 2, 4])],
 )
 def test_clips_of_a_protocol(folder: Path, command: Command, tmp_path: Path, protocol: str, clips: list[float]) -> None:
     status, _, err = command(

@@ -121,6 +121,38 @@ def test_unequal_clips_are_told() -> None:
     assert "unequal" not in markdown(compared({"a": rows({"dynamic_degree": [0.5, 1]})}, ["dynamic_degree"]))
 
 
+def test_unequal_lengths_are_told_where_the_package_weighs_them() -> None:
+    table = pd.concat([rows({"subject_consistency": [v]}, "vbench", clips=n) for v, n in ((0.5, 1), (0.7, 2))])
+    table["sample"] = [f"p{i}-s0" for i in (0, 1, 1)]
+    for metric, told in (("subject_consistency", True), ("dynamic_degree", False)):
+        part = table.assign(run="a", metric=metric)
+        text = markdown(compare(part, ["a"], {"a": "a"}, [metric], (), None, "vbench"))
+        assert ("VBench's own Subject Consistency would weigh longer videos more" in text) == told
+
+
+def test_scores_by_other_weights_are_not_compared(tmp_path: Path, command: Command) -> None:
+    paths = [folder(tmp_path, name, rows({"dynamic_degree": [0.1, 0.3]})) for name in ("one", "two")]
+    for path, weights in zip(paths, ("aa", "bb"), strict=True):
+        (path / "summary.json").write_text(json.dumps({"about": {"weights": {"dynamic_degree": weights}}}))
+    call = ("table", f"folders=[{paths[0]},{paths[1]}]", "metrics=dynamic_degree")
+    status, _, err = command(*call)
+    assert status == 2
+    assert "dynamic_degree was scored with different weights files in one and two" in err
+    (paths[1] / "summary.json").write_text(json.dumps({"about": {"weights": {"dynamic_degree": "aa"}}}))
+    assert command(*call).status == 0
+    (paths[1] / "summary.json").unlink()  # nobody knows
+    assert command(*call).status == 0
+
+
+def test_windows_of_another_length_are_told(tmp_path: Path, command: Command) -> None:
+    path = folder(tmp_path, "one", rows({"saturation": [0.1, 0.3]}, "windows"))
+    call = ("table", f"folders={path}", "metrics=saturation")
+    assert command(*call).status == 0
+    status, _, err = command(*call, "window_seconds=1")
+    assert status == 2
+    assert "windows of about 2 s, not 1: window_seconds=2" in err
+
+
 def test_command_on_folders_in_four_formats(tmp_path: Path, command: Command) -> None:
     dimensions = {name: [0.5, 0.6, 0.7] for name in DIMENSIONS[:3]}
     one = folder(tmp_path, "theirs", rows(dimensions))
