@@ -12,7 +12,7 @@ from torch import Tensor
 from eval.batch import Batch
 from eval.dimension import ClipInfo
 from eval.networks import raft
-from eval.networks.correlation import pairs_at_once
+from eval.networks.batches import in_parts, pairs_at_once
 from eval.weights import required
 
 RATE = 8  # sampled frames a second, about
@@ -80,7 +80,7 @@ class SampledFlow:
     def _measure(self, pairs: Sequence[Pair]) -> None:
         frames = {frame: None for pair in pairs for frame in (pair.frame, pair.following) if frame.features is None}
         if frames:
-            computed = self._network.features(torch.cat([frame.pixels for frame in frames]))
+            computed = in_parts(self._network.features, torch.cat([frame.pixels for frame in frames]), 1)
             for frame, features in zip(frames, computed.chunk(len(frames)), strict=True):
                 frame.features = features
         flow = self._network.flow(

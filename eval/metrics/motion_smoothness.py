@@ -12,7 +12,7 @@ from eval.batch import Batch
 from eval.dimension import ClipInfo
 from eval.metric import Value
 from eval.networks import amt
-from eval.networks.correlation import pairs_at_once
+from eval.networks.batches import pairs_at_once
 from eval.weights import required
 
 

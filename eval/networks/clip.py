@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eval.batch import Batch
+from eval.networks.batches import in_parts
 from eval.networks.files import fill, packages
 from eval.networks.torchscript import read_torchscript
 from eval.preprocess import clip_input
@@ -60,6 +61,6 @@ def clip_features(batch: Batch, name: Name, device: torch.device) -> Tensor:
     def compute() -> Tensor:
         tower = load_clip(name, device)
         pixels = batch.kept(("clip_input", device), lambda: clip_input(batch.floats_on(device)))
-        return torch.as_tensor(tower(pixels.to(tower.get_parameter("conv1.weight").dtype)))
+        return in_parts(tower, pixels.to(tower.get_parameter("conv1.weight").dtype))
 
     return batch.kept(("clip_features", name, device), compute)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
 from eval.batch import Batch
+from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
 from eval.preprocess import dino_input
@@ -66,6 +67,6 @@ def dino_features(batch: Batch, device: torch.device) -> Tensor:
 
     @torch.inference_mode()
     def compute() -> Tensor:
-        return torch.as_tensor(load_dino(device)(dino_input(batch.floats_on(device))))
+        return in_parts(load_dino(device), dino_input(batch.floats_on(device)))
 
     return batch.kept(("dino_features", device), compute)

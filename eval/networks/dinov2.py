@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
 from eval.batch import Batch
+from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
 from eval.preprocess import IMAGENET_MEAN, IMAGENET_STD, SIDE, normalised
@@ -24,7 +25,7 @@ def dinov2_features(batch: Batch, device: torch.device) -> Tensor:
     """Features of the class token [b, D], float32, not normalised."""
     network = dinov2(required("dinov2_code"), required("dinov2"), device)
     with torch.inference_mode():
-        return torch.as_tensor(network(dinov2_input(batch.floats_on(device))))
+        return in_parts(network, dinov2_input(batch.floats_on(device)))
 
 
 @functools.cache

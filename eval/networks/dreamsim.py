@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.batch import Batch
+from eval.networks.batches import in_parts
 from eval.networks.files import packages
 from eval.preprocess import SIDE
 from eval.weights import required
@@ -20,7 +21,7 @@ def dreamsim_features(batch: Batch, device: torch.device) -> Tensor:
     """The ensemble's embeddings [b, D], float32, as the package returns them."""
     model = dreamsim_model(required("dreamsim").parent, device)
     with torch.inference_mode():
-        return torch.as_tensor(model.embed(dreamsim_input(batch.floats_on(device))))
+        return in_parts(model.embed, dreamsim_input(batch.floats_on(device)))
 
 
 @functools.cache

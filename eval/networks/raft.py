@@ -36,6 +36,8 @@ def load(path: Path, device: torch.device) -> Raft:
         model.load_state_dict(state)
     except RuntimeError:
         raise ValueError(f"{path} holds other tensors than RAFT-things") from None
+    # The recurrent part runs on a tenth less time with channels last on a CPU; what looks into correlations makes them so.
+    model.update_block.to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
     return Raft(model.to(device).eval())
 
 
@@ -76,12 +78,15 @@ class Raft:
         hidden, context = self._model.cnet(2 * (frames / 255) - 1).chunk(2, 1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
         contexts = [each.context(context) for each in self._passes]
-        correlation = Correlation(features, next_features)
+        correlation = Correlation(features, next_features, RADIUS)
+        layout = torch.channels_last if frames.device.type == "cpu" else torch.contiguous_format
+        hidden = hidden.contiguous(memory_format=layout)
         rows, columns = (torch.arange(n, device=frames.device, dtype=torch.float32) for n in features.shape[2:])
         start = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))[None]
         place = start.expand(len(frames), -1, -1, -1)
         for _ in range(ITERATIONS):
-            motion = block.encoder(place - start, correlation.around(place))
+            seen = correlation.around(place).contiguous(memory_format=layout)
+            motion = block.encoder((place - start).contiguous(memory_format=layout), seen)
             for each, known in zip(self._passes, contexts, strict=True):
                 hidden = each(hidden, motion, known)
             place = place + block.flow_head(hidden)
@@ -122,7 +127,7 @@ class _Pass:
 class Correlation:
     """Scalar products of every cell of a frame with every cell of the next, also pooled over 2, 4 and 8 cells."""
 
-    def __init__(self, features: Tensor, next_features: Tensor) -> None:
+    def __init__(self, features: Tensor, next_features: Tensor, radius: int) -> None:
         b, channels, h, w = features.shape
         rows = features.flatten(2).transpose(1, 2) / channels**0.5
         self._levels = []
@@ -134,12 +139,12 @@ class Correlation:
             volume = rows @ next_features.flatten(2)
             self._levels.append(volume.view(b * h * w, 1, *next_features.shape[2:]))
         # The offset that runs first is the horizontal one: the weights are trained with this order.
-        reach = torch.arange(-RADIUS, RADIUS + 1, device=features.device, dtype=torch.float32)
+        reach = torch.arange(-radius, radius + 1, device=features.device, dtype=torch.float32)
         self._window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), -1)[None]
         self._ends = [torch.tensor([v.shape[3] - 1.0, v.shape[2] - 1.0], device=v.device) for v in self._levels]
 
     def around(self, place: Tensor) -> Tensor:
-        """Bilinear samples in a window of 9 x 9 around places [b, 2, h, w] on each level, [b, 4 * 81, h, w].
+        """Bilinear samples around places [b, 2, h, w] on each level, [b, 4 * (2 radius + 1)^2, h, w]; channels last in memory.
 
         A level that is one cell wide or high gives NaN, as in the package: such frames (a side of up to
         120 px) have no flow.
@@ -150,4 +155,4 @@ class Correlation:
         for level, (volume, ends) in enumerate(zip(self._levels, self._ends, strict=True)):
             grid = 2 * (centre / 2**level + self._window) / ends - 1
             found.append(F.grid_sample(volume, grid, align_corners=True).view(b, h, w, -1))
-        return torch.cat(found, -1).permute(0, 3, 1, 2).contiguous()
+        return torch.cat(found, -1).permute(0, 3, 1, 2)

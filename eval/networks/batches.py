@@ -1,0 +1,30 @@
+"""How much a network should be given at once.
+
+Less is faster on a CPU: a tensor that does not stay in the caches takes longer than its parts one by one, and one of more
+than 32 MB (the most that glibc keeps for the next) comes from the system anew every time, page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CELL = 8  # pixels
+GPU = 2**30  # bytes of correlations at once: enough to fill it
+CPU = 2**21
+FRAMES = 4  # of a transformer of a few hundred tokens a frame, on a CPU
+
+
+def pairs_at_once(height: int, width: int, device: torch.device) -> int:
+    """For networks that correlate all cells of two frames of height x width pixels: at least 1."""
+    cells = (height // CELL) * (width // CELL)
+    return max(1, (CPU if device.type == "cpu" else GPU) // (4 * cells**2))
+
+
+def in_parts(network: Callable[[Tensor], Tensor], frames: Tensor, at_once: int = FRAMES) -> Tensor:
+    """network(frames), on a CPU for `at_once` of them at a time; [b, ...] -> [b, ...]."""
+    if frames.device.type != "cpu":
+        return network(frames)
+    return torch.cat([network(part) for part in frames.split(at_once)])
