@@ -81,7 +81,6 @@ def shrink_raft(network: Any, update: Any) -> None:
         block.encoder = SmallMotion()
         block.gru = update.SepConvGRU(CHANNELS, 2 * CHANNELS)
         block.flow_head = update.FlowHead(CHANNELS, CHANNELS)
-        block.flow_head.conv2.weight.data *= 1000  # everything moves, as nearly everything in the videos does
         block.mask = nn.Conv2d(CHANNELS, 64 * 9, 1)
 
     def fewer(self: Any, image1: Tensor, image2: Tensor, iters: int = 0, test_mode: bool = True) -> Any:

@@ -30,6 +30,7 @@ make_importable()
 
 CLIP_FILES = {"clip_b32": ("ViT-B-32.pt", 512, 32), "clip_l14": ("ViT-L-14.pt", 768, 14)}  # output width, patch
 CLIP_SIZES = {"clip_b32": (12, 768), "clip_l14": (24, 1024)}  # layers and width of the published networks
+GAIN = {True: 100.0, False: 1e-3}  # of RAFT's flows
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 VIDEO_WIDTH, TEXT_WIDTH, VIDEO_OUTPUT = 128, 64, 48  # of the small ViCLIP: 2 heads and 1
 SMALL_DINO = """
@@ -74,18 +75,21 @@ def dino_vitb16(pretrained=True, **_):
 """
 
 
-def write_all(cache: Path, full: bool, names: Collection[str]) -> None:
+def write_all(cache: Path, full: bool, names: Collection[str], moves: bool = True) -> None:
     """The files behind names of eval.weights.FILES; full: in the sizes of the published ones (3 GB, about a minute).
+
+    moves: whether RAFT's flows are beyond the threshold or below it, for any frames.
 
     RAFT, AMT-S and MUSIQ are what their modules give: small ones after evalbench.small.shrink.
     """
     for name, (layers, width) in CLIP_SIZES.items():
         if name in names:
             write_clip(cache, name, *((layers, width) if full else (2, 128)))
-    writers = {"aesthetic_head": write_aesthetic_head, "musiq": write_musiq, "raft": write_raft, "amt": write_amt}
-    for name, writer in writers.items():
+    for name, writer in {"aesthetic_head": write_aesthetic_head, "musiq": write_musiq, "amt": write_amt}.items():
         if name in names:
             writer(cache)
+    if "raft" in names:
+        write_raft(cache, GAIN[moves])
     if "dino" in names:
         write_dino(cache, FULL_DINO if full else SMALL_DINO)
     write_vocabulary(cache)  # the package looks for it whatever it does
@@ -167,15 +171,15 @@ def write_dino(cache: Path, source: str = SMALL_DINO, downloads: bool = False) -
     return repository
 
 
-def write_raft(cache: Path) -> None:
-    """raft-things.pth, with random flows on either side of the threshold."""
+def write_raft(cache: Path, gain: float = 0.095) -> None:
+    """raft-things.pth. gain: of the random flows, here about the threshold at a short side of 128 px."""
     torch.manual_seed(0)
     settings = argparse.Namespace(small=False, mixed_precision=False, alternate_corr=False)
     model = vbench_module("third_party.RAFT.core.raft").RAFT(settings)
     for encoder in (model.fnet, model.cnet):
         encoder.conv2.weight.data *= 2  # the random flow then follows the content more
     model.update_block.flow_head.conv2.bias.data.zero_()
-    model.update_block.flow_head.conv2.weight.data *= 0.095  # about the threshold of 128 px
+    model.update_block.flow_head.conv2.weight.data *= gain
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)
@@ -255,4 +259,4 @@ if __name__ == "__main__":
     if job["networks"] == "small":
         shrink()
     wanted = {name for each in DIMENSIONS if each.name in job["dimensions"] for name in each.weights}
-    write_all(Path(job["cache"]), job["networks"] == "full", wanted)
+    write_all(Path(job["cache"]), job["networks"] == "full", wanted, job["moves"])

@@ -29,7 +29,8 @@ from eval.metrics.flow_magnitude import FlowMagnitude
 from eval.metrics.motion_smoothness import MotionSmoothness
 from eval.metrics.overall_consistency import OverallConsistency, chosen
 from eval.metrics.temporal_flickering import TemporalFlickering
-from eval.networks import raft, viclip
+from eval.networks import amt, raft, viclip
+from eval.networks.amt import BothWays
 from eval.networks.package import vbench_module
 from experiments.evalbench.weights import small_viclip
 
@@ -232,6 +233,27 @@ def test_motion_smoothness(
 
 
 @pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 23), (33, 20)])  # cells
+def test_matches_are_looked_up_as_the_package_does(height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(height)
+    features, other = torch.randn(2, 2, 12, height, width, generator=generator)
+    x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
+    there, back = torch.stack([x, y]) + 3 * torch.randn(2, 2, 2, height, width, generator=generator)
+    block = vbench_module("third_party.amt.networks.blocks.raft").BidirCorrBlock
+    theirs = block(features, other, radius=3, num_levels=4)(there, back)
+    ours = BothWays(features, other, radius=3, num_levels=4)(there, back)
+    for found, wanted in zip(ours, theirs, strict=True):
+        assert found.shape == wanted.shape
+        torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0, equal_nan=True)
+
+
+def test_the_package_keeps_its_own_way(weights: Path) -> None:
+    module = vbench_module("third_party.amt.networks.AMT-S")
+    before = module.BidirCorrBlock
+    amt.load(weights / "amt_model" / "amt-s.pth", CPU).midway(*torch.randint(0, 256, (2, 1, 3, 128, 128)))
+    assert module.BidirCorrBlock is before is not BothWays
+
+
 def test_motion_smoothness_of_fewer_than_three_frames_is_missing(frames: int, weights: Path, tmp_path: Path) -> None:
     video = write(tmp_path / "v.mp4", moving(frames, 64, 64, 3), 16)
     assert math.isnan(score(MotionSmoothness(), video, ClipInfo(frames, 16, 64, 64)))

@@ -54,6 +54,7 @@ WRONG = {
     "seconds=1": r"seconds=1 is less than one clip of 2",
     "videos=0": r"videos=0 must be a whole number",
     "package=2": r"package=2 must be true or false",
+    "moves=2": r"moves=2 must be true or false",
     "repeat=2": r"did you mean repeats\?",
     "--lengths": r"--lengths is not an option",
 }
