@@ -27,4 +27,4 @@ def in_parts(network: Callable[[Tensor], Tensor], frames: Tensor, at_once: int =
     """network(frames), on a CPU for `at_once` of them at a time; [b, ...] -> [b, ...]."""
     if frames.device.type != "cpu":
         return network(frames)
-    return torch.cat([network(part) for part in frames.split(at_once)])
+    return torch.cat([network(part) for part in torch.split(frames, at_once)])

@@ -232,7 +232,6 @@ def test_motion_smoothness(
     assert 0.05 < found < 0.99
 
 
-@pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 23), (33, 20)])  # cells
 def test_matches_are_looked_up_as_the_package_does(height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(height)
@@ -254,6 +253,7 @@ def test_the_package_keeps_its_own_way(weights: Path) -> None:
     assert module.BidirCorrBlock is before is not BothWays
 
 
+@pytest.mark.parametrize("frames", [1, 2])
 def test_motion_smoothness_of_fewer_than_three_frames_is_missing(frames: int, weights: Path, tmp_path: Path) -> None:
     video = write(tmp_path / "v.mp4", moving(frames, 64, 64, 3), 16)
     assert math.isnan(score(MotionSmoothness(), video, ClipInfo(frames, 16, 64, 64)))
