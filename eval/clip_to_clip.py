@@ -122,15 +122,14 @@ def fused(table: pd.DataFrame, metrics: Sequence[BetweenClips], folder: Path) ->
         named = fusion.fuse(rows, compared["value"].to_dict()).assign(
             metric=f"{metric.dimension}_clip_to_clip", version=metric.version
         )
-        if "weights_sha256" in table:  # of both networks: another extractor is another metric
+        if "weights_sha256" in table:  # of both networks and the tables: with another extractor it is another number
             other = rows["sample"].map(compared["weights_sha256"].to_dict()).fillna("")
-            named["weights_sha256"] = [both_sha256(*pair) for pair in zip(rows["weights_sha256"], other, strict=True)]
+            named["weights_sha256"] = [
+                hashlib.sha256(f"{inside}{between}{fusion}".encode()).hexdigest()
+                for inside, between in zip(rows["weights_sha256"], other, strict=True)
+            ]
         parts.append(named)
     return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0]
-
-
-def both_sha256(inside: str, between: str) -> str:
-    return hashlib.sha256(f"{inside}{between}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,8 @@ def score(
             if prompted:
                 found.run()
                 result.decoded += 1
-        except (ValueError, RuntimeError, cv2.error) as error:  # a GPU's memory included: the next video may be smaller
+        # A GPU's memory included: the next video may be smaller. What FFmpeg's encoder says is its own kind of error.
+        except (ValueError, RuntimeError, cv2.error, av.error.FFmpegError) as error:
             result.problems.append(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}")
         else:
             result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
@@ -153,7 +154,7 @@ def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, 
         if isinstance(metric, Dimension | FeatureMetric):
             try:
                 metric.start(ClipInfo(frames=32, fps=16.0, height=480, width=832, prompt=""), device)
-            except ValueError as error:
+            except (ValueError, OSError) as error:  # a damaged vocabulary included
                 found[metric.name] = str(error)
     return found
 
@@ -199,8 +200,14 @@ class Measured:
             raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
         self.metrics = [metric for metric in metrics if is_weight_free(metric)]
         self.between = [metric for metric in metrics if isinstance(metric, BetweenClips)]
-        self.clip_metrics = [metric for metric in metrics if isinstance(metric, Dimension | FeatureMetric)]
         self.rows: dict[str, list[tuple[str, float, float, int, float]]] = {metric.name: [] for metric in metrics}
+        self.clip_metrics: list[Dimension | FeatureMetric] = []
+        for metric in metrics:
+            if isinstance(metric, Dimension) and metric.needs_prompt and video.scheduled:
+                unknown = [(c.t_start, c.t_end, c.end - c.start, math.nan) for c in self.clips]
+                self.rows[metric.name] = [(metric.name, *clip) for clip in unknown]
+            elif isinstance(metric, Dimension | FeatureMetric):
+                self.clip_metrics.append(metric)
         self.features: dict[str, list[FloatArray]] = {}
         self.failed: dict[str, str] = {}
 

@@ -111,26 +111,27 @@ def load_scores(
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
 
     metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
-    protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable, or as same_weights.
+    protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable.
     """
-    table = stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())
-    same_weights(table)
-    return table[COLUMNS]
+    return stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())[COLUMNS]
 
 
-def same_weights(table: pd.DataFrame) -> None:
-    """ValueError if a metric's rows were scored with different weights: their difference would be the networks'.
+def other_weights(table: pd.DataFrame) -> list[str]:
+    """One line for each metric that not all runs were scored by with the same weights: its differences are the networks'.
 
-    table: COLUMNS and weights_sha256, NaN where nobody knows it.
+    table: COLUMNS and weights_sha256, "" or NaN where there are none or nobody knows them.
     """
-    for metric, rows in table.groupby("metric"):
-        by_weights = rows.groupby("weights_sha256")["run"].unique()
-        if len(by_weights) > 1:
-            names = " and ".join(", ".join(sorted(map(str, runs))) for runs in by_weights)
-            raise ValueError(
-                f"{metric} was scored with different weights files in {names}: they cannot be compared; evaluate all of them "
-                f"again with the same ones, or delete scores/{metric}@*.parquet of one"
+    found = []
+    known = table[table["weights_sha256"].notna() & (table["weights_sha256"] != "") & table["value"].notna()]
+    for (metric, protocol), rows in known.groupby(["metric", "protocol"]):
+        groups = rows.groupby("weights_sha256")["run"].unique()
+        if len(groups) > 1:
+            names = "; ".join(", ".join(sorted(map(str, runs))) for runs in groups)
+            found.append(
+                f"{metric} ({protocol}) was scored with different weights files ({names}); evaluate all of them again with "
+                f"protocol={protocol} and the same files"
             )
+    return found
 
 
 def stored(

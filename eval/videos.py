@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepforcing.script import is_schedule
 from deepforcing.video import sha256_file
 
 SUFFIX = ".mp4"
@@ -26,6 +27,7 @@ class Video:
     """One video to be scored. name: the `sample` of the table. prompt: None where nobody has said what it is.
 
     sha256, frames: what its record says of the file; sha256 of a plain file is its own. frames None: not recorded.
+    scheduled: the prompt of a run is a schedule of several (deepforcing.script), so that it is no caption of any clip.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Video:
     sha256: str
     frames: int | None = None
     fps: float | None = None
+    scheduled: bool = False
 
     @property
     def prompt_sha256(self) -> str:
@@ -64,21 +67,27 @@ def open_run(directory: str | os.PathLike[str]) -> Videos:
     videos, problems = [], []
     for path in sorted((run / "samples").glob("*.json")):
         try:
-            sample = read_json(path)
-            lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
-            if lacking:
-                raise ValueError(f"{path} lacks {', '.join(lacking)}")
+            videos.append(recorded(path))
         except ValueError as error:
             problems.append(f"{run.name}: sample {path.stem}: {error}")
-            continue
-        video = run / "samples" / sample["video"]
-        fps = sample.get("fps")
-        videos.append(
-            Video(
-                sample["sample"], video, sample["prompt"], sample["sha256"], int(sample["frames"]), fps and float(fps)
-            )
-        )
     return Videos(run.name, run, tuple(videos), tuple(problems), int(record.get("pixel_scale", 1)), record.get("world"))
+
+
+def recorded(path: Path) -> Video:
+    """The video behind a sample's record. Raises ValueError if the record is not one."""
+    sample = read_json(path)
+    lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    name, prompt, video, sha256 = (sample[key] for key in ("sample", "prompt", "video", "sha256"))
+    if not all(isinstance(value, str) for value in (name, prompt, video, sha256)) or type(sample["frames"]) is not int:
+        raise ValueError(f"{path} is no sample's record: sample, prompt, video and sha256 are text, frames a number")
+    fps = sample.get("fps")
+    if not isinstance(fps, int | float | None):
+        raise ValueError(f"{path} has fps={fps}, which is no number")
+    return Video(
+        name, path.parent / video, prompt, sha256, sample["frames"], fps and float(fps), scheduled=is_schedule(prompt)
+    )
 
 
 def open_folder(

@@ -132,12 +132,23 @@ def required(name: str) -> Path:
 
 def fingerprint(names: Sequence[str]) -> str:
     """One sha256 over the files behind several names of FILES, "" for none. Raises ValueError if one is missing."""
-    digests = [directory_sha256(path) if path.is_dir() else sha256(path) for path in map(required, names)]
+    digests = []
+    for name in names:
+        path = required(name)
+        try:
+            digests.append(directory_sha256(path, FILES[name].members) if path.is_dir() else sha256(path))
+        except OSError as error:
+            raise ValueError(f"{FILES[name].what}, {path}, cannot be read: {error.strerror}") from None
     return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
-def directory_sha256(path: Path) -> str:
-    """Of the files in a directory and their names, but for hidden ones and what Python compiles."""
-    inside = (file for file in path.rglob("*") if file.is_file())
+def directory_sha256(path: Path, members: Sequence[str] = ()) -> str:
+    """Of the files in a directory and their names, but for hidden ones and what Python compiles.
+
+    members: only those of them, where a whole checkout and the few files that are needed of it must give the same.
+    """
+    inside = (
+        file for file in path.rglob("*") if file.is_file() and (not members or str(file.relative_to(path)) in members)
+    )
     files = sorted(f for f in inside if not any(p[0] == "." or p == "__pycache__" for p in f.relative_to(path).parts))
     return hashlib.sha256("".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in files).encode()).hexdigest()

@@ -11,12 +11,13 @@ import itertools
 import math
 import os
 import re
+import select
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 import torch
@@ -28,12 +29,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).parent.parent / "conf"
 Task = Callable[[DictConfig], int | None]
+Check = Callable[[DictConfig], object]
 FAILED = 2
 SWEEP = ("-m", "--multirun")
 
 
-def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
-    """Decorator: make `main()` out of a task on conf/<config_name>.yaml; the task may return an exit status."""
+def command(config_name: str, check: Check | None = None) -> Callable[[Task], Callable[[], None]]:
+    """Decorator: make `main()` out of a task on conf/<config_name>.yaml; the task may return an exit status.
+
+    check: what the task itself looks at first. Before a sweep begins it is called with every point's config: a mistake in
+    the last point is told before the first one's long work.
+    """
 
     def decorate(task: Task) -> Callable[[], None]:
         def main() -> None:
@@ -42,7 +48,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 print(help_text(config_name))
                 return
             try:
-                problem = check_arguments(config_name, arguments)
+                problem = check_arguments(config_name, arguments, check)
                 if problem:
                     fail(problem)
                 status = run_hydra(task, config_name)
@@ -82,14 +88,23 @@ def run_task(task: Task, config: DictConfig) -> int:
         return task(config) or 0
     except (torch.OutOfMemoryError, MemoryError):
         say("out of memory: use a smaller model, window_frames or dtype=bfloat16; what is finished stays")
-    except BrokenPipeError:  # the reader, as in `| head`, has what it wanted; at exit Python would write once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and closed(sys.stdout):  # the reader, as in `| head`, has what it wanted
+            return FAILED
         if os.environ.get("DEEPFORCING_TRACEBACK"):
             raise
         say(describe(error))
     return FAILED
+
+
+def closed(stream: TextIO) -> bool:
+    """Whether nobody reads a stream any more. If so it leads nowhere from now on: at exit Python would write once more."""
+    ends = select.poll()
+    ends.register(stream.fileno(), select.POLLOUT)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return gone
 
 
 def describe(error: BaseException) -> str:
@@ -166,14 +181,18 @@ def is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple, ListConfig))
 
 
-def check_arguments(config_name: str, arguments: list[str]) -> str | None:
-    """Compose the configuration, every point of a sweep, as Hydra will; what is wrong with it in one line, or None."""
+def check_arguments(config_name: str, arguments: list[str], check: Check | None = None) -> str | None:
+    """Compose the configuration, every point of a sweep, as Hydra will; what is wrong with it in one line, or None.
+
+    check: of the points of a sweep, see `command`.
+    """
     for argument in arguments:
         if argument.startswith("-") and argument not in SWEEP:
             return f"{argument} is not an option; there are --help and -m (sweep), everything else is key=value"
         if argument not in SWEEP and not re.match(r"[^=]+=|~", argument):
             return f"{argument!r} is not key=value; see --help"
     chosen: list[str] = []
+    sweeps = any(argument in SWEEP for argument in arguments)
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             known = top_keys(config_name)
@@ -185,6 +204,13 @@ def check_arguments(config_name: str, arguments: list[str]) -> str | None:
                     return f"{', '.join(sorted(known - given))} cannot be left out; see --help"
                 if given - known:
                     return unknown_key(min(given - known), config_name, chosen)
+                if check is not None and sweeps:
+                    try:
+                        check(config)
+                    except Exception as error:
+                        if os.environ.get("DEEPFORCING_TRACEBACK"):
+                            raise
+                        return f"{' '.join(chosen)}: {describe(error)}"
     except OverrideParseException as error:
         return f"{error.override} cannot be read ({str(error).splitlines()[0]}); are brackets and quotes closed?"
     except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -25,8 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from deepforcing.prompts import plan_samples
+from deepforcing.prompts import Sample, plan_samples
 from deepforcing.script import is_schedule
+from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.protocol import LONG_SECONDS, Protocol
 from eval.score import Measurement, score
@@ -109,21 +110,24 @@ def make_reference(config: DictConfig) -> str:
     return str(reference_run(config.runs_root, plan, float(config.seconds), tick).path)
 
 
-def score_videos(run: str, what: str) -> list[str]:
-    """In a worker: the PASSES of this name over a run. Returns the problems."""
+def score_videos(run: str, what: str, first: str) -> list[str]:
+    """In a worker: the PASSES of this name over a run; "glance": over its sample `first` alone. Returns the problems."""
+    keep_freed_memory()
     group = open_run(run)
-    part = f"0/{len(group.videos)}" if what == "glance" and group.videos else "0/1"
+    if what == "glance":
+        group = replace(group, videos=tuple(video for video in group.videos if video.name == first))
     device = torch.device("cuda" if what != "weight-free" and torch.cuda.is_available() else "cpu")
     problems = []
     for protocol, metrics in PASSES[what]:
-        problems += score(group, metrics, protocol, device, lambda *_: tick(), part).problems
+        problems += score(group, metrics, protocol, device, lambda *_: tick()).problems
     return list(dict.fromkeys(problems))
 
 
 def choose_vbench(choice: object, cuda: bool, columns: int, minutes: float) -> tuple[str | None, str]:
     """What of VBench's dimensions is scored, a name of PASSES or None, and what to say of it in one line.
 
-    choice: conf/demo.yaml's vbench. minutes: of all videos of all columns together. Raises ValueError for a choice that is
+    choice: conf/demo.yaml's vbench. cuda: whether there is a GPU. columns: of the report. minutes: of all their videos
+    together. Raises ValueError for a choice that is
     none of true, false and auto, or that needs weights of which none are there.
     """
     if not isinstance(choice, bool) and choice != "auto":
@@ -138,14 +142,14 @@ def choose_vbench(choice: object, cuda: bool, columns: int, minutes: float) -> t
             raise ValueError(f"vbench=true needs the networks' weights, of which none are there: {get}")
         return None, f"VBench: only temporal_flickering, the other dimensions need weights: {get}"
     missing = f"; without {', '.join(lacking)}, whose weights are not there: {get}" if lacking else ""
-    whole = max(1, round(2 * CORE_HOURS * minutes))  # two protocols
+    hours = max(1, round(2 * CORE_HOURS * minutes))  # two protocols
     if choice is True or cuda:
-        cost = "" if cuda else f", about {whole} h of one core without a GPU"
+        cost = "" if cuda else f", about {hours} h of one core without a GPU"
         return "whole", f"VBench: over time and by {LONG.name}{cost}{missing}"
     cost = f"about {max(1, round(CORE_HOURS * columns * LONG_SECONDS))} min of one core"  # an hour a minute, a minute a second
     return "glance", (
         f"VBench: the last {LONG_SECONDS} s of each column's first video, {cost} (vbench=false: nothing; vbench=true: "
-        f"everything, about {whole} h without a GPU){missing}"
+        f"everything, about {hours} h without a GPU){missing}"
     )
 
 
@@ -187,10 +191,11 @@ def demo_task(config: DictConfig) -> int:
         raise ValueError(
             "the demo compares with rendered video, which has one caption: prompt schedules are for rollout"
         )
-    videos = len(plan_samples(prompts, find_seeds(config.seeds)))
-    shown_columns = len(choices) + 1  # with the real video
-    minutes = shown_columns * videos * float(config.seconds) / 60
-    vbench, said = choose_vbench(config.vbench, torch.cuda.is_available(), shown_columns, minutes)
+    plan = plan_samples(prompts, find_seeds(config.seeds))
+    videos = len(plan)
+    drawn = len(choices) + 1  # with the real video
+    minutes = drawn * videos * float(config.seconds) / 60
+    vbench, said = choose_vbench(config.vbench, torch.cuda.is_available(), drawn, minutes)
     columns = [rollout_config(config, choice, f"{i}/{jobs}") for choice in choices for i in range(jobs)]
     for column in columns:
         check_request(column)
@@ -208,13 +213,12 @@ def demo_task(config: DictConfig) -> int:
         real = pool.submit(make_reference, config)
         follow(bar, "real video", videos, [real], ticker)
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]
-        problems = follow_scores(bar, "scores (videos)", runs, "weight-free", videos, pool, ticker)
+        problems = follow_scores(bar, "scores (videos)", runs, "weight-free", plan, pool, ticker)
         page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
         drawing = report.from_config(page)
         if vbench is not None:  # what takes long comes last: the page is there before it
             report.make(drawing, Console(quiet=True))
-            each = len(PASSES[vbench]) * (1 if vbench == "glance" else videos)
-            problems += follow_scores(bar, "VBench (videos)", runs, vbench, each, pool, ticker)
+            problems += follow_scores(bar, "VBench (videos)", runs, vbench, plan, pool, ticker)
     report.make(drawing, console)
     for problem in dict.fromkeys(problems):
         console.print(problem, style="red", markup=False)
@@ -225,10 +229,12 @@ def demo_task(config: DictConfig) -> int:
 
 
 def follow_scores(
-    bar: Progress, name: str, runs: Sequence[str], what: str, each: int, pool: ProcessPoolExecutor, ticker: Ticker
-) -> list[str]:
-    """Score all runs; each: ticks of one. Returns the problems."""
-    scoring = [pool.submit(score_videos, run, what) for run in runs]
+    bar: Progress, name: str, runs: Sequence[str], what: str, plan: Sequence[Sample], pool: ProcessPoolExecutor,
+    ticker: Ticker,
+) -> list[str]:  # fmt: skip
+    """Score all runs by the PASSES of a name. Returns the problems."""
+    each = len(PASSES[what]) * (1 if what == "glance" else len(plan))
+    scoring = [pool.submit(score_videos, run, what, plan[0].name) for run in runs]
     follow(bar, name, len(runs) * each, scoring, ticker)
     return [problem for future in scoring for problem in future.result()]
 

@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from deepforcing.video import probe
+from eval.allocator import keep_freed_memory
 from eval.clip_to_clip import BetweenClips, fused, read_fusion
+from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.overall import overall
@@ -34,6 +36,7 @@ def evaluate_task(config: DictConfig) -> int:
     protocol = Protocol(str(config.protocol), positive(config.window_seconds, "window_seconds"))
     metrics = choose(config.metrics, protocol)
     device = pick_device(str(config.device))
+    keep_freed_memory()
     part = str(config.shard or "0/1")
     shard([], part)  # says what is wrong with it before long work
     between = [] if config.clip_to_clip is None else compare_clips(config, protocol, metrics)
@@ -110,7 +113,13 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
-    return [known[name] for name in dict.fromkeys(wanted)]
+    chosen = [known[name] for name in dict.fromkeys(wanted)]
+    over_time = [metric.name for metric in chosen if not isinstance(metric, Dimension)]
+    if protocol.name == "vbench_last" and over_time:
+        raise ValueError(
+            f"{', '.join(over_time)}: protocol=vbench_last looks at the last clip alone, which says nothing of these"
+        )
+    return chosen
 
 
 def evaluate(
@@ -162,6 +171,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
             for metric in metrics
             if metric.name in scored.absent
             for video in group.videos
+            if not math.isnan(seconds(video))  # a file that is none has no row
             if not any((video.name, value.name) in measured for value in metric.values)
         ],
         columns=COLUMNS,
@@ -191,19 +201,20 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "videos": len(group.videos),
         "videos_scored": int(table["sample"].nunique()),
         "versions": {metric.name: metric.version for metric in applying},
-        "weights": weights_sha256(pd.concat([table, *others]) if others else table),
+        "weights": weights_sha256(pd.concat([table, *others])),
         "absent": scored.absent,
         "problems": scored.problems,
     }
     atomic_write_json(out / "summary.json", summary)
 
 
-def weights_sha256(rows: pd.DataFrame) -> dict[str, str]:
-    """{metric: sha256 of its weights} of the rows, without those that need none or were scored with several."""
-    known = rows.loc[rows["weights_sha256"].notna() & (rows["weights_sha256"] != ""), ["metric", "weights_sha256"]]
-    known = known.drop_duplicates()
-    known = known[~known["metric"].duplicated(keep=False)]
-    return dict(sorted(zip(known["metric"], known["weights_sha256"], strict=True)))
+def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """{protocol: {metric: sha256 of its weights}}, several joined by "+", without those that need none."""
+    known = rows[rows["weights_sha256"].notna() & (rows["weights_sha256"] != "")]
+    found: dict[str, dict[str, str]] = {}
+    for (protocol, metric), each in known.groupby(["protocol", "metric"])["weights_sha256"]:
+        found.setdefault(str(protocol), {})[str(metric)] = "+".join(sorted(set(each)))
+    return found
 
 
 def seconds(video: Video) -> float:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from eval.metrics import VALUES
 from eval.protocol import Protocol
+from eval.store import other_weights
 from experiments.cli import command
 from experiments.html import Numbers, Options, page_html
 from experiments.tables import formats, prose
@@ -192,6 +193,7 @@ def make(report: Report, console: Console) -> Path:
     of_ends = ends_rows(table, wholes, VALUES, report.ends)
     lengths = "" if report.window_seconds == Protocol().window_seconds else f" window_seconds={report.window_seconds:g}"
     problems = prose.problems(runs, scored_samples(scores), lengths)
+    problems += [{"text": f"{line}.", "command": ""} for line in other_weights(scores)]
     options = Options(
         title=report.title,
         baseline=baseline,

@@ -323,7 +323,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-main = command("rollout")(main_task)
+main = command("rollout", check_request)(main_task)
 
 if __name__ == "__main__":
     main()

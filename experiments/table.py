@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 from deepforcing.runs import atomic_path, atomic_write_text
 from eval.metrics import VALUES
 from eval.protocol import Protocol
+from eval.store import other_weights
 from experiments.cli import command, is_list, positive
 from experiments.tables import formats
 from experiments.tables.runs import Run, find_runs, read_runs
-from experiments.tables.scores import read_scores, scored_folder
+from experiments.tables.scores import check_windows, read_scores, scored_folder
 from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
@@ -86,7 +87,11 @@ def read_comparison(
     table = read_scores(runs, window_seconds)
     protocol = choose_protocol(table, protocol)
     table = table[table["protocol"] == protocol]
+    if protocol == "windows":
+        check_windows(table, window_seconds)
     names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
+    if found := other_weights(table[table["metric"].isin(names)]):
+        raise ValueError(f"{found[0]}, or leave it out of metrics=[...]")
     return comparison_of(table, runs, names, VALUES, base, protocol, common)
 
 

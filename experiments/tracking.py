@@ -132,13 +132,15 @@ def payload(run: Run, table: pd.DataFrame) -> Payload:
 
 
 def steps(table: pd.DataFrame) -> list[dict[str, float]]:
-    """Means over prompts, one step per window; protocols side by side. Whole videos (protocol vbench) are no curve."""
+    """Means over prompts, one step per window; protocols side by side. One clip a video (vbench, vbench_last) is no curve."""
     found: list[dict[str, float]] = []
     lengths = table["t_end"] - table["t_start"]
     shortest = lengths.groupby(table.get("protocol", pd.Series("windows", index=table.index))).transform("min")
     rows = curves(table[lengths < 1.5 * shortest])  # rows of whole videos among windows are no curve either
     rows = rows.assign(protocol=rows.get("protocol", "windows"))
-    for protocol, part in rows[(rows["protocol"] != "vbench") & rows["mean"].notna()].groupby("protocol"):
+    for protocol, part in rows[~rows["protocol"].isin(["vbench", "vbench_last"]) & rows["mean"].notna()].groupby(
+        "protocol"
+    ):
         for k, ((start, end), window) in enumerate(part.groupby(["t_start", "t_end"])):
             found += [{}] * (k + 1 - len(found))
             values = {

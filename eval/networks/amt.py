@@ -36,7 +36,7 @@ class BothWays:
     """What the network looks matches up in: correlations of one frame's cells with the other's, and the other way round.
 
     It stands for the package's block while the network runs. That one makes the second direction by copying the first and
-    pools the correlations; pooled features give the same to rounding, in a third of the network's time less.
+    pools the correlations; pooled features give the same to rounding, and take a third off the network's time.
     """
 
     def __init__(self, features: Tensor, other: Tensor, radius: int, num_levels: int) -> None:

@@ -35,7 +35,7 @@ def refuse_text(path: Path) -> None:
     except OSError as error:
         raise ValueError(f"the weights {path} cannot be read: {error.strerror}") from None
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError(f"the weights {path} are a web page: whoever saved them was redirected; download them again")
+        raise ValueError(f"the weights {path} are a web page or a server's error message; download them again")
     if start.startswith(b"version https://git-lfs"):
         raise ValueError(
             f"the weights {path} are a pointer of git-lfs; `git lfs pull` in their repository fetches them"

@@ -36,7 +36,7 @@ def load(path: Path, device: torch.device) -> Raft:
         model.load_state_dict(state)
     except RuntimeError:
         raise ValueError(f"{path} holds other tensors than RAFT-things") from None
-    # The recurrent part runs on a tenth less time with channels last on a CPU; what looks into correlations makes them so.
+    # On a CPU the recurrent part is a tenth faster with channels last, as Correlation.around leaves them.
     model.update_block.to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
     return Raft(model.to(device).eval())
 

@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepforcing.video import iter_decoded
+from eval.allocator import keep_freed_memory
 from eval.batch import Batch
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.flow import RATE
@@ -57,6 +58,7 @@ class _TimedScorer:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
     device = torch.device(job["device"])
+    keep_freed_memory()  # as experiments.evaluate does
     for name in MODULES:
         vbench_module(name)
     import clip.model  # noqa: F401

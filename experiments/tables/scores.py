@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from eval.protocol import NAMES, Protocol
-from eval.store import same_weights, stored
+from eval.store import stored
 from eval.videos import open_run, read_json
 from experiments.tables.runs import Run
 
@@ -24,24 +25,20 @@ def scored_folder(path: Path) -> Run:
 
 
 def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
-    """COLUMNS of all runs and scored folders. window_seconds: of the protocol `windows`.
+    """COLUMNS and weights_sha256 of all runs and scored folders. window_seconds: of the protocol `windows`.
 
-    Raises ValueError for scores that are unreadable, of windows of another length (folders; runs keep all lengths
-    apart), or that cannot be compared because the weights were others.
+    weights_sha256 is NaN where a folder does not say it. Raises ValueError if scores are unreadable.
     """
     opened = [open_run(run.path) for run in runs if run.record]
     parts = [stored(opened, None, Protocol(name, window_seconds)) for name in NAMES]
-    parts += [read_folder(run, window_seconds) for run in runs if not run.record]
-    parts = [part[[*COLUMNS, "weights_sha256"]] for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(parts, ignore_index=True)
-    same_weights(table)
-    return table[COLUMNS]
+    parts += [read_folder(run) for run in runs if not run.record]
+    columns = [*COLUMNS, "weights_sha256"]
+    parts = [part[columns] for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def read_folder(folder: Run, window_seconds: float) -> pd.DataFrame:
-    """COLUMNS and weights_sha256, NaN where the folder's summary does not say it. Raises ValueError as read_scores."""
+def read_folder(folder: Run) -> pd.DataFrame:
+    """Of what evaluate videos=... out=DIR wrote. Raises ValueError if it is unreadable."""
     file = folder.path / SCORES
     try:
         rows = pd.read_parquet(file)
@@ -50,19 +47,33 @@ def read_folder(folder: Run, window_seconds: float) -> pd.DataFrame:
         raise ValueError(f"{file} is unreadable ({error}); evaluate again") from None
     if lacking:
         raise ValueError(f"{file} lacks the columns {', '.join(lacking)}; evaluate again")
-    windows = rows[rows["protocol"] == "windows"]
-    length = float((windows["t_end"] - windows["t_start"]).median()) if len(windows) else window_seconds
-    if abs(length - window_seconds) > 0.25 * window_seconds:  # they are rounded to frames, and the last may be shorter
-        raise ValueError(
-            f"{file} has windows of about {length:.3g} s, not {window_seconds:g}: window_seconds={length:.3g}"
-        )
-    return rows.assign(run=folder.name, weights_sha256=rows["metric"].map(weights_of(folder.path / "summary.json")))
+    known = weights_of(folder.path / "summary.json")
+    pairs = zip(rows["metric"], rows["protocol"], strict=True)
+    return rows.assign(run=folder.name, weights_sha256=[known.get(pair, math.nan) for pair in pairs])
 
 
-def weights_of(summary: Path) -> dict[str, str]:
-    """{metric: sha256 of its weights} as a scored folder's summary tells it; empty if it tells nothing."""
+def weights_of(summary: Path) -> dict[tuple[str, str], str]:
+    """{(metric, protocol): sha256 of the weights} as a scored folder's summary tells it; empty if it tells nothing."""
     try:
         told = read_json(summary).get("about", {}).get("weights", {})
-        return {str(name): str(value) for name, value in told.items()}
+        return {(name, protocol): str(value) for protocol, of in told.items() for name, value in of.items()}
     except (ValueError, AttributeError):
         return {}
+
+
+def check_windows(table: pd.DataFrame, window_seconds: float) -> None:
+    """ValueError if the windows of a scored folder are of another length; runs keep all lengths apart.
+
+    table: of the protocol `windows`. A series' first window has that length, where a second one follows; rows of whole
+    videos have none.
+    """
+    table = table[table["value"].notna()]
+    series = ["run", "sample", "metric"]
+    followed = table[table["t_start"] > 0].set_index(series).index
+    first = table[(table["t_start"] == 0) & table.set_index(series).index.isin(followed)]
+    for run, rows in first.groupby("run"):
+        length = float(rows["t_end"].median())
+        if abs(length - window_seconds) > 0.25 * window_seconds:  # they are rounded to frames
+            raise ValueError(
+                f"{run} has windows of about {length:.3g} s, not {window_seconds:g}: say window_seconds={length:.3g}"
+            )

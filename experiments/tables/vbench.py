@@ -32,7 +32,7 @@ PROTOCOLS = {
     "vbench": "vbench (VBench over the whole video)",
     "vbench_long": "vbench_long (clips of 2 s, encoded once more as VBench-Long does)",
     "vbench_long_memory": "vbench_long_memory (clips of 2 s without VBench-Long's encoding: not the published protocol)",
-    "vbench_last": "vbench_last (the last 2 s of every video, its own pixels: not the published protocol)",
+    "vbench_last": "vbench_last (the last 2 s of a video, its own pixels: not the published protocol)",
 }
 NAN = float("nan")
 MISSING = Estimate(NAN, NAN, NAN, 0)
@@ -163,6 +163,14 @@ def comparison_of(
     used = common_samples(table) if common else table
     labels = {run.name: run.label for run in runs}
     found = compare(used, list(labels), labels, metrics, values, baseline, protocol)
+    of = {run.name: len(run.samples) for run in runs if run.samples}
+    counts = used.groupby("run")["sample"].nunique()
+    partial = [name for name in of if 0 < counts.get(name, 0) < of[name]]
+    if partial:
+        least = prose.join(sorted({f"{counts[name]} of {of[name]}" for name in partial}))
+        found = replace(
+            found, notes=(*found.notes, f"Scored under this protocol and used here: {least} videos of a run.")
+        )
     if len(used) < len(table):
         counts = table.groupby("run")["sample"].nunique()
         left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."

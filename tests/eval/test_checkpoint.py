@@ -92,7 +92,7 @@ def test_weights_of_another_network_are_one_line(load: Callable[[Path, torch.dev
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "are a web page"),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "are a web page or"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "are a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "are a pointer of git-lfs"),
     ],

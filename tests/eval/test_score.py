@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from eval.metrics.saturation import Saturation
 from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.protocol import Protocol
 from eval.score import cut, score, score_run
-from eval.store import COLUMNS, KEYS, add_rows, load_scores
+from eval.store import COLUMNS, KEYS, add_rows, load_scores, other_weights
 from eval.videos import open_folder
 
 MakeRun = Callable[..., Path]
@@ -155,15 +156,23 @@ def test_window_lengths_live_side_by_side(make_run: MakeRun) -> None:
     assert load_scores([run], protocol=Protocol(window_seconds=2.0))["value"].tolist() == [32]
 
 
-def test_runs_scored_with_other_weights_are_not_one_table(make_run: MakeRun) -> None:
-    runs = [make_run({"aaaaaaaaaa-s0": (0, 16)}, name=f"{name}-0123abcd") for name in ("one", "two")]
-    for run, weights in zip(runs, ("aa", "bb"), strict=True):
-        score_run(run, [Length()], ONE)
-        path = run / "scores" / "length@10.parquet"
-        pd.read_parquet(path).assign(weights_sha256=weights).to_parquet(path)
-    assert len(load_scores(runs[:1], protocol=ONE)) == 1
-    with pytest.raises(ValueError, match=r"length was scored with different weights files in one-\S* and two-\S*: "):
-        load_scores(runs, protocol=ONE)
+def test_other_weights_are_told_by_metric_and_protocol() -> None:
+    def rows(run: str, metric: str, protocol: str, weights: object, value: float = 0.5) -> dict[str, object]:
+        return {"run": run, "metric": metric, "protocol": protocol, "weights_sha256": weights, "value": value}
+
+    same = [rows(run, "m", "windows", "aa") for run in ("one", "two")]
+    free = [
+        rows("one", "free", "windows", ""),
+        rows("two", "free", "windows", "cc"),
+        rows("three", "m", "windows", math.nan),
+    ]
+    missing = [rows("two", "m", "windows", "bb", math.nan)]
+    assert other_weights(pd.DataFrame([*same, *free, *missing, rows("two", "m", "vbench", "bb")])) == []
+    (told,) = other_weights(
+        pd.DataFrame([*same, *free, rows("two", "m", "windows", "bb"), rows("four", "n", "vbench", "aa")])
+    )
+    assert "m (windows) was scored with different weights files (one, two; two)" in told
+    assert "protocol=windows" in told
 
 
 def test_stale_versions_are_left_out(make_run: MakeRun) -> None:

@@ -232,7 +232,9 @@ def test_motion_smoothness(
     assert 0.05 < found < 0.99
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 23), (33, 20)])  # cells
+@pytest.mark.parametrize(
+    ("height", "width"), [(16, 16), (17, 23), (33, 20), (15, 16)]
+)  # cells; 15 are 1 on the last level
 def test_matches_are_looked_up_as_the_package_does(height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(height)
     features, other = torch.randn(2, 2, 12, height, width, generator=generator)
@@ -246,11 +248,19 @@ def test_matches_are_looked_up_as_the_package_does(height: int, width: int) -> N
         torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0, equal_nan=True)
 
 
-def test_the_package_keeps_its_own_way(weights: Path) -> None:
+def test_the_package_keeps_its_own_way(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = vbench_module("third_party.amt.networks.AMT-S")
-    before = module.BidirCorrBlock
+    before, made = module.BidirCorrBlock, []
+
+    class Counted(BothWays):
+        def __init__(self, *features: Any, **settings: Any) -> None:
+            made.append(features)
+            super().__init__(*features, **settings)
+
+    monkeypatch.setattr(amt, "BothWays", Counted)
     amt.load(weights / "amt_model" / "amt-s.pth", CPU).midway(*torch.randint(0, 256, (2, 1, 3, 128, 128)))
-    assert module.BidirCorrBlock is before is not BothWays
+    assert len(made) == 1
+    assert module.BidirCorrBlock is before is not Counted
 
 
 @pytest.mark.parametrize("frames", [1, 2])

@@ -114,11 +114,12 @@ def test_a_glance_is_the_end_of_one_video(tmp_path: Path, monkeypatch: pytest.Mo
     ticks: list[int] = []
     monkeypatch.setattr("experiments.demo.tick", lambda: ticks.append(1), raising=False)
     run = reference_run(tmp_path, plan_samples(prompts_from_texts([RED, BLUE]), [0]), 5.0)
-    score_videos(str(run.path), "glance")
+    last = max(run.completed())
+    score_videos(str(run.path), "glance", last)
     table = load_scores([run.path], protocol=Protocol("vbench_last"))
-    assert table[["sample", "metric"]].to_numpy().tolist() == [[min(run.completed()), "temporal_flickering"]]
+    assert table[["sample", "metric"]].to_numpy().tolist() == [[last, "temporal_flickering"]]
     assert table["t_end"].iloc[0] - table["t_start"].iloc[0] == 2.0
-    assert table["t_end"].iloc[0] == pytest.approx(probe(run.video_path(min(run.completed()))).frames / 16)
+    assert table["t_end"].iloc[0] == pytest.approx(probe(run.video_path(last)).frames / 16)
     assert ticks == [1]
 
 

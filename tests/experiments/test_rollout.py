@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -291,14 +292,23 @@ def test_sweep_makes_one_run_a_point_and_does_nothing_the_second_time(make: Comm
     assert labels == {"deep_sink sink_frames=0", "deep_sink sink_frames=3"}
 
 
-def test_one_bad_point_of_a_sweep_does_not_lose_the_others(make: Command, tmp_path: Path) -> None:
-    status, _, err = make("-m", "cache=deep_sink", "cache.retention.sink_frames=3,21,6")
+def test_a_bad_point_of_a_sweep_is_told_before_the_first_begins(make: Command, tmp_path: Path) -> None:
+    status, _, err = make("-m", "cache=deep_sink", "cache.retention.sink_frames=3,6,21")
     assert status == 2
     assert err.count("\n") == 1
-    assert "sink_frames=21 must be below window_frames=21" in err
+    assert re.search(r"cache.retention.sink_frames=21\b.*: sink_frames=21 must be below window_frames=21", err)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_point_that_fails_does_not_lose_the_others(
+    make: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty_write(monkeypatch, OSError(5, "Input/output error", "disk"), 2)
+    status, _, err = make("-m", "cache=deep_sink", "cache.retention.sink_frames=3,6")
+    assert (status, err) == (2, "error: disk: Input/output error\n")
     runs = [RunDir.open(p) for p in (tmp_path / "runs").iterdir()]
-    assert sorted(r.record()["spec"]["cache"]["retention"]["sink_frames"] for r in runs) == [3, 6]
-    assert all(len(r.completed()) == 1 for r in runs)
+    done = {r.record()["spec"]["cache"]["retention"]["sink_frames"]: len(r.completed()) for r in runs}
+    assert done == {3: 0, 6: 1}
 
 
 def test_ctrl_c_ends_a_whole_sweep(make: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,26 +131,44 @@ def test_unequal_lengths_are_told_where_the_package_weighs_them() -> None:
 
 
 def test_scores_by_other_weights_are_not_compared(tmp_path: Path, command: Command) -> None:
-    paths = [folder(tmp_path, name, rows({"dynamic_degree": [0.1, 0.3]})) for name in ("one", "two")]
-    for path, weights in zip(paths, ("aa", "bb"), strict=True):
-        (path / "summary.json").write_text(json.dumps({"about": {"weights": {"dynamic_degree": weights}}}))
-    call = ("table", f"folders=[{paths[0]},{paths[1]}]", "metrics=dynamic_degree")
+    table = rows({"dynamic_degree": [0.1, 0.3], "imaging_quality": [0.1, 0.3]})
+    paths = [folder(tmp_path, name, table) for name in ("one", "two")]
+
+    def tell(path: Path, dynamic: str) -> None:
+        weights = {
+            "vbench_long": {"dynamic_degree": dynamic, "imaging_quality": "ii"},
+            "windows": {"dynamic_degree": "zz"},
+        }
+        (path / "summary.json").write_text(json.dumps({"about": {"weights": weights}}))
+
+    tell(paths[0], "aa")
+    tell(paths[1], "aa+bb")
+    call = ("table", f"folders=[{paths[0]},{paths[1]}]", "metrics=[dynamic_degree,imaging_quality]")
     status, _, err = command(*call)
     assert status == 2
-    assert "dynamic_degree was scored with different weights files in one and two" in err
-    (paths[1] / "summary.json").write_text(json.dumps({"about": {"weights": {"dynamic_degree": "aa"}}}))
+    assert "dynamic_degree (vbench_long) was scored with different weights files (one; two)" in err
+    assert command(*call[:2], "metrics=imaging_quality").status == 0
+    tell(paths[1], "aa")
     assert command(*call).status == 0
     (paths[1] / "summary.json").unlink()  # nobody knows
     assert command(*call).status == 0
 
 
 def test_windows_of_another_length_are_told(tmp_path: Path, command: Command) -> None:
-    path = folder(tmp_path, "one", rows({"saturation": [0.1, 0.3]}, "windows"))
+    table = rows({"saturation": [0.1, 0.3]}, "windows", clips=3)
+    table.loc[table["t_start"] == 4, "t_end"] = 5  # the last is shorter
+    whole = rows({"motion_smoothness": [math.nan, math.nan]}, "windows", clips=1).assign(t_end=30.0)  # without weights
+    path = folder(tmp_path, "one", pd.concat([table, *[whole.assign(metric=f"m{i}") for i in range(9)]]))
     call = ("table", f"folders={path}", "metrics=saturation")
     assert command(*call).status == 0
     status, _, err = command(*call, "window_seconds=1")
     assert status == 2
-    assert "windows of about 2 s, not 1: window_seconds=2" in err
+    assert "windows of about 2 s, not 1: say window_seconds=2" in err
+    clips = folder(tmp_path, "two", pd.concat([table, rows({"saturation": [0.2, 0.2]})]))
+    assert (
+        command("table", f"folders={clips}", "metrics=saturation", "window_seconds=1", "protocol=vbench_long").status
+        == 0
+    )
 
 
 def test_command_on_folders_in_four_formats(tmp_path: Path, command: Command) -> None:
