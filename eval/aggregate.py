@@ -190,10 +190,13 @@ def ends(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
 def first_last(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
     """The first against the last `seconds` of each video: four numbers, each with _low and _high, and counts of prompts.
 
-    first, last: the means over them. drift: last - first, signed. abs_drift: mean over samples of |last - first|, which
-    differences of opposite sign do not cancel in: the first/last drift of Rolling Forcing and its kin, |Q(first 5 s) -
-    Q(last 5 s)| averaged over videos (LongVideoEvalKit). Videos shorter than twice `seconds` count as missing. n_first
-    and n_last: prompts behind first and last; n: those behind drift and abs_drift, which need both ends of a video.
+    first, last: the means over them, each window weighing the seconds that it shares with them: 2 s windows reach over
+    the fifth second with half their weight, and for VBench's dimensions a mean of windows is not the score of one 5 s
+    clip. drift: last - first, signed (a fall is negative; some write first - last). abs_drift: mean over samples of
+    |last - first|, which differences of opposite sign do not cancel in: the first/last drift of Rolling Forcing and its
+    kin, |Q(first 5 s) - Q(last 5 s)| averaged over videos (LongVideoEvalKit). Videos shorter than twice `seconds` count
+    as missing. n_first and n_last: prompts behind first and last; n: those behind drift and abs_drift, which need both
+    ends of a video.
     """
     samples = ends(table, seconds)
     samples = samples.assign(drift=samples["last"] - samples["first"])

@@ -53,9 +53,9 @@ class Batch:
         return self.kept("frames", convert)
 
     def bytes_on(self, device: torch.device) -> Tensor:
-        """`frames` as uint8 [b, 3, H, W] on a device. In memory the channels are last: bilinear resizes are 4x faster."""
+        """`frames` as uint8 [b, 3, H, W] on a device. In memory the channels are last, as they were decoded."""
         return self.kept(("bytes", device), lambda: torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2))
 
     def floats_on(self, device: torch.device) -> Tensor:
-        """`frames` as float32 [b, 3, H, W] in 0..255 on a device."""
-        return self.kept(("floats", device), lambda: self.bytes_on(device).float())
+        """`frames` as float32 [b, 3, H, W] in 0..255 on a device, contiguous: all resizes take half the time."""
+        return self.kept(("floats", device), lambda: self.bytes_on(device).contiguous().float())

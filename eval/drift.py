@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eval.aggregate import ends, series, summarise, with_prompt
+from eval.aggregate import ends, sample_means, series, summarise, with_prompt
 from eval.metric import ROUNDING, FloatArray, overlap
 
 CHUNKS = 10  # BlockVid's N
@@ -27,14 +27,14 @@ def slope(table: pd.DataFrame) -> pd.DataFrame:
     Our addition to the published measures: where first-against-last drift sees two ends, this uses all windows. NaN with
     fewer than two windows that have a value.
     """
+    return summarise(per_video(table, _slope), "value")
 
-    def of_video(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
-        times = (starts + stops) / 2
-        minutes = (times - times.mean()) / 60 if len(times) else times
-        spread = float((minutes**2).sum())
-        return float((minutes * (values - values.mean())).sum()) / spread if spread > 0 else math.nan
 
-    return per_video(table, of_video)
+def _slope(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
+    times = (starts + stops) / 2
+    minutes = (times - times.mean()) / 60 if len(times) else times
+    spread = float((minutes**2).sum())
+    return float((minutes * (values - values.mean())).sum()) / spread if spread > 0 else math.nan
 
 
 def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
@@ -43,14 +43,47 @@ def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
     Source: shared by the long-video papers that report it, formula second-hand. NaN with fewer than two windows that
     have a value.
     """
-    return per_video(table, lambda _, __, values, ___: float(values.std()) if len(values) > 1 else math.nan)
+    return summarise(per_video(table, _fluctuation), "value")
+
+
+def _fluctuation(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
+    return float(values.std()) if len(values) > 1 else math.nan
+
+
+# One number of a video and metric: what it says, and whether more of it is better (None: as of the metric itself).
+NUMBERS: dict[str, tuple[str, bool | None]] = {
+    "mean": ("the mean over the video", None),
+    "first": ("the mean over the first {ends:g} s", None),
+    "last": ("the mean over the last {ends:g} s", None),
+    "drift": ("the last {ends:g} s minus the first {ends:g} s", None),
+    "abs_drift": ("the distance between the first and the last {ends:g} s of each video", False),
+    "slope": ("the least-squares slope over the video, per minute", None),
+    "fluctuation": ("the standard deviation over the video's windows", False),
+}
+
+
+def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0) -> pd.DataFrame:
+    """A tidy table with one row per video and metric whose value is a number of NUMBERS. seconds: of first and last."""
+    if number == "slope":
+        samples = per_video(table, _slope)
+    elif number == "fluctuation":
+        samples = per_video(table, _fluctuation)
+    elif number == "mean" or not len(table):
+        samples = sample_means(table)
+    else:
+        samples = ends(table, seconds)
+        drift = samples["last"] - samples["first"]
+        both = samples.assign(drift=drift, abs_drift=drift.abs())
+        samples = both.assign(value=both[number])
+    return samples.assign(version=0, t_start=0.0, t_end=1.0)
 
 
 def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.DataFrame:
     """How much of a video's motion is left at its end: mean over the last `seconds` / mean over the first, of a magnitude.
 
-    metric: a magnitude of motion that is 0 in a still video, such as motion_magnitude. There is no standard; motion that
-    dies down is how sinks fail. 1: as much as at first. NaN where the first seconds have no motion at all, and for
+    metric: a magnitude of motion that is 0 in a still video, such as flow_magnitude. There is no standard; motion that
+    dies down is how sinks fail. The ends are those of all other drift; seconds=2 compares VBench-Long's first and last
+    clip. 1: as much as at first. NaN where the first seconds have no motion at all, and for
     videos shorter than twice `seconds`. Raises ValueError if the table does not have the metric.
     """
     if metric not in set(table["metric"]):
@@ -84,13 +117,14 @@ def video_drift_error(table: pd.DataFrame, chunks: int = CHUNKS) -> pd.DataFrame
         weights = np.arange(chunks - 1, 0, -1)
         return float((weights * np.abs(means[1:] - means[0])).sum() / means[0])
 
-    return per_video(table, of_video)
+    return summarise(per_video(table, of_video), "value")
 
 
 def per_video(table: pd.DataFrame, of_video: OfVideo) -> pd.DataFrame:
-    """Summary of of_video(starts and ends of the windows in seconds, their values, the video's duration) over prompts.
+    """of_video(starts and ends of the windows in seconds, their values, the video's duration) of every sample and metric.
 
-    Only windows that have a value are passed, in order of time; there may be none.
+    The columns of `eval.aggregate.sample_means`. Only windows that have a value are passed, in order of time; there may
+    be none.
     """
     keys = [*series(table), "prompt_id", "sample"]
     rows = with_prompt(table)
@@ -100,4 +134,4 @@ def per_video(table: pd.DataFrame, of_video: OfVideo) -> pd.DataFrame:
         known = video[video["value"].notna()]
         starts, stops, values = (known[column].to_numpy(dtype=np.float64) for column in ("t_start", "t_end", "value"))
         found.append((*key, of_video(starts, stops, values, float(video["duration"].iloc[0]))))
-    return summarise(pd.DataFrame(found, columns=[*keys, "value"]).astype({"value": float}), "value")
+    return pd.DataFrame(found, columns=[*keys, "value"]).astype({"value": float})

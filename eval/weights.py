@@ -38,7 +38,8 @@ class File:
 
     megabytes: about, None if not known. source: address of the file, of a zip that has it as `member`, or of a source tree
     of which `members` are needed. by_hand: how to put it in place where no download can, for what only few need. sha256:
-    of the published file, or the beginning of it, "" where nobody has said it.
+    of the published file, or the beginning of it, "" where nobody has said it. everywhere: the vbench package wants it in
+    all of its places.
     """
 
     places: tuple[str, ...]
@@ -49,6 +50,7 @@ class File:
     member: str = ""
     members: tuple[str, ...] = ()
     by_hand: str = ""
+    everywhere: bool = False
 
     def find(self) -> Path | None:
         """The first place where there is something, or None."""
@@ -87,6 +89,7 @@ FILES: dict[str, File] = {
     "dino": File(
         ("{torch}/hub/checkpoints/dino_vitbase16_pretrain.pth", "{cache}/dino_model/dino_vitbase16_pretrain.pth"),
         "DINO ViT-B/16", 343, "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+        everywhere=True,
     ),
     "raft": File(
         ("{cache}/raft_model/models/raft-things.pth",),
@@ -101,6 +104,7 @@ FILES: dict[str, File] = {
     "viclip_vocabulary": File(
         ("{cache}/ViCLIP/bpe_simple_vocab_16e6.txt.gz", "{clip}/bpe_simple_vocab_16e6.txt.gz"),
         "ViCLIP's vocabulary", 1.4, "https://raw.githubusercontent.com/openai/CLIP/main/clip/bpe_simple_vocab_16e6.txt.gz",
+        everywhere=True,
     ),
     "dinov2_code": File(
         ("{torch}/hub/facebookresearch_dinov2_main",),

@@ -88,9 +88,8 @@ def show_metrics() -> int:
         sha = f"sha256 {known[name][:12]}" if path and name in known else published
         mark = "here   " if path else "missing"
         print(f"  {mark}  {file.what:<20}  {path or file.paths()[0]}  ({size}, {sha}; {', '.join(metrics_of(name))})")
-        if path is None and file.by_hand:
-            print(f"           {file.source}: {file.by_hand}")
-        elif path is None:
+        print(f"           {file.source}{f': {file.by_hand}' if path is None and file.by_hand else ''}")
+        if path is None and not file.by_hand:
             missing[name] = file
     if missing:
         print("to get what is missing: python -m experiments.weights metrics download=true")
@@ -104,7 +103,9 @@ def show_metrics() -> int:
 
 
 def download_metrics() -> None:
-    """Fetch whatever is missing, into the first place where it is looked for. Raises ValueError in one line."""
+    """Fetch whatever is missing, into the first place where it is looked for, and link it where the vbench package looks
+    too. Raises ValueError in one line.
+    """
     for name, file in FILES.items():
         if file.find() is not None or file.by_hand:
             continue
@@ -122,6 +123,22 @@ def download_metrics() -> None:
         except ValueError:
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             raise
+    share_with_vbench()
+
+
+def share_with_vbench() -> None:
+    """Links in the other places where the vbench package looks for what it wants in several: it would fetch it again."""
+    for file in FILES.values():
+        here = file.find()
+        for place in file.paths() if file.everywhere and here is not None else ():
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.unlink(missing_ok=True)  # a link to nothing
+                try:
+                    place.symlink_to(here.resolve())
+                except OSError:  # no links on this disk
+                    shutil.copyfile(here, place)
+                print(f"{place} -> {here}")
 
 
 def fetch(url: str, target: Path, file: File) -> None:

@@ -208,12 +208,15 @@ def make(report: Report, console: Console) -> Path:
     write_atomically(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
-        write_atomically(report.out.with_suffix(".csv"), flat_table(rows, labels).to_csv(index=False))
-        console.print(f"first {report.ends:g} s → last {report.ends:g} s, and the drift (last minus first)")
+        write_atomically(
+            report.out.with_suffix(".csv"), flat_table(rows, labels, report.window_seconds).to_csv(index=False)
+        )
+        both = f"first {report.ends:g} s → last {report.ends:g} s"
+        console.print(f"windows of {report.window_seconds:g} s: {both}, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
             console.print(part)
     if rows or comparisons:
-        text = markdown_tables(rows, comparisons, labels, report.ends)
+        text = markdown_tables(rows, comparisons, labels, report)
         write_atomically(report.out.with_suffix(".md"), text)
     for part in comparison_tables(comparisons, console.width):
         console.print(part)
@@ -227,13 +230,14 @@ def make(report: Report, console: Console) -> Path:
 
 
 def markdown_tables(
-    rows: Sequence[MetricRow], comparisons: Sequence[Comparison], labels: Mapping[str, str], ends: float
+    rows: Sequence[MetricRow], comparisons: Sequence[Comparison], labels: Mapping[str, str], report: Report
 ) -> str:
     """What the page says in numbers, for a README."""
     parts = []
     if rows:
-        notes = [prose.INTERVALS, *prose.survivors(rows, ends)]
-        parts.append(markdown_table(rows, list(labels), labels, ends, notes))
+        protocol = f"Protocol: windows of {report.window_seconds:g} s."
+        notes = [protocol, prose.INTERVALS, *prose.survivors(rows, report.ends)]
+        parts.append(markdown_table(rows, list(labels), labels, report.ends, notes))
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 
 

@@ -32,7 +32,7 @@ from experiments.demo import compose
 from experiments.figures.sweep import draw_sweep
 from experiments.reference import reference_run
 from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, pick_device, rollout
-from experiments.tables.prose import plural
+from experiments.tables.prose import plural, runs_argument
 from experiments.tables.published import FPS, Column, Row, compare, flat
 from experiments.tables.reproduction import Done, written
 from experiments.tables.runs import read_runs
@@ -250,6 +250,9 @@ def reproduce_task(config: DictConfig) -> int:
     text = report(config, planned, results, ends, out)
     print(f"\n{text}")
     print(f"report: {out.absolute()}")
+    if results.runs:
+        paths = runs_argument([str(path) for path in results.runs.values()])
+        print(f"to Weights & Biases: python -m experiments.track {paths} group={name}")
     for problem in results.problems:
         say(problem)
     return int(bool(results.failed or results.problems))
@@ -283,6 +286,8 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         said=experiment.said and str(experiment.said),
         model=planned.model,
         paper_model=planned.paper_model,
+        own_prompts=config.prompts is not None,
+        dtype=str(config.dtype),
         protocol=str(experiment.protocol),
         seconds=seconds,
         samples=planned.samples,

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path, atomic_write_text
+from eval.drift import NUMBERS
 from eval.metrics import VALUES
 from eval.protocol import Protocol
 from eval.store import other_weights
@@ -27,7 +28,8 @@ def table_task(config: DictConfig) -> None:
     wanted = str(config.metrics) if not is_list(config.metrics) else [str(name) for name in config.metrics]
     protocol = None if config.protocol is None else str(config.protocol)
     baseline = None if config.baseline is None else str(config.baseline)
-    comparison = read_comparison(runs, wanted, baseline, protocol, bool(config.common), window)
+    number, ends = choose_number(config.number), positive(config.ends, "ends")
+    comparison = read_comparison(runs, wanted, baseline, protocol, bool(config.common), window, number, ends)
     text = written(comparison, kind, out)
     if out is None:
         print(text, end="")
@@ -44,6 +46,12 @@ def choose_format(wanted: object, out: Path | None) -> str:
     if kind == "parquet" and out is None:
         raise ValueError("format=parquet is no text: say out=FILE.parquet")
     return kind
+
+
+def choose_number(wanted: object) -> str:
+    if wanted not in NUMBERS:
+        raise ValueError(f"number={wanted}: choose among {', '.join(NUMBERS)}")
+    return str(wanted)
 
 
 def words(value: object) -> list[str]:
@@ -81,6 +89,8 @@ def read_comparison(
     protocol: str | None = None,
     common: bool = True,
     window_seconds: float = Protocol().window_seconds,
+    number: str = "mean",
+    ends: float = 5.0,
 ) -> Comparison:
     """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
     base = find_baseline(runs, baseline)
@@ -92,7 +102,11 @@ def read_comparison(
     names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
     if found := other_weights(table[table["metric"].isin(names)]):
         raise ValueError(f"{found[0]}, or leave it out of metrics=[...]")
-    return comparison_of(table, runs, names, VALUES, base, protocol, common)
+    if number != "mean" and protocol in ("vbench", "vbench_last"):
+        raise ValueError(
+            f"number={number} needs several scores of a video; {protocol} has one: protocol=windows has more"
+        )
+    return comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
 
 
 def written(comparison: Comparison, kind: str, out: Path | None) -> str:

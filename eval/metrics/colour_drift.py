@@ -30,7 +30,8 @@ def srgb_to_lab(rgb: FloatArray) -> FloatArray:
 class ColourDrift:
     """CIE 1976 colour difference between a window's mean colour and the first window's (0 there by construction).
 
-    The mean is taken over pixels and frames in gamma-encoded RGB and then turned into CIELAB.
+    The mean is taken over pixels and frames in gamma-encoded RGB and then turned into CIELAB. Our measure: the published
+    ones compare histograms (LongVideoEvalKit), which see changes of content that a mean does not.
     """
 
     name: ClassVar[str] = "colour_drift"

@@ -14,7 +14,10 @@ from eval.metric import LUMA, Clip, FloatArray, Observation, Value, Window, wind
 
 @dataclass(frozen=True)
 class Exposure:
-    """Mean luma (BT.601 weights of gamma-encoded RGB), and its absolute distance from the first window's."""
+    """Mean luma (BT.601 weights of gamma-encoded RGB), and its absolute distance from the first window's.
+
+    There is no published standard; Self-Forcing++ (arXiv 2510.02283) names over-exposure as what VBench fails to punish.
+    """
 
     name: ClassVar[str] = "exposure"
     version: ClassVar[int] = 1

@@ -18,7 +18,8 @@ class FlowMagnitude:
     """Mean over a clip's sampled pairs of the mean length of the longest 5 % of RAFT's flow (px in about 1/8 s).
 
     Frames, padding and the 5 % are those of VBench 0.1.5's dynamic degree (dynamic_degree.py), whose flows are shared.
-    Last clip / first clip is the motion decay. NaN for fewer than two sampled frames or a side of up to 120 px.
+    Its last over its first seconds are the motion decay (eval.drift). NaN for fewer than two sampled frames or a side
+    of up to 120 px.
     """
 
     name: ClassVar[str] = "flow_magnitude"

@@ -19,8 +19,9 @@ from eval.networks.clip import clip_features, load_clip
 class Repetition:
     """Mean over all other windows of cos(window, other), of means over frames of normalised CLIP ViT-B/32 features.
 
-    The mean of a video's rows is mean_{i < j} cos(phi(c_i), phi(c_j)), as Relax Forcing reports it beside CLIP drift
-    (as described by LongVideoEvalKit): a video that stands still has no drift, and 1 here. NaN for a single window.
+    With windows of one length the mean of a video's rows is mean_{i < j} cos(phi(c_i), phi(c_j)), as Relax Forcing reports
+    it beside CLIP drift (as described by LongVideoEvalKit): a video that stands still has no drift, and 1 here. A shorter
+    last window weighs less. NaN for a single window.
     """
 
     name: ClassVar[str] = "repetition"

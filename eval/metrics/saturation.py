@@ -22,7 +22,10 @@ def mean_saturation(video: Video) -> Look:
 
 @dataclass(frozen=True)
 class Saturation:
-    """Mean over pixels of HSV saturation, (max - min) / max over R, G, B; black counts as 0 (OpenCV, 8 bit)."""
+    """Mean over pixels of HSV saturation, (max - min) / max over R, G, B; black counts as 0 (OpenCV, 8 bit).
+
+    There is no published standard; oversaturation is how Deep Forcing (arXiv 2512.05081) describes drift.
+    """
 
     name: ClassVar[str] = "saturation"
     version: ClassVar[int] = 1

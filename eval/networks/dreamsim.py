@@ -26,7 +26,7 @@ def dreamsim_features(batch: Batch, device: torch.device) -> Tensor:
 
 @functools.cache
 def dreamsim_model(folder: Path, device: torch.device) -> Any:
-    """The package's model. It reads `folder` without running pickled code, and DINO's source through torch.hub."""
+    """The package's model. How it reads `folder` is its own affair; it loads DINO's source through torch.hub."""
     with packages():
         from dreamsim import dreamsim
     model, _ = dreamsim(pretrained=True, cache_dir=str(folder), device=str(device))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from eval.aggregate import ends, paired_difference, sample_means, summarise
+from eval.aggregate import paired_difference, summarise
+from eval.drift import of_videos
 from eval.metric import Value
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from experiments.tables.formats import markdown_text
@@ -94,16 +95,7 @@ class Table:
 def per_video(table: pd.DataFrame, column: Column, seconds: float) -> pd.DataFrame:
     """A tidy table with one value per video of this column's metric and protocol. seconds: of the first and the last."""
     rows = table[(table["metric"] == column.metric) & (table["protocol"] == column.protocol)]
-    if column.number in ("mean", "speed") or not len(rows):
-        samples = sample_means(rows)
-    else:
-        samples = ends(rows, seconds)
-        if column.number in ("first", "last"):
-            samples = samples.assign(value=samples[column.number])
-        else:
-            drift = samples["last"] - samples["first"]
-            samples = samples.assign(value=drift.abs() if column.number == "abs_drift" else drift)
-    return samples.assign(version=0, t_start=0.0, t_end=1.0)
+    return of_videos(rows, "mean" if column.number == "speed" else column.number, seconds)
 
 
 def compare(

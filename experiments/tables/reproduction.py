@@ -14,8 +14,9 @@ from experiments.tables.vbench import PROTOCOLS
 
 @dataclass(frozen=True)
 class Done:
-    """What the sentences are about. paper_model: whether it is the paper's. runs: by row; not_run: {row: why};
-    absent: {metric: why}; other_world: metrics that do not apply; figure: a file's name.
+    """What the sentences are about. paper_model: whether it is the paper's. own_prompts: whether others than the
+    experiment's were asked for. dtype: the paper's is bfloat16. runs: by row; not_run: {row: why}; absent: {metric:
+    why}; other_world: metrics that do not apply; figure: a file's name.
     """
 
     title: str
@@ -23,6 +24,8 @@ class Done:
     said: str | None
     model: str
     paper_model: bool
+    own_prompts: bool
+    dtype: str
     protocol: str
     seconds: float
     samples: Sequence[Sample]
@@ -49,6 +52,12 @@ class Done:
             found.append(f"videos of {self.seconds:g} s instead of {self.paper_seconds:g} s")
         if self.prompts != self.paper_prompts:
             found.append(f"{plural(self.prompts, 'prompt')} instead of {self.paper_prompts}")
+        elif self.own_prompts:
+            found.append("prompts of your own")
+        if self.dtype != "bfloat16":
+            found.append(f"{self.dtype} instead of bfloat16")
+        if self.protocol != "vbench_long":
+            found.append(f"the protocol, {self.protocol} instead of VBench-Long's")
         return found
 
 

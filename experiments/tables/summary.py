@@ -241,16 +241,21 @@ def _best(part: pd.DataFrame, info: MetricInfo, last: Mapping[str, float]) -> st
     return best if clear else None
 
 
-def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str]) -> pd.DataFrame:
+def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str], window_seconds: float) -> pd.DataFrame:
     """All numbers of the report, one line per run and metric, for csv: estimates with interval and n, their prompts.
 
-    last_share: share of the windows of the last seconds that have a value. slope: per minute.
+    window_seconds: of the protocol `windows`, which all of them follow. last_share: share of the windows of the last
+    seconds that have a value. slope: per minute.
     """
     lines = []
     for row in rows:
         for run, cell in row.cells.items():
             line: dict[str, object] = {"run": run, "label": labels[run], "metric": row.info.name, "unit": row.info.unit}
-            line["higher_is_better"] = row.info.higher_is_better
+            line |= {
+                "higher_is_better": row.info.higher_is_better,
+                "protocol": "windows",
+                "window_seconds": window_seconds,
+            }
             for name in ("first", "last", "drift", "versus", "versus_drift", "slope", "fluctuation"):
                 estimate: Estimate | None = getattr(cell, name)
                 line |= {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from eval.aggregate import one_protocol, overall, paired_difference
+from eval.drift import NUMBERS, of_videos
 from eval.metric import Value
 from eval.overall import PAIRWISE
 from experiments.tables import prose
@@ -34,6 +35,7 @@ PROTOCOLS = {
     "vbench_long_memory": "vbench_long_memory (clips of 2 s without VBench-Long's encoding: not the published protocol)",
     "vbench_last": "vbench_last (the last 2 s of a video, its own pixels: not the published protocol)",
 }
+LEVELS = ("mean", "first", "last")  # numbers of which more is better where it is of the metric
 NAN = float("nan")
 MISSING = Estimate(NAN, NAN, NAN, 0)
 
@@ -63,6 +65,7 @@ class Comparison:
     cells: Mapping[tuple[str, str], Estimate]
     differences: Mapping[tuple[str, str], Estimate]
     notes: tuple[str, ...]
+    number: str = "mean"  # of every video, see eval.drift.NUMBERS
 
 
 def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol: str) -> list[str]:
@@ -115,16 +118,20 @@ def compare(
     values: Sequence[Value],
     baseline: str | None,
     protocol: str,
+    number: str = "mean",
+    ends: float = 5.0,
 ) -> Comparison:
     """The comparison of `runs` in their order by `metrics` in theirs. table: of one protocol, whose name is printed.
 
-    values: how to speak of metrics that VBench does not have. Raises ValueError for scores of several protocols.
+    values: how to speak of metrics that VBench does not have. number, ends: of every video, see eval.drift.of_videos.
+    Raises ValueError for scores of several protocols.
     """
     one_protocol(table, "a comparison")
-    summary = overall(table).set_index(["run", "metric"])
+    videos = table if number == "mean" else of_videos(table, number, ends)
+    summary = overall(videos).set_index(["run", "metric"])
     found = {key: _estimate(row) for key, row in summary.iterrows()}
     raw = {(run, name): found.get((run, name), MISSING) for run in runs for name in metrics}
-    parts = {str(name): rows for name, rows in table.groupby("metric")}
+    parts = {str(name): rows for name, rows in videos.groupby("metric")}
     versus = {
         (run, name): _versus(parts[name], run, baseline, name)
         if {(run, name), (baseline, name)} <= found.keys()
@@ -133,7 +140,12 @@ def compare(
         for name in metrics
         if baseline is not None and run != baseline
     }
-    known = {info.name: info for info in metric_infos(metrics, values)}
+    known = {
+        info.name: replace(info, higher_is_better=True) if info.name in DIMENSIONS else info
+        for info in metric_infos(metrics, values)
+    }
+    if number not in LEVELS:
+        known = {name: replace(info, higher_is_better=NUMBERS[number][1]) for name, info in known.items()}
     columns = tuple(
         _column(known[name], [raw[run, name] for run in runs], [e for (_, n), e in versus.items() if n == name])
         for name in metrics
@@ -142,8 +154,9 @@ def compare(
     cells, differences = (
         {key: _scaled(e, scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
     )  # fmt: skip
-    result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, ())
-    return replace(result, notes=tuple(_notes(result, table, set(found))))
+    result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, (), number)
+    said = () if number == "mean" else (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
+    return replace(result, notes=(*said, *_notes(result, table, set(found))))
 
 
 def comparison_of(
@@ -154,6 +167,8 @@ def comparison_of(
     baseline: str | None,
     protocol: str,
     common: bool,
+    number: str = "mean",
+    ends: float = 5.0,
 ) -> Comparison:
     """As `compare`, of runs, which give names and labels; common: of the samples that every scored run has, and says so.
 
@@ -162,7 +177,7 @@ def comparison_of(
     table = table[table["metric"].isin(metrics)]
     used = common_samples(table) if common else table
     labels = {run.name: run.label for run in runs}
-    found = compare(used, list(labels), labels, metrics, values, baseline, protocol)
+    found = compare(used, list(labels), labels, metrics, values, baseline, protocol, number, ends)
     of = {run.name: len(run.samples) for run in runs if run.samples}
     counts = used.groupby("run")["sample"].nunique()
     partial = [name for name in of if 0 < counts.get(name, 0) < of[name]]
@@ -187,7 +202,7 @@ def flat(comparison: Comparison) -> pd.DataFrame:
             name = column.info.name
             cell, versus = comparison.cells[run, name], comparison.differences.get((run, name), MISSING)
             line: dict[str, object] = {"run": run, "label": comparison.labels[run], "protocol": comparison.protocol}
-            line |= {"metric": name, "title": column.title, "scale": column.scale}
+            line |= {"metric": name, "title": column.title, "number": comparison.number, "scale": column.scale}
             line |= {"value": cell.value, "low": cell.low, "high": cell.high, "n": cell.n}
             line |= {"baseline": comparison.baseline, "difference": versus.value, "difference_low": versus.low}
             lines.append(line | {"difference_high": versus.high, "difference_n": versus.n})
@@ -210,7 +225,7 @@ def _scaled(estimate: Estimate, scale: float) -> Estimate:
 
 def _column(info: MetricInfo, cells: Sequence[Estimate], differences: Sequence[Estimate]) -> Column:
     if info.name in DIMENSIONS:
-        return Column(replace(info, higher_is_better=True), 100.0, 2)
+        return Column(info, 100.0, 2)
     return Column(info, 1.0, decimals_for([e.value for e in cells], [e.value for e in differences]))
 
 

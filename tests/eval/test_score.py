@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +31,7 @@ from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.protocol import Protocol
 from eval.score import cut, score, score_run
 from eval.store import COLUMNS, KEYS, add_rows, load_scores, other_weights
-from eval.videos import open_folder
+from eval.videos import open_folder, open_run
 
 MakeRun = Callable[..., Path]
 AddSample = Callable[[Path, str, int, int], None]
@@ -339,3 +340,43 @@ def test_every_clip_sees_its_own_frames_once(make_run: MakeRun, protocol: str) -
     for clip, value in zip(clips, table["value"], strict=True):
         expected = 1 - np.abs(np.diff(frames[clip.start : clip.end], axis=0)).mean() / 255
         assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_schedule_is_no_caption_of_a_clip(make_run: MakeRun) -> None:
+    run = make_run(TWO)
+    record = run / "samples" / "bbbbbbbbbb-s0.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"prompt": "a red disc [1s] | a blue ring"}))
+    scored = score(open_run(run), [Agreement(), TemporalFlickering()], VBENCH)
+    assert (scored.problems, scored.decoded) == ([], 2)
+    values = scored.table[scored.table["metric"] == "agreement"].set_index("sample")["value"]
+    assert values["aaaaaaaaaa-s0"] > 0
+    assert math.isnan(values["bbbbbbbbbb-s0"])
+    assert scored.table.loc[scored.table["metric"] == "temporal_flickering", "value"].notna().all()
+    assert score(open_run(run), [Agreement()], VBENCH).decoded == 0
+
+
+@pytest.mark.parametrize("wrong", [{"frames": None}, {"frames": "9"}, {"prompt": None}, {"fps": "fast"}, {"video": 3}])
+def test_a_record_that_is_none_costs_its_sample_alone(make_run: MakeRun, wrong: dict[str, object]) -> None:
+    run = make_run(TWO)
+    record = run / "samples" / "aaaaaaaaaa-s0.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | wrong))
+    scored = score_run(run, [Exposure()], ONE)
+    assert set(scored.table["sample"]) == {"bbbbbbbbbb-s0"}
+    assert len(scored.problems) == 1
+    assert str(record) in scored.problems[0]
+
+
+def test_an_encoder_that_fails_costs_its_video_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = eval.score.reencoded, []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise av.error.ExternalError(542398533, "Generic error in an external library", "x264")
+        return real(*arguments)
+
+    monkeypatch.setattr(eval.score, "reencoded", failing)
+    scored = score(open_run(make_run({name: (i, 32) for i, name in enumerate(("aaaaaaaaaa-s0", "bbbbbbbbbb-s0"))})),
+                   [TemporalFlickering()], Protocol("vbench_long"))  # fmt: skip
+    assert set(scored.table["sample"]) == {"bbbbbbbbbb-s0"}
+    assert "Generic error in an external library" in scored.problems[0]

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from eval.networks import clip, musiq
 from eval.networks.torchscript import read_torchscript
 from eval.preprocess import clip_input, dino_input, musiq_input
 from eval.scorers import Consistency
+from experiments.evalbench.weights import FULL_DINO
 
 pytestmark = [  # what the vbench package and the archives that it needs warn of
     pytest.mark.filterwarnings(f"ignore:.*{text}")
@@ -330,10 +332,34 @@ def test_a_clips_feature_is_the_mean_of_unit_features(cache: Path, videos: dict[
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["background_consistency", "aesthetic_quality"])
 def test_full_size_towers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLIP at its real sizes. (MUSIQ always is; DINO's source is not distributed with this project or its packages.)"""
+    """CLIP at its real sizes; MUSIQ always is."""
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
     layers, width, weights = (12, 768, "clip_b32") if name == "background_consistency" else (24, 1024, "clip_l14")
     files.write_clip(tmp_path, weights, layers, width)
     files.write_aesthetic_head(tmp_path)
     video = files.write_video(tmp_path / "video.mp4", 4, 120, 208)
     assert ours(DIMENSIONS[name], video, (3,)) == pytest.approx(package(name, [video], tmp_path)[0], abs=1e-6, rel=0)
+
+
+@pytest.mark.slow
+def test_full_size_dino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By timm's layers, which are DINO's: its own source is not distributed with this project or its packages."""
+    for name in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    files.write_dino(tmp_path, FULL_DINO)
+    video = files.write_video(tmp_path / "video.mp4", 5, 120, 208)
+    name = "subject_consistency"
+    assert ours(DIMENSIONS[name], video, (3,)) == pytest.approx(package(name, [video], tmp_path)[0], abs=1e-6, rel=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_a_gpu_gives_the_packages_numbers(
+    name: str, cache: Path, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same device: CLIP in half precision on both sides."""
+    here = sys.modules[__name__]
+    monkeypatch.setattr(here, "CPU", torch.device("cuda"))
+    theirs = package(name, [videos["wide"]], cache)[0]
+    assert ours(DIMENSIONS[name], videos["wide"], (5,)) == pytest.approx(theirs, abs=2e-4, rel=0)

@@ -19,6 +19,9 @@ import pytest
 from commands import Command
 
 from deepforcing.video import VideoWriter
+from eval import weights
+from experiments.evaluate import weights_sha256
+from experiments.tables.scores import weights_of as folder_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "eval"))
 import vbench_files as files
@@ -219,6 +222,9 @@ def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp
     assert command(*call).status == 0
     first = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert first["value"].notna().all()
+    sha256 = weights.fingerprint(["clip_b32"])
+    tables = folder_weights(tmp_path / "out" / "summary.json")  # as tables read them
+    assert tables == {("background_consistency", "vbench"): sha256}
     shutil.rmtree(cache / "clip_model")
     write(folder / "e.mp4", moving(20, seed=2))
     assert "background_consistency: absent" in command(*call).out
@@ -226,6 +232,25 @@ def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp
     assert table.index.tolist() == ["a_b c-0", "d", "e"]  # one row each
     assert table.iloc[:2].tolist() == first["value"].tolist()
     assert np.isnan(table["e"])
+
+
+def test_weights_of_several_kinds_are_all_told() -> None:
+    rows = [
+        ("m", "windows", "aa"),
+        ("m", "windows", "bb"),
+        ("m", "vbench", "aa"),
+        ("n", "windows", ""),
+        ("o", "windows", None),
+    ]
+    told = weights_sha256(pd.DataFrame(rows, columns=["metric", "protocol", "weights_sha256"]))
+    assert told == {"windows": {"m": "aa+bb"}, "vbench": {"m": "aa"}}
+
+
+def test_drift_has_no_meaning_in_one_clip(folder: Path, command: Command, tmp_path: Path) -> None:
+    call = [f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=[colour_drift,temporal_flickering]"]
+    status, _, err = command("evaluate", *call, "protocol=vbench_last")
+    assert status == 2
+    assert "colour_drift: protocol=vbench_last looks at the last clip alone" in err
 
 
 def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:

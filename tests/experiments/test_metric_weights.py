@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,19 @@ def test_download_puts_everything_in_its_place(call: Call, files: dict[str, File
     status, _, err = call("verify=true")
     assert status == 2
     assert "has changed" in err
+
+
+def test_what_vbench_wants_in_several_places_is_linked(call: Call, files: dict[str, File]) -> None:
+    plain = files["plain"]
+    files["plain"] = replace(plain, places=(*plain.places, "{torch}/again/plain.pt"), everywhere=True)
+    assert call("download=true")[0] == 0
+    first, second = files["plain"].paths()
+    assert second.is_symlink()
+    assert second.read_bytes() == first.read_bytes() == CONTENT
+    second.unlink()
+    second.symlink_to(first.with_name("moved.pt"))  # a link to nothing
+    assert call("download=true")[0] == 0
+    assert second.read_bytes() == CONTENT
 
 
 def test_a_broken_off_download_goes_on(

@@ -48,7 +48,7 @@ def test_one_runs_whole_with_what_weights_there_are(experiment: Command, tmp_pat
     for number in paper_numbers("table5"):
         assert f"{number:.2f}" in text
     assert "levels are not comparable, only signs and orders" in text
-    assert "videos of 2 s instead of 30 s and 1 prompt instead of 128" in text
+    assert "videos of 2 s instead of 30 s, 1 prompt instead of 128 and float32 instead of bfloat16" in text
     missing = text.partition("## What was not run")[2]
     assert "row Only the clean past: left out by rows=" in missing
     assert "imaging_quality: MUSIQ-SPAQ is not at" in missing

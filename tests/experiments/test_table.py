@@ -171,6 +171,34 @@ def test_windows_of_another_length_are_told(tmp_path: Path, command: Command) ->
     )
 
 
+def test_drift_of_folders(tmp_path: Path, command: Command) -> None:
+    """Two videos of 20 s that lose .01 a window, and two that stay."""
+    falling = rows({"imaging_quality": [0.7, 0.5]}, "windows", clips=10)
+    falling["value"] -= 0.01 * falling["t_start"] / 2
+    one, two = (
+        folder(tmp_path, "falling", falling),
+        folder(tmp_path, "steady", rows({"imaging_quality": [0.6, 0.6]}, "windows", 10)),
+    )
+    call = ("table", f"folders=[{one},{two}]", "metrics=imaging_quality", "baseline=steady")
+    first = (0.0 * 2 + 0.01 * 2 + 0.02) / 5  # the third window lies half inside
+    expected = {"mean": 55.5, "first": 60 - 100 * first, "last": 60 - 9 + 100 * first, "slope": -30.0}
+    expected |= {
+        "drift": -9 + 200 * first,
+        "abs_drift": 9 - 200 * first,
+        "fluctuation": 100 * 0.01 * math.sqrt(99 / 12),
+    }
+    for number, value in expected.items():
+        status, out, err = command(*call, f"number={number}")
+        assert (status, err) == (0, "")
+        assert float(cells(out)[2][2].replace("−", "-")) == pytest.approx(value, abs=0.006), number
+        assert ("Imaging Quality ↑" in out) == (number in ("mean", "first", "last"))
+        assert ("Imaging Quality ↓" in out) == (number in ("abs_drift", "fluctuation"))
+        assert ("Numbers: " in out) == (number != "mean")
+        assert "windows of 2 s" in out
+    assert command(*call, "number=drift", "ends=11").out.count("| –") > 1  # the two ends would overlap
+    assert "number=worst: choose among mean, first" in command(*call, "number=worst").err
+
+
 def test_command_on_folders_in_four_formats(tmp_path: Path, command: Command) -> None:
     dimensions = {name: [0.5, 0.6, 0.7] for name in DIMENSIONS[:3]}
     one = folder(tmp_path, "theirs", rows(dimensions))
