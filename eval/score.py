@@ -107,6 +107,13 @@ def score(
     unfit = unusable([m for m in here if any(m in missing for _, missing in todo)], device) if todo else {}
     result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
     todo = [(video, left) for video, missing in todo if (left := [m for m in missing if m.name not in unfit])]
+    for video in (
+        shard(group.videos, part) if len(unfit) == len(here) else []
+    ):  # nothing can be scored: videos are named
+        try:
+            checked(video)
+        except ValueError as error:
+            result.problems.append(f"{group.name}: sample {video.name}: {error}")
     for number, (video, missing) in enumerate(todo, start=1):
         where = f"{group.name}: sample {video.name}"
         try:

@@ -234,6 +234,22 @@ def test_earlier_scores_stay_when_weights_go(folder: Path, command: Command, tmp
     assert np.isnan(table["e"])
 
 
+def test_broken_videos_are_named_also_where_nothing_can_be_scored(
+    folder: Path, command: Command, tmp_path: Path
+) -> None:
+    (folder / "e.mp4").write_bytes(b"no video")
+    call = [f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=dynamic_degree", "protocol=vbench"]
+    status, out, err = command("evaluate", *call)
+    assert status == 1
+    assert "dynamic_degree: absent" in out
+    assert err.count("\n") == 1
+    assert "sample e: " in err
+    table = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert sorted(table["sample"]) == ["a_b c-0", "d"]  # absent is a row without a value, a broken file has none
+    assert table["value"].isna().all()
+    assert table["t_end"].notna().all()
+
+
 def test_weights_of_several_kinds_are_all_told() -> None:
     rows = [
         ("m", "windows", "aa"),
