@@ -107,9 +107,8 @@ def score(
     unfit = unusable([m for m in here if any(m in missing for _, missing in todo)], device) if todo else {}
     result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
     todo = [(video, left) for video, missing in todo if (left := [m for m in missing if m.name not in unfit])]
-    for video in (
-        shard(group.videos, part) if len(unfit) == len(here) else []
-    ):  # nothing can be scored: videos are named
+    nothing = bool(wanted) and len(unfit) == len(here)  # videos that are none are named all the same
+    for video in shard(group.videos, part) if nothing else []:
         try:
             checked(video)
         except ValueError as error:
@@ -161,7 +160,7 @@ def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, 
         if isinstance(metric, Dimension | FeatureMetric):
             try:
                 metric.start(ClipInfo(frames=32, fps=16.0, height=480, width=832, prompt=""), device)
-            except (ValueError, OSError) as error:  # a damaged vocabulary included
+            except (ValueError, OSError) as error:
                 found[metric.name] = str(error)
     return found
 

@@ -111,7 +111,8 @@ def load_scores(
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
 
     metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
-    protocol: `windows` of the default length if None. Raises ValueError if a scores file is unreadable.
+    protocol: `windows` of the default length if None. Whether all were scored by the same weights is not looked at, see
+    other_weights. Raises ValueError if a scores file is unreadable.
     """
     return stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())[COLUMNS]
 
@@ -119,13 +120,13 @@ def load_scores(
 def other_weights(table: pd.DataFrame) -> list[str]:
     """One line for each metric that not all runs were scored by with the same weights: its differences are the networks'.
 
-    table: COLUMNS and weights_sha256, "" or NaN where there are none or nobody knows them.
+    table: COLUMNS and weights_sha256, "" or NaN where there are none or nobody knows them, several joined by "+".
     """
     found = []
     known = table[table["weights_sha256"].notna() & (table["weights_sha256"] != "") & table["value"].notna()]
     for (metric, protocol), rows in known.groupby(["metric", "protocol"]):
         groups = rows.groupby("weights_sha256")["run"].unique()
-        if len(groups) > 1:
+        if len(groups) > 1 or "+" in groups.index[0]:
             names = "; ".join(", ".join(sorted(map(str, runs))) for runs in groups)
             found.append(
                 f"{metric} ({protocol}) was scored with different weights files ({names}); evaluate all of them again with "

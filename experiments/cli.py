@@ -14,7 +14,7 @@ import re
 import select
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,8 +99,11 @@ def run_task(task: Task, config: DictConfig) -> int:
 
 def closed(stream: TextIO) -> bool:
     """Whether nobody reads a stream any more. If so it leads nowhere from now on: at exit Python would write once more."""
-    ends = select.poll()
-    ends.register(stream.fileno(), select.POLLOUT)
+    try:
+        ends = select.poll()
+        ends.register(stream.fileno(), select.POLLOUT)
+    except (OSError, ValueError):  # no file behind it
+        return False
     gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -192,7 +195,7 @@ def check_arguments(config_name: str, arguments: list[str], check: Check | None 
         if argument not in SWEEP and not re.match(r"[^=]+=|~", argument):
             return f"{argument!r} is not key=value; see --help"
     chosen: list[str] = []
-    sweeps = any(argument in SWEEP for argument in arguments)
+    composed: list[tuple[list[str], DictConfig]] = []
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             known = top_keys(config_name)
@@ -204,17 +207,29 @@ def check_arguments(config_name: str, arguments: list[str], check: Check | None 
                     return f"{', '.join(sorted(known - given))} cannot be left out; see --help"
                 if given - known:
                     return unknown_key(min(given - known), config_name, chosen)
-                if check is not None and sweeps:
-                    try:
-                        check(config)
-                    except Exception as error:
-                        if os.environ.get("DEEPFORCING_TRACEBACK"):
-                            raise
-                        return f"{' '.join(chosen)}: {describe(error)}"
+                composed.append((chosen, config))
     except OverrideParseException as error:
         return f"{error.override} cannot be read ({str(error).splitlines()[0]}); are brackets and quotes closed?"
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return explain(str(error), config_name, chosen)
+    if check is not None and any(argument in SWEEP for argument in arguments):
+        return first_mistake(check, composed)
+    return None
+
+
+def first_mistake(check: Check, points: Sequence[tuple[list[str], DictConfig]]) -> str | None:
+    """What is wrong with the first of a sweep's points that the check refuses, after its overrides; or None."""
+    threads = torch.get_num_threads()  # a check may set them
+    try:
+        for overrides, config in points:
+            try:
+                check(config)
+            except Exception as error:
+                if os.environ.get("DEEPFORCING_TRACEBACK"):
+                    raise
+                return f"{' '.join(overrides)}: {describe(error)}"
+    finally:
+        torch.set_num_threads(threads)
     return None
 
 

@@ -117,7 +117,7 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     over_time = [metric.name for metric in chosen if not isinstance(metric, Dimension)]
     if protocol.name == "vbench_last" and over_time:
         raise ValueError(
-            f"{', '.join(over_time)}: protocol=vbench_last looks at the last clip alone, which says nothing of these"
+            f"{', '.join(over_time)}: protocol=vbench_last is for VBench's dimensions; what moves over time needs windows"
         )
     return chosen
 
@@ -210,7 +210,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
 
 def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     """{protocol: {metric: sha256 of its weights}}, several joined by "+", without those that need none."""
-    known = rows[rows["weights_sha256"].notna() & (rows["weights_sha256"] != "")]
+    known = rows[rows["weights_sha256"].notna() & (rows["weights_sha256"] != "") & rows["value"].notna()]
     found: dict[str, dict[str, str]] = {}
     for (protocol, metric), each in known.groupby(["protocol", "metric"])["weights_sha256"]:
         found.setdefault(str(protocol), {})[str(metric)] = "+".join(sorted(set(each)))

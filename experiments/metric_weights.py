@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from deepforcing.runs import atomic_write_json
 from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
-from eval.weights import FILES, File, directory_sha256, vbench_cache
+from eval.weights import FILES, File, directory_sha256, torch_home, vbench_cache
 
 BLOCK = 1 << 20
 
@@ -46,8 +46,8 @@ def records() -> dict[str, str]:
         raise ValueError(f"{records_path()} is not readable; remove it to record everything anew") from None
 
 
-def digest(path: Path) -> str:
-    return directory_sha256(path) if path.is_dir() else sha256(path)
+def digest(path: Path, file: File) -> str:
+    return directory_sha256(path, file.members) if path.is_dir() else sha256(path)
 
 
 def verify(name: str) -> str:
@@ -56,7 +56,7 @@ def verify(name: str) -> str:
     path = file.find()
     if path is None:
         raise ValueError(f"{file.what} is not there: {file.paths()[0]}")
-    found = digest(path)
+    found = digest(path, file)
     if not found.startswith(file.sha256):
         raise ValueError(
             f"{path} is not the published {file.what}: its sha256 begins {found[:12]}, not {file.sha256[:12]}"
@@ -127,18 +127,25 @@ def download_metrics() -> None:
 
 
 def share_with_vbench() -> None:
-    """Links in the other places where the vbench package looks for what it wants in several: it would fetch it again."""
+    """Links in the other places where the vbench package looks for what it wants in several: it would fetch it again.
+
+    An empty file, which may stand in for another, is not passed on. What cannot be linked is told in a line.
+    """
+    own = vbench_cache(), torch_home()  # nothing is put into other packages
     for file in FILES.values():
         here = file.find()
-        for place in file.paths() if file.everywhere and here is not None else ():
-            if not place.exists():
+        if not file.everywhere or here is None or not here.stat().st_size:
+            continue
+        for place in file.paths():
+            if place.exists() or not any(place.is_relative_to(folder) for folder in own):
+                continue
+            try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.unlink(missing_ok=True)  # a link to nothing
-                try:
-                    place.symlink_to(here.resolve())
-                except OSError:  # no links on this disk
-                    shutil.copyfile(here, place)
+                place.symlink_to(here.resolve())
                 print(f"{place} -> {here}")
+            except OSError as error:
+                print(f"{place} could not be linked to {here} ({error.strerror}); the vbench package looks there too")
 
 
 def fetch(url: str, target: Path, file: File) -> None:

@@ -220,9 +220,9 @@ def make(report: Report, console: Console) -> Path:
         write_atomically(report.out.with_suffix(".md"), text)
     for part in comparison_tables(comparisons, console.width):
         console.print(part)
-    for note in dict.fromkeys(note for comparison in comparisons for note in comparison.notes):
-        if prose.INTERVALS not in note:  # which the page says
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+    for comparison in comparisons:
+        notes = [note for note in comparison.notes if prose.INTERVALS not in note]  # those the page says
+        console.print(" ".join(notes), highlight=False, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
     size = report.out.stat().st_size / 1e6

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import atomic_path, atomic_write_text, check_writable
 from deepforcing.script import is_schedule
+from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.protocol import Protocol
 from eval.score import Measurement, score
@@ -245,6 +246,7 @@ def reproduce_task(config: DictConfig) -> int:
     device = pick_device(str(config.device))
     check_writable(out.parent)
     results = Results()
+    keep_freed_memory()
     make_videos(planned, results, console)
     score_videos(planned, results, device, str(config.shard), console)
     text = report(config, planned, results, ends, out)
@@ -286,7 +288,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         said=experiment.said and str(experiment.said),
         model=planned.model,
         paper_model=planned.paper_model,
-        own_prompts=config.prompts is not None,
+        own_prompts=config.prompts is not None and config.prompts != experiment.prompts,
         dtype=str(config.dtype),
         protocol=str(experiment.protocol),
         seconds=seconds,

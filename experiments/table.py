@@ -11,7 +11,7 @@ from eval.drift import NUMBERS
 from eval.metrics import VALUES
 from eval.protocol import Protocol
 from eval.store import other_weights
-from experiments.cli import command, is_list, positive
+from experiments.cli import command, is_list, positive, shown
 from experiments.tables import formats
 from experiments.tables.runs import Run, find_runs, read_runs
 from experiments.tables.scores import check_windows, read_scores, scored_folder
@@ -50,7 +50,7 @@ def choose_format(wanted: object, out: Path | None) -> str:
 
 def choose_number(wanted: object) -> str:
     if wanted not in NUMBERS:
-        raise ValueError(f"number={wanted}: choose among {', '.join(NUMBERS)}")
+        raise ValueError(f"number={shown(wanted)}: choose among {', '.join(NUMBERS)}")
     return str(wanted)
 
 
@@ -98,7 +98,7 @@ def read_comparison(
     protocol = choose_protocol(table, protocol)
     table = table[table["protocol"] == protocol]
     if protocol == "windows":
-        check_windows(table, window_seconds)
+        check_windows(table[table["run"].isin([run.name for run in runs if not run.record])], window_seconds)
     names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
     if found := other_weights(table[table["metric"].isin(names)]):
         raise ValueError(f"{found[0]}, or leave it out of metrics=[...]")
@@ -106,7 +106,13 @@ def read_comparison(
         raise ValueError(
             f"number={number} needs several scores of a video; {protocol} has one: protocol=windows has more"
         )
-    return comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
+    found = comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
+    longest = float(table.groupby(["run", "sample"])["t_end"].max().max())
+    if number in ("first", "last", "drift", "abs_drift") and longest < 2 * ends:
+        raise ValueError(
+            f"videos of {longest:.3g} s have no first and last {ends:g} s beside each other: say ends={longest / 2:.2g}"
+        )
+    return found
 
 
 def written(comparison: Comparison, kind: str, out: Path | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from eval.store import other_weights
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.tables.runs import find_runs, read_runs
 from experiments.tables.scores import read_scores
@@ -20,7 +21,10 @@ def track_task(config: DictConfig) -> int:
     tracker = from_config(config)
     patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
     runs = read_runs(find_runs([str(p) for p in patterns]))
-    done = track(runs, read_scores(runs, window), tracker)
+    scores = read_scores(runs, window)
+    for line in other_weights(scores):
+        say(line)
+    done = track(runs, scores, tracker)
     tell(done, Console())
     return int(bool(done.problems))
 

@@ -26,7 +26,7 @@ class OverallConsistency:
     """
 
     name: ClassVar[str] = "overall_consistency"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 1 scored prompt schedules against their text
     values: ClassVar[tuple[Value, ...]] = (
         Value("overall_consistency", "cosine", True, "ViCLIP similarity of video and prompt"),
     )

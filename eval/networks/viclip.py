@@ -6,7 +6,9 @@ The vbench package's layers; sizes are those of the checkpoint's tensors.
 from __future__ import annotations
 
 import functools
+import gzip
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 @functools.cache
 def load(path: Path, vocabulary: Path, device: torch.device) -> ViClip:
     """ViCLIP with the weights of a file in the layout of ViClip-InternVid-10M-FLT.pth. Raises ValueError if it is not."""
-    state = read_state(path, "model")
     modules = _modules(vocabulary)
+    state = read_state(path, "model")
     try:
         video = _video_encoder(modules[0], _part(state, "vision_encoder."))
         text = _text_encoder(modules[1], _part(state, "text_encoder."))
@@ -129,6 +131,12 @@ def _modules(vocabulary: Path) -> tuple[Any, Any]:
     The tokenizer's default file is looked for when its module is imported, and fetched with wget if it is not where the
     package keeps it. It is shown an empty one there; the real one is set afterwards.
     """
+    try:
+        gzip.decompress(vocabulary.read_bytes()).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        raise ValueError(
+            f"ViCLIP's vocabulary, {vocabulary}, is damaged or something else; download it again"
+        ) from None
     utils = vbench_module("utils")
     place = utils.CACHE_DIR
     with tempfile.TemporaryDirectory() as directory:

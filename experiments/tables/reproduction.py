@@ -57,7 +57,8 @@ class Done:
         if self.dtype != "bfloat16":
             found.append(f"{self.dtype} instead of bfloat16")
         if self.protocol != "vbench_long":
-            found.append(f"the protocol, {self.protocol} instead of VBench-Long's")
+            length = f" of {self.window_seconds:g} s" if self.protocol == "windows" else ""
+            found.append(f"the protocol, which is no VBench-Long ({self.protocol}{length})")
         return found
 
 

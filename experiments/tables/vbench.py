@@ -145,7 +145,7 @@ def compare(
         for info in metric_infos(metrics, values)
     }
     if number not in LEVELS:
-        known = {name: replace(info, higher_is_better=NUMBERS[number][1]) for name, info in known.items()}
+        known = {name: _of_number(info, number) for name, info in known.items()}
     columns = tuple(
         _column(known[name], [raw[run, name] for run in runs], [e for (_, n), e in versus.items() if n == name])
         for name in metrics
@@ -155,7 +155,11 @@ def compare(
         {key: _scaled(e, scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
     )  # fmt: skip
     result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, (), number)
-    said = () if number == "mean" else (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
+    said: tuple[str, ...] = ()
+    if number != "mean":
+        said = (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
+        if table.groupby(["run", "sample"])["t_end"].max().round().nunique() > 1:
+            said += ("Videos have unequal lengths: the end is each one's own.",)
     return replace(result, notes=(*said, *_notes(result, table, set(found))))
 
 
@@ -209,6 +213,13 @@ def flat(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _of_number(info: MetricInfo, number: str) -> MetricInfo:
+    """How to speak of a metric's drift, slope ..."""
+    title = f"{info.title} {'absolute drift' if number == 'abs_drift' else number}"
+    unit = f"{info.unit}/min".lstrip("/") if number == "slope" else info.unit
+    return replace(info, title=title, unit=unit, higher_is_better=NUMBERS[number][1])
+
+
 def _estimate(row: pd.Series) -> Estimate:
     return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
 
@@ -257,18 +268,18 @@ def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> l
         ("Scored, but without any value", [k for k, e in comparison.cells.items() if k in found and not e.n]),
     ):
         if pairs:
-            notes.append(f"{words}: {_told(comparison, pairs)}.")
+            everywhere = "no run" if words == "Not scored" else "every run"
+            notes.append(f"{words}: {_told(comparison, pairs, everywhere)}.")
     return notes
 
 
-def _told(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> str:
+def _told(comparison: Comparison, pairs: Sequence[tuple[str, str]], everywhere: str) -> str:
     """ "Dynamic Degree, Imaging Quality (no run); Aesthetic Quality (longlive)"."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for column in comparison.columns:
         lacking = tuple(run for run in comparison.runs if (run, column.info.name) in pairs)
         if lacking:
             groups.setdefault(lacking, []).append(column.title)
-    return "; ".join(
-        f"{', '.join(titles)} (in {'no run' if runs == comparison.runs else prose.join([comparison.labels[r] for r in runs])})"
-        for runs, titles in groups.items()
-    )
+    labels = {lacking: prose.join([comparison.labels[run] for run in lacking]) for lacking in groups}
+    labels[comparison.runs] = everywhere
+    return "; ".join(f"{', '.join(titles)} (in {labels[lacking]})" for lacking, titles in groups.items())

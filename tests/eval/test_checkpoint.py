@@ -14,6 +14,7 @@ import torch
 from eval.networks import raft, viclip
 from eval.networks.checkpoint import Foreign, read_state
 from eval.networks.torchscript import read_torchscript
+from eval.weights import clip_package
 
 
 class Runs:
@@ -81,7 +82,10 @@ def test_the_old_format_and_files_that_are_no_checkpoints(tmp_path: Path) -> Non
         read_state(path)
 
 
-@pytest.mark.parametrize("load", [raft.load, lambda path, device: viclip.load(path, path, device)])
+VOCABULARY = clip_package() / "bpe_simple_vocab_16e6.txt.gz"
+
+
+@pytest.mark.parametrize("load", [raft.load, lambda path, device: viclip.load(path, VOCABULARY, device)])
 def test_weights_of_another_network_are_one_line(load: Callable[[Path, torch.device], object], tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
     torch.save({"model": {"a": torch.ones(2)}, "b": torch.ones(2)}, path)
@@ -107,3 +111,13 @@ def test_what_a_failed_download_leaves_is_named(tmp_path: Path, content: bytes, 
     path.mkdir()
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         read_state(path)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b[:500] + bytes(100) + b[600:], lambda _: b"<html>"])
+def test_a_damaged_vocabulary_is_named(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "words.txt.gz"
+    path.write_bytes(damage(VOCABULARY.read_bytes()))
+    with pytest.raises(
+        ValueError, match=r"vocabulary, \S*words.txt.gz, is damaged or something else; download it again$"
+    ):
+        viclip.load(tmp_path / "none.pth", path, torch.device("cpu"))

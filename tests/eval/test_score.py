@@ -174,6 +174,7 @@ def test_other_weights_are_told_by_metric_and_protocol() -> None:
     )
     assert "m (windows) was scored with different weights files (one, two; two)" in told
     assert "protocol=windows" in told
+    assert len(other_weights(pd.DataFrame([rows("one", "m", "windows", "aa+bb")]))) == 1  # a folder of both
 
 
 def test_stale_versions_are_left_out(make_run: MakeRun) -> None:

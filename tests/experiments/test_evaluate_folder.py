@@ -258,7 +258,11 @@ def test_weights_of_several_kinds_are_all_told() -> None:
         ("n", "windows", ""),
         ("o", "windows", None),
     ]
-    told = weights_sha256(pd.DataFrame(rows, columns=["metric", "protocol", "weights_sha256"]))
+    table = pd.DataFrame(rows, columns=["metric", "protocol", "weights_sha256"]).assign(value=0.5)
+    missing = pd.DataFrame([("m", "windows", "cc")], columns=["metric", "protocol", "weights_sha256"]).assign(
+        value=np.nan
+    )
+    told = weights_sha256(pd.concat([table, missing]))
     assert told == {"windows": {"m": "aa+bb"}, "vbench": {"m": "aa"}}
 
 
@@ -266,7 +270,7 @@ def test_drift_has_no_meaning_in_one_clip(folder: Path, command: Command, tmp_pa
     call = [f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=[colour_drift,temporal_flickering]"]
     status, _, err = command("evaluate", *call, "protocol=vbench_last")
     assert status == 2
-    assert "colour_drift: protocol=vbench_last looks at the last clip alone" in err
+    assert "colour_drift: protocol=vbench_last is for VBench's dimensions" in err
 
 
 def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:
