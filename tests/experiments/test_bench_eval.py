@@ -16,6 +16,7 @@ needs_package = pytest.mark.skipif(
 TINY = ("eval", "height=128", "width=128", "seconds=4", "fps=2", "threads=1")
 
 
+@pytest.mark.slow  # half a minute, most of it imports
 @needs_package
 def test_ours_beside_the_package(command: Command, tmp_path: Path) -> None:
     status, out, err = command("bench", *TINY, "metrics=[temporal_flickering]", f"out={tmp_path}")
