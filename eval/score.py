@@ -23,7 +23,7 @@ from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
 from deepforcing.script import is_schedule
-from deepforcing.video import VideoInfo, iter_decoded, probe, sha256_file
+from deepforcing.video import VideoInfo, iter_decoded
 from eval import weights
 from eval.batch import FRAMES, Batch
 from eval.clip_to_clip import BetweenClips, clip_to_clip, features
@@ -34,13 +34,12 @@ from eval.metric import Video as Pictures
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
 from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
-from eval.videos import Video, Videos, open_run
+from eval.videos import Video, Videos, checked, open_run
 from eval.watch import Watch
 
 Progress = Callable[[int, int, str], None]
 Measurement = Metric | Dimension | FeatureMetric | BetweenClips
 Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
-SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 
 
 @dataclass
@@ -163,31 +162,6 @@ def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, 
             except (ValueError, OSError) as error:
                 found[metric.name] = str(error)
     return found
-
-
-def checked(video: Video) -> VideoInfo:
-    """What the file says of itself. ValueError if it cannot be scored, or is not the file that its record describes."""
-    path = video.path
-    try:
-        digest = sha256_file(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    if digest != video.sha256:
-        raise ValueError(f"{path} is damaged or was replaced: its sha256 is not the one in its record")
-    info = probe(path)
-    if video.frames is not None and info.frames != video.frames:
-        raise ValueError(f"{path} has {info.frames} frames; its record says {video.frames}")
-    if not SLOWEST <= info.fps <= FASTEST:
-        raise ValueError(f"{path} says {info.fps:g} frames a second; {SLOWEST} to {FASTEST} can be scored")
-    if video.fps is not None and abs(info.fps - video.fps) > 0.01:
-        raise ValueError(f"{path} says {info.fps:g} frames a second; its record says {video.fps:g}")
-    if info.frames < 2:
-        raise ValueError(f"{path} has {info.frames} frame; a video has two at least")
-    if info.width % 2 or info.height % 2:
-        raise ValueError(
-            f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"
-        )
-    return info
 
 
 class Measured:

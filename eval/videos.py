@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from deepforcing.script import is_schedule
-from deepforcing.video import sha256_file
+from deepforcing.video import VideoInfo, probe, sha256_file
 
 SUFFIX = ".mp4"
+SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 PROMPT_FILES = (
     "a .json of {file name: prompt}, a .csv with columns video and prompt, a .jsonl of such objects, or a .txt with one "
     "prompt a line in the order of the file names"
@@ -127,6 +128,31 @@ def open_folder(
 def is_text(name: str) -> bool:
     """Whether a file's name is UTF-8: any other bytes come from the system as lone surrogates, which no table can hold."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def checked(video: Video) -> VideoInfo:
+    """What the file says of itself. ValueError if it cannot be scored, or is not the file that its record describes."""
+    path = video.path
+    try:
+        digest = sha256_file(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if digest != video.sha256:
+        raise ValueError(f"{path} is damaged or was replaced: its sha256 is not the one in its record")
+    info = probe(path)
+    if video.frames is not None and info.frames != video.frames:
+        raise ValueError(f"{path} has {info.frames} frames; its record says {video.frames}")
+    if not SLOWEST <= info.fps <= FASTEST:
+        raise ValueError(f"{path} says {info.fps:g} frames a second; {SLOWEST} to {FASTEST} can be scored")
+    if video.fps is not None and abs(info.fps - video.fps) > 0.01:
+        raise ValueError(f"{path} says {info.fps:g} frames a second; its record says {video.fps:g}")
+    if info.frames < 2:
+        raise ValueError(f"{path} has {info.frames} frame; a video has two at least")
+    if info.width % 2 or info.height % 2:
+        raise ValueError(
+            f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"
+        )
+    return info
 
 
 def read_prompts(file: Path, videos: list[Path]) -> dict[str, str]:

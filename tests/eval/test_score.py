@@ -320,7 +320,7 @@ def test_a_video_that_ends_early_has_no_scores(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str
 ) -> None:
     """As a file without an index may, of which nobody knows how many of its packets can be decoded."""
-    monkeypatch.setattr("eval.score.probe", lambda path: probe(path)._replace(frames=50))
+    monkeypatch.setattr("eval.videos.probe", lambda path: probe(path)._replace(frames=50))
     group = open_folder(make_run({"aaaaaaaaaa-s0": (0, 40)}) / "samples", None, tmp_path / "out")
     scored = score(group, [TemporalFlickering()], Protocol(protocol))
     assert len(scored.table) == 0
