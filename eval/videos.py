@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepforcing.records import read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
 
@@ -64,30 +65,28 @@ class Videos:
 def open_run(directory: str | os.PathLike[str]) -> Videos:
     """The finished samples of a run directory. Raises ValueError if it is none; unusable records become problems."""
     run = Path(directory).absolute()
-    record = read_json(run / "run.json")
+    record = read_run(run)
     videos, problems = [], []
-    for path in sorted((run / "samples").glob("*.json")):
+    for path in sorted((run / "samples").glob("[!.]*.json")):
         try:
             videos.append(recorded(path))
         except ValueError as error:
             problems.append(f"{run.name}: sample {path.stem}: {error}")
-    return Videos(run.name, run, tuple(videos), tuple(problems), int(record.get("pixel_scale", 1)), record.get("world"))
+    return Videos(run.name, run, tuple(videos), tuple(problems), record.get("pixel_scale") or 1, record.get("world"))
 
 
 def recorded(path: Path) -> Video:
     """The video behind a sample's record. Raises ValueError if the record is not one."""
-    sample = read_json(path)
-    lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
-    if lacking:
-        raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    name, prompt, video, sha256 = (sample[key] for key in ("sample", "prompt", "video", "sha256"))
-    if not all(isinstance(value, str) for value in (name, prompt, video, sha256)) or type(sample["frames"]) is not int:
-        raise ValueError(f"{path} is no sample's record: sample, prompt, video and sha256 are text, frames a number")
-    fps = sample.get("fps")
-    if not isinstance(fps, int | float | None):
-        raise ValueError(f"{path} has fps={fps}, which is no number")
+    sample = read_sample(path)
+    prompt = sample["prompt"]
     return Video(
-        name, path.parent / video, prompt, sha256, sample["frames"], fps and float(fps), scheduled=is_schedule(prompt)
+        sample["sample"],
+        path.with_name(sample["video"]),
+        prompt,
+        sample["sha256"],
+        sample["frames"],
+        float(sample["fps"]),
+        scheduled=is_schedule(prompt),
     )
 
 
@@ -212,16 +211,3 @@ def by_name(rows: Sequence[Any]) -> dict[str, str]:
             raise ValueError("every row needs a video and a prompt")
         named[Path(row[key]).name] = row["prompt"]
     return named
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. ValueError with the file's name if it is missing or not one."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a run directory has run.json and samples/*.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from None
-    if type(loaded) is not dict:
-        raise ValueError(f"{path} is not a JSON object")
-    return loaded
