@@ -18,7 +18,7 @@ from eval.prompt_lists import read_prompts, shown
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # Endings of what may be a video too and is not scored; of .gif the frames' times and colours are another matter.
-OTHER_SUFFIXES = tuple(".gif .apng .webp .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp .mxf .y4m".split())
+OTHER_SUFFIXES = (".gif", ".apng", ".webp", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf")
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 LONGEST_PROMPT = 10_000  # characters; text encoders look at a few hundred
 
