@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +13,15 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
-from deepforcing.video import probe
+from deepforcing.video import VideoInfo, probe
 from eval.allocator import keep_freed_memory
 from eval.clip_to_clip import BetweenClips, fused, read_fusion
+from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
@@ -29,6 +33,8 @@ from eval.videos import Video, Videos, open_folder, open_run
 from experiments.cli import command, is_list, positive, say, shown
 from experiments.rollout import pick_device
 from experiments.tables.runs import find_runs
+
+VIDEOS, SCORES, SUMMARY = "videos.csv", "scores.parquet", "summary.json"  # in out=DIR
 
 
 def evaluate_task(config: DictConfig) -> int:
@@ -52,10 +58,10 @@ def evaluate_task(config: DictConfig) -> int:
         groups = [open_run(path) for path in find_runs([str(p) for p in patterns])]
     else:
         if config.out is None:
-            raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
+            raise ValueError(f"videos=DIR needs out=DIR, where {VIDEOS}, {SCORES} and {SUMMARY} go")
         videos, prompts, out = (path(config[key], key) for key in ("videos", "prompts", "out"))
         groups = [open_folder(videos or "", prompts, out or "")]
-        check_writable(out or "", key="out")
+        prepare(groups[0])
     metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, Console())
     if between:
@@ -67,6 +73,36 @@ def evaluate_task(config: DictConfig) -> int:
     for problem in problems:
         say(problem)
     return int(bool(problems))
+
+
+def prepare(group: Videos) -> None:
+    """Before long work: make sure that the results can be written, and write out/videos.csv, see `write_videos`."""
+    check_writable(group.home, key="out")
+    for name in (VIDEOS, SCORES, SUMMARY):
+        if (group.home / name).is_dir():
+            raise ValueError(
+                f"{group.home / name} is a folder, and a file of this name is to be written: give another out=DIR"
+            )
+    write_videos(group.home / VIDEOS, group)
+
+
+def write_videos(file: Path, group: Videos) -> None:
+    """A row per video: its name in the tables, its file, the prompt that it got, and what its header says.
+
+    Made before the scores, so that a person can see whether every file got its own caption.
+    """
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["sample", "file", "prompt", "frames", "fps", "sha256"])
+    for video in group.videos:
+        info = header(video)
+        told = ("", "") if info is None else (str(info.frames), f"{info.fps:.6g}")
+        texts = (guarded(text) for text in (video.name, video.path.name, video.prompt or ""))
+        rows.writerow([*texts, *told, video.sha256])
+    text = table.getvalue().encode()
+    if not file.exists() or file.read_bytes() != text:
+        with atomic_path(file) as partial:
+            partial.write_bytes(text)
 
 
 def path(value: Any, key: str) -> str | None:
@@ -140,7 +176,9 @@ def evaluate(
         TimeRemainingColumn(), console=console,
     ) as bar:  # fmt: skip
         for group in groups:
-            task = bar.add_task(group.name, total=None)
+            for note in group.notes:
+                console.print(note, soft_wrap=True, highlight=False, markup=False)
+            task = bar.add_task(escape(group.name), total=None)
 
             def tick(done: int, total: int, _: str, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
@@ -151,10 +189,13 @@ def evaluate(
             results.append(scored)
             for name, why in scored.absent.items():
                 if name not in said:
-                    console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False)
+                    console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False, markup=False)
                     said.add(name)
+            for note in scored.notes:
+                console.print(note, soft_wrap=True, highlight=False, markup=False)
             known = scored.table["sample"].nunique()
-            console.print(f"{group.name}: {known} videos scored, {scored.decoded} of them now", highlight=False)
+            told = f"{group.name}: {known} videos scored, {scored.decoded} of them now"
+            console.print(told, soft_wrap=True, highlight=False, markup=False)
     return results
 
 
@@ -186,7 +227,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-    with atomic_path(out / "scores.parquet") as partial:
+    with atomic_path(out / SCORES) as partial:
         rows[names].to_parquet(partial, index=False)
     values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
@@ -205,7 +246,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "absent": scored.absent,
         "problems": scored.problems,
     }
-    atomic_write_json(out / "summary.json", summary)
+    atomic_write_json(out / SUMMARY, summary)
 
 
 def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
@@ -217,13 +258,18 @@ def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     return found
 
 
+def header(video: Video) -> VideoInfo | None:
+    """What the file says of itself; None if it is no video."""
+    try:
+        return probe(video.path)
+    except ValueError:
+        return None
+
+
 def seconds(video: Video) -> float:
     """Duration by the file's header; NaN if it has none."""
-    try:
-        info = probe(video.path)
-        return info.frames / info.fps if info.fps else math.nan
-    except ValueError:
-        return math.nan
+    info = header(video)
+    return info.frames / info.fps if info is not None and info.fps else math.nan
 
 
 main = command("evaluate")(evaluate_task)

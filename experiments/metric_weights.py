@@ -183,6 +183,9 @@ def fetch_member(file: File, target: Path) -> None:
     fetch(file.source, archive, file)
     try:
         with zipfile.ZipFile(archive) as held, held.open(file.member) as source:
+            size = held.getinfo(file.member).file_size  # no more is unpacked
+            if file.megabytes is not None and size > 10e6 * file.megabytes:
+                raise zipfile.BadZipFile(f"it unpacks to {size / 1e6:.0f} MB")
             partial = target.with_name(f"{target.name}.partial")
             with open(partial, "wb") as out:
                 shutil.copyfileobj(source, out)
