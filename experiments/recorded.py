@@ -17,9 +17,9 @@ from baselines.causvid import overlapping
 from deepforcing.cache.alignment import Absolute, BySlot, ReleaseSink, SinkAligned
 from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.kv import KVCache
+from deepforcing.cache.observe import Seen, Selection
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll, SinkWindow
-from deepforcing.cache.rolling import RollingCache
 from deepforcing.rollout.chunkwise import OnSwitch, chunkwise, clean
 from deepforcing.rollout.rolling import rolling
 from deepforcing.rollout.schedule import Schedule
@@ -160,7 +160,12 @@ def run_chunkwise(directory: Path, config: dict[str, Any]) -> Produced:
     batch, frames = r.inputs["noise"].shape[:2]
     total = given + frames
     policy = policy_of(r.options)
-    cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch, keep_selections=True)
+    selections: list[Selection] = []
+
+    def watch(seen: Seen) -> None:
+        selections.extend(chosen for chosen in seen.chosen if isinstance(chosen, Selection))
+
+    cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch, watch=watch)
     noise = RecordedNoise(r.inputs["noise"], r.inputs["renoise"], given)
     starts = switch_starts(list(r.options.get("switch", ())), r.chunk_frames, total)
     embeds = r.inputs["text_embeds"]
@@ -178,7 +183,7 @@ def run_chunkwise(directory: Path, config: dict[str, Any]) -> Produced:
             keys = cache.keys(layer, rotated=not r.options.get("infinity", False))
             tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = keys
     noise.check_used()
-    for chosen in cache.selections or ():
+    for chosen in selections:
         name = f"pc.layer{chosen.layer}.frame{chosen.start:04d}"
         flat = slice(0, 1) if batch == 1 else slice(None)
         tensors[f"{name}.topc_selected"] = chosen.indices[flat, 0].squeeze(0) if batch == 1 else chosen.indices[:, 0]
@@ -190,8 +195,8 @@ def run_rolling(directory: Path, config: dict[str, Any]) -> Produced:
     """Rolling Forcing. Its 21 attended frames and one-chunk sink are constants of the original."""
     r = Recording(directory, config)
     batch, total = r.inputs["noise"].shape[:2]
-    policy = CachePolicy(SinkWindow(21, r.chunk_frames), SinkAligned())
-    cache = RollingCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch)
+    policy = CachePolicy(SinkWindow(21, r.chunk_frames), SinkAligned(), commit_frames=21)
+    cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch)
     noise = RecordedNoise(r.inputs["noise"], r.inputs["renoise"])
     with torch.no_grad():
         text = r.model.encode_text(r.inputs["text_embeds"])
@@ -200,7 +205,9 @@ def run_rolling(directory: Path, config: dict[str, Any]) -> Produced:
     for chunk in rolling(r.model, text, cache, r.schedule, noise, total, r.size):
         latents.append(chunk.latents)
         for layer in range(r.model.config.num_layers):
-            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = cache.keys(layer)
+            sink = r.chunk_frames * cache.slot_tokens  # stored un-rotated there
+            keys = torch.cat([cache.keys(layer, rotated=False)[:, :sink], cache.keys(layer)[:, sink:]], 1)
+            tensors[f"kv_after_frame{chunk.start:04d}.k_layer{layer}"] = keys
     noise.check_used()
     return Produced(torch.cat(latents, 1), r.calls, tensors)
 
