@@ -207,11 +207,11 @@ def test_the_release_without_compression_leaves_a_chunk_empty_before_its_tail(si
     """At every full chunk c: sink at c - 21 ..., tail from c - 18 + S on, at its own frames (reference notes, section 2)."""
     alignment = ReleaseSink(21)
     for step in drive(cache_for(CachePolicy(SinkWindow(21, sink), alignment), chunks=14), 14):
-        c = step.layout.start
+        c = step.view.start
         if c >= 21:
-            assert alignment.positions(step.layout) == [*range(c - 21, c - 21 + sink), *range(c - 18 + sink, c)]
+            assert alignment.positions(step.view) == [*range(c - 21, c - 21 + sink), *range(c - 18 + sink, c)]
         else:
-            assert alignment.positions(step.layout) == list(range(c))
+            assert alignment.positions(step.view) == list(range(c))
 
 
 @pytest.mark.parametrize("alignment", ["sink", "unified"])
