@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepforcing.prompts import Sample, plan_samples
-from deepforcing.runs import atomic_path, atomic_write_text, check_writable
+from deepforcing.runs import atomic_write_text, check_writable
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
@@ -39,6 +39,7 @@ from experiments.tables.reproduction import Done, written
 from experiments.tables.runs import read_runs
 from experiments.tables.scores import COLUMNS
 from experiments.tables.speed import speed
+from experiments.tables.text import csv_text
 
 REAL = Row("real_video", "Real video (what the world's renderer draws)")
 OTHER_WEIGHTS = "(its rule, other weights)"
@@ -307,8 +308,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         figure=figure and figure.name,
     )
     text = written(done, published, beside)
-    with atomic_path(out.with_suffix(".csv")) as partial:
-        flat([published, beside], results.absent).to_csv(partial, index=False)
+    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside], results.absent)))
     atomic_write_text(out, text)
     return text
 
