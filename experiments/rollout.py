@@ -17,6 +17,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepforcing.clip import Clip, read_clip
@@ -93,6 +94,8 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
         f"[bold]{run.path}[/bold]: {len(plan)} videos of {spec.model.geometry.seconds(total_frames):.1f} s, "
         f"{len(plan) - len(todo)} already there"
     )
+    for note in spec.model.notes():
+        console.print(escape(note))
     for _ in range((len(plan) - len(todo)) * chunks):
         tick()
     if todo:
