@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Never
+from typing import Annotated, Any, Never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -83,7 +83,7 @@ class GeometryRecord(_Strict):
 
 class Checkpoint(_Strict):
     path: Text | None = None
-    sha256: Sha256 | Literal["random"] | None = None
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|random)$")] | None = None
 
 
 class Identity(_Strict):

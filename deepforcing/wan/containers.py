@@ -20,7 +20,7 @@ from torch import Tensor
 from deepforcing.pickles import MAX_BYTES, ForeignObjectError, line
 from deepforcing.torch_files import is_safetensors, is_torch_file, not_a_checkpoint, read_torch_file
 from deepforcing.wan.names import PREFIXES, bare_name, is_diffusers, listed, official_name, shown, unwrapped
-from deepforcing.wan.recognise import AVERAGED, LORA, RAW, Contents, quantised
+from deepforcing.wan.recognise import AVERAGED, AVERAGED_ENTRIES, LORA, RAW_ENTRIES, Contents, quantised
 
 TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
 INDEX = (".safetensors.index.json", ".bin.index.json")
@@ -75,7 +75,7 @@ def lora_entry(path: Path) -> tuple[dict[str, Tensor], bool]:
     content = read_entries(file_of(path, LORA_IN_A_DIRECTORY))
     own = isinstance(content.get(LORA), Mapping)
     for _ in range(DEPTH):
-        inner = next((content[c] for c in (LORA, *RAW) if isinstance(content.get(c), Mapping)), None)
+        inner = next((content[c] for c in (LORA, *RAW_ENTRIES) if isinstance(content.get(c), Mapping)), None)
         if inner is None:
             break
         content = inner
@@ -218,8 +218,8 @@ def _unwrap(content: Mapping[Any, Any], path: Path, use_ema: bool | None) -> Con
     taken: list[str] = []
     averaged = False
     for _ in range(DEPTH):
-        means = [c for c in AVERAGED if _has_tensors(content.get(c))]
-        raws = [c for c in RAW if _has_tensors(content.get(c))]
+        means = [c for c in AVERAGED_ENTRIES if _has_tensors(content.get(c))]
+        raws = [c for c in RAW_ENTRIES if _has_tensors(content.get(c))]
         if means and use_ema is False and not raws:
             raise ValueError(f"checkpoint {path} holds averaged weights ({means[0]}) alone; use use_ema=true")
         found = means if means and use_ema is not False else raws
@@ -232,7 +232,7 @@ def _unwrap(content: Mapping[Any, Any], path: Path, use_ema: bool | None) -> Con
         content = _flattened(content[found[0]])
     if use_ema and not averaged:
         there = f"it holds {listed(held)}" if held else "it holds tensors directly"
-        raise ValueError(f"checkpoint {path} has no averaged weights ({AVERAGED[0]}): {there}; use use_ema=false")
+        raise ValueError(f"checkpoint {path} has no averaged weights ({AVERAGED}): {there}; use use_ema=false")
     names = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if any(n.startswith(COMFYUI) for n in names):
         names = {n: t for n, t in names.items() if not n.startswith(OTHER_PARTS)}
@@ -252,7 +252,7 @@ def _unwrap(content: Mapping[Any, Any], path: Path, use_ema: bool | None) -> Con
 def _flattened(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """A training checkpoint whose entries became prefixes, as in safetensors, with its entries again."""
     tops = {str(k).partition(".")[0] for k in content}
-    if not tops & {*AVERAGED, "critic"} or not all(isinstance(v, Tensor) for v in content.values()):
+    if not tops & {*AVERAGED_ENTRIES, "critic"} or not all(isinstance(v, Tensor) for v in content.values()):
         return content
     grouped: dict[str, dict[str, Tensor]] = {}
     for name, tensor in content.items():
@@ -270,5 +270,5 @@ def _has_tensors(entry: Any) -> bool:
             seen.add(id(value))
             if any(isinstance(v, Tensor) for v in value.values()):
                 return True
-            waiting += [value.get(c) for c in (*AVERAGED, *RAW)]
+            waiting += [value.get(c) for c in (*AVERAGED_ENTRIES, *RAW_ENTRIES)]
     return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deepforcing.wan.catalogue import RELEASES
 from deepforcing.wan.containers import file_of, notes_of, open_checkpoint
-from deepforcing.wan.recognise import AVERAGED, system_of
+from deepforcing.wan.recognise import AVERAGED_ENTRIES, system_of
 from deepforcing.wan.weights import sha256_of_all
 
 SOURCE = "source_sha256"  # notes in a converted file: what it was made of, and the entries that were taken
@@ -34,11 +34,11 @@ def took_averaged(path: Path, choice: bool | None) -> bool | None:
     """Whether `choice` (use_ema) takes a checkpoint's averaged weights; None where the file offers no choice."""
     notes = notes_of(file_of(path))
     if SOURCE in notes:
-        return any(entry in AVERAGED for entry in notes.get(TAKEN, "").split("/")) or None
+        return any(entry in AVERAGED_ENTRIES for entry in notes.get(TAKEN, "").split("/")) or None
     contents = open_checkpoint(path, choice)
-    if any(entry in AVERAGED for entry in contents.taken):
+    if any(entry in AVERAGED_ENTRIES for entry in contents.taken):
         return True
-    return False if any(entry in AVERAGED for entry in contents.held) else None
+    return False if any(entry in AVERAGED_ENTRIES for entry in contents.held) else None
 
 
 def refuse_official(path: Path) -> None:

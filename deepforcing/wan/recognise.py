@@ -11,8 +11,18 @@ from torch import Tensor
 from deepforcing.wan.names import listed
 
 # Entries of training checkpoints: averaged weights, raw ones, and LongLive's LoRA.
-AVERAGED = ("generator_ema", "ema", "model_ema", "ema_model", "params_ema", "ema_state_dict")
-RAW = ("generator", "model", "state_dict", "model_state_dict", "module", "transformer", "diffusion_model", "params")
+AVERAGED = "generator_ema"  # Self Forcing's and most others'
+AVERAGED_ENTRIES = (AVERAGED, "ema", "model_ema", "ema_model", "params_ema", "ema_state_dict")
+RAW_ENTRIES = (
+    "generator",
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "transformer",
+    "diffusion_model",
+    "params",
+)
 LORA = "generator_lora"
 SIZES = {(1536, 30): "Wan2.1 1.3B", (5120, 40): "Wan2.1 14B", (3072, 30): "Wan2.2 5B"}
 OTHER_KINDS = "use the bfloat16, float16 or float32 file of the same release"
@@ -72,7 +82,7 @@ def looks_like(contents: Contents) -> str:
 
 def system_of(contents: Contents) -> str:
     """Which system's container a transformer came in. The weights themselves do not tell."""
-    if AVERAGED[0] in contents.held:
+    if AVERAGED in contents.held:
         return "a Rolling Forcing style checkpoint" if contents.wrapped else "a Self Forcing style checkpoint"
     if "critic" in contents.held:
         return "a CausVid style checkpoint"
