@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
+from deepforcing.limits import LARGEST_SIZE, within
 from deepforcing.wan.catalogue import RELEASES, TAEHV, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.containers import file_of, open_checkpoint, system_of
@@ -68,6 +69,9 @@ class WanSpec:
     train_frames: int = 21
 
     def __post_init__(self) -> None:
+        within(1, 1024, vae_dim=self.vae_dim, pixel_scale=self.pixel_scale)
+        within(1, LARGEST_SIZE, lora_rank=self.lora_rank, train_frames=self.train_frames)
+        within(-LARGEST_SIZE, LARGEST_SIZE, lora_alpha=self.lora_alpha)
         if self.config.in_dim != self.geometry.latent_channels:
             raise ValueError(
                 f"config.in_dim={self.config.in_dim} must equal geometry.latent_channels={self.geometry.latent_channels}"
@@ -222,7 +226,7 @@ class WanSpec:
 
     def make_embeddings(self) -> Embeddings | None:
         spec = self.text_spec
-        folder = self.root / "embeddings" if self.embeddings is None else Path(self.embeddings)
+        folder = self.root / "embeddings" if self.embeddings is None else Path(self.embeddings).expanduser()
         return None if spec is None else Embeddings(spec, folder)
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> CausalWan:

@@ -111,7 +111,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     names = Counter(run.name for run in runs)
     for run in runs:
         if names[run.name] > 1:
-            raise ValueError(f"two of the runs are called {run.name}: name one of them only, they hold the same videos")
+            both = " and ".join(str(other.path) for other in runs if other.name == run.name)
+            raise ValueError(
+                f"two of the runs are called {run.name}, by which tables tell them apart: {both}; rename one"
+            )
     counts = Counter((run.label, run.mark) for run in runs)
     labels = [run.label if counts[run.label, run.mark] == 1 else _telling_label(run, runs) for run in runs]
     return [replace(run, label=label + run.mark) for run, label in zip(runs, labels, strict=True)]
