@@ -19,7 +19,7 @@ from deepforcing import script
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.limits import check_numbers
-from deepforcing.rollout.noise import KeyedNoise, Noise
+from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan
@@ -27,6 +27,7 @@ from deepforcing.yuv import Frames
 
 ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+NOISES = ("keyed", "upstream", "release")
 
 
 class Model(Codec, Protocol):
@@ -88,7 +89,9 @@ class GeneratorSpec:
 
     rule: how chunks follow each other (rollout/rules.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
-    draws for one video, for comparing with them (see rollout/noise.py).
+    draws for one video, for comparing with them (see rollout/noise.py), or "release", the same from the seed of Deep
+    Forcing's release: every prompt has the same noise. There a sample's seed k stands for the release's k-th process
+    (it adds the process's number to its seed), so seed 0 gives the published videos' noise.
     """
 
     name: str
@@ -101,8 +104,8 @@ class GeneratorSpec:
     rule: Rule = field(default_factory=Chunkwise)
 
     def __post_init__(self) -> None:
-        if self.noise not in ("keyed", "upstream"):
-            raise ValueError(f"noise={self.noise!r} must be 'keyed' or 'upstream'")
+        if self.noise not in NOISES:
+            raise ValueError(f"noise={self.noise!r} must be one of {', '.join(NOISES)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
         if self.chunk_frames < 1:
@@ -118,6 +121,11 @@ class GeneratorSpec:
         self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
         if self.noise == "upstream" and self.rule.upstream_noise is None:
             raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
+        if self.noise == "release" and not isinstance(self.rule, Chunkwise):
+            raise ValueError(
+                f"noise=release is drawn chunk after chunk, as Deep Forcing's release does; generator {self.name} follows "
+                "another order: use noise=keyed"
+            )
 
     def check(self, total_frames: int) -> None:
         """Everything that can be known to fail before weights are loaded. Raises ValueError."""
@@ -147,9 +155,14 @@ class GeneratorSpec:
             self.model.check_prompt(cue.text)
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
 
-    def identity(self, total_frames: int, start_from: str | None = None) -> dict[str, Any]:
-        """What changes pixels, as plain JSON values; not device, names or places. start_from: sha256 of the given clip."""
+    def identity(self, total_frames: int, start_from: str | None = None, device: str = "cpu") -> dict[str, Any]:
+        """What changes pixels, as plain JSON values; not names or places. start_from: sha256 of the given clip.
+
+        device: its type; it counts only where the noise is drawn on it, and is then another noise altogether.
+        """
         given = {} if start_from is None else {"start_from": start_from}
+        if self.noise != "keyed":
+            given["noise_drawn_on"] = device
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -217,8 +230,9 @@ class Generator:
             for start, text in spec.cues(prompt, total_frames).items()
         }
         noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
-        if spec.noise == "upstream" and spec.rule.upstream_noise is not None:
+        if spec.noise != "keyed" and spec.rule.upstream_noise is not None:
             given = 0 if initial is None else initial.shape[1]
+            seed += RELEASE_SEED if spec.noise == "release" else 0
             shape = (1, total_frames - given, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
             noise = spec.rule.upstream_noise(seed, shape, given, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(

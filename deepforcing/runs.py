@@ -19,7 +19,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +27,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from deepforcing.records import NAME, SCHEMA, DamagedError, RunRecord, SampleRecord, check, read_run, read_sample
 from deepforcing.video import sha256_file, sync_directory
 
-SCHEMA = 1
 MIN_FREE_BYTES = 50_000_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Named(Protocol):
@@ -108,15 +106,18 @@ class RunDir:
 
         record: the other fields of run.json (label, spec, geometry, environment ...); they do not change the identity.
         An existing run with the same identity is used as it is, its run.json stays what it was. Raises ValueError for
-        a name that is no plain file name, an existing run.json that is damaged or of another identity, and samples
-        without a run.json.
+        a name that is no plain file name, a record that could not be read back, an existing run.json that is damaged or of
+        another identity, and samples without a run.json.
         """
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, dots, dashes and underscores")
         clash = {"schema", "name", "created", "identity"} & set(record or {})
         if clash:
             raise ValueError(f"the record of a run must not set {', '.join(sorted(clash))}")
         run = cls(Path(root) / f"{name}-{identity_hash(identity)}")
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        full = {"schema": SCHEMA, "name": name, "created": created, "identity": identity, **(record or {})}
+        check(RunRecord, full, run._json)
         run.path.mkdir(parents=True, exist_ok=True)
         with _lock(run.path / ".lock", wait=True):
             if run._json.exists():
@@ -128,9 +129,7 @@ class RunDir:
             elif run._samples.exists() and any(run._samples.iterdir()):
                 raise ValueError(f"{run.path} has samples but no run.json; restore it, or move the directory away")
             else:
-                created = datetime.now(UTC).isoformat(timespec="seconds")
-                head = {"schema": SCHEMA, "name": name, "created": created, "identity": identity}
-                atomic_write_json(run._json, {**head, **(record or {})})
+                atomic_write_json(run._json, full)
             run._samples.mkdir(exist_ok=True)
         return run
 
@@ -153,23 +152,21 @@ class RunDir:
         return self.path.resolve().name
 
     def record(self) -> dict[str, Any]:
-        """run.json. Raises ValueError when it is damaged or of a schema this version does not know."""
-        record = _read_json(self._json)
-        if record is None:
+        """run.json. Raises ValueError when it is damaged, of another schema, or not what deepforcing.records says."""
+        try:
+            return read_run(self.path)
+        except DamagedError as error:
             raise ValueError(
-                f"{self._json} is damaged; restore it, or move {self.path} away and run the same command again"
-            )
-        if record.get("schema") != SCHEMA:
-            raise ValueError(f"{self._json} has schema {record.get('schema')!r}, this version reads schema {SCHEMA}")
-        return record
+                f"{self._json} is damaged; restore it, or move {self.path} away and run the same command again ({error})"
+            ) from None
 
     def video_path(self, sample: str) -> Path:
         """Where a sample's video belongs. Raises ValueError for a name that is no plain file name."""
         return self._samples / f"{_checked(sample)}.mp4"
 
     def samples(self) -> list[dict[str, Any]]:
-        """The records of all finished samples, sorted by name."""
-        found = (self._finished(file.name.removesuffix(".json")) for file in sorted(self._samples.glob("*.json")))
+        """The records of all finished samples, sorted by name. Raises ValueError for one that is whole and cannot be one."""
+        found = (self._finished(file.name.removesuffix(".json")) for file in sorted(self._samples.glob("[!.]*.json")))
         return [record for record in found if record is not None]
 
     def completed(self) -> set[str]:
@@ -200,14 +197,15 @@ class RunDir:
     def commit(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Declare a sample finished, by writing its json; the video must be in place. Returns the record as written.
 
-        record: at least "sample". schema, video, bytes and sha256 are added here. Raises ValueError when the video is
-        missing or the record has NaN in it.
+        record: of records.SampleRecord; schema, video, bytes and sha256 are added here. Raises ValueError when the video is
+        missing or the record could not be read back.
         """
         video = self.video_path(str(record.get("sample")))
         if not video.is_file():
             raise ValueError(f"{video} is not there: a sample can be committed when its video is whole")
         added = {"video": video.name, "bytes": video.stat().st_size, "sha256": sha256_file(video)}
         full = {"schema": SCHEMA, **record, **added}
+        check(SampleRecord, full, video.with_suffix(".json"))
         atomic_write_json(video.with_suffix(".json"), full)
         return full
 
@@ -220,14 +218,16 @@ class RunDir:
         return self.path / "samples"
 
     def _finished(self, sample: str) -> dict[str, Any] | None:
-        record = _read_json(self._samples / f"{sample}.json")
-        video = self._samples / f"{sample}.mp4"
-        if record is None or record.get("sample") != sample or record.get("video") != video.name:
+        """Its record; None when it is not there or cut off, or the video is not the one that it describes."""
+        try:
+            record = read_sample(self._samples / f"{sample}.json")
+        except DamagedError:
             return None
         try:
-            return record if video.stat().st_size == record.get("bytes") else None
+            same = (self._samples / record["video"]).stat().st_size == record.get("bytes")
         except OSError:
             return None
+        return record if same else None
 
 
 def check_writable(root: str | Path, min_free_bytes: int = MIN_FREE_BYTES, key: str = "runs_root") -> None:
@@ -271,25 +271,17 @@ def _check_json(value: object, where: str) -> None:
 
 
 def _checked(sample: str) -> str:
-    if not _NAME.fullmatch(sample):
+    if not NAME.fullmatch(sample):
         raise ValueError(f"sample name {sample!r} must be 1 to 100 letters, digits, dots, dashes and underscores")
     return sample
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in the file; None when it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 @contextlib.contextmanager
 def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold an exclusive flock on `path`, a file removed afterwards; yield False when it is taken and we do not wait."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Not through a link: it could be one to somewhere else, where a file would be made.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import av
 import numpy as np
 
+from deepforcing.frame_times import duration, spans, unevenness
 from deepforcing.yuv import BT709, LIMITED, SMPTE170M, SRGB, Frames, frame_to_rgb, rgb_to_planes
 
 if TYPE_CHECKING:
+    from av import VideoStream
     from av.container import InputContainer
     from torch import Tensor
 
@@ -168,11 +170,32 @@ class VideoWriter:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Frame count, frame rate and size from the file's header. Raises ValueError, naming the file, if it has none."""
+    """Frame count, frame rate and size from the file's header; frames are counted where it has no count (mkv, webm).
+
+    Raises ValueError, naming the file, if it is no video, and if its frames had to be counted and end before it does.
+    """
     with _opened(path) as container:
-        stream = container.streams.video[0]
-        frames = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+        stream = _stream(path, container)
+        frames = stream.frames
+        if not frames:
+            shown, told = spans(container, stream), duration(container, stream)
+            frames, end = len(shown), max((stop for _, stop in shown), default=0.0)
+            if frames and end < told - (end - shown[0][0]) / frames / 2:
+                raise ValueError(
+                    f"{path} is damaged: its frames end at {end:.2f} s, and it says that it has {told:.2f} s"
+                )
         return VideoInfo(frames, float(stream.average_rate or 0), stream.width, stream.height)
+
+
+def uneven(path: str | Path) -> str | None:
+    """How the times at which a file shows its frames differ from its frame rate, see frame_times.unevenness.
+
+    Only the times of packets are read, nothing is decoded. Raises ValueError as `iter_decoded` does.
+    """
+    with _opened(path) as container:
+        stream = _stream(path, container)
+        starts = [start for start, _ in spans(container, stream)]
+        return unevenness(starts, float(stream.average_rate or 0))
 
 
 def iter_decoded(path: str | Path) -> Iterator[av.VideoFrame]:
@@ -181,11 +204,13 @@ def iter_decoded(path: str | Path) -> Iterator[av.VideoFrame]:
     Raises ValueError, naming the file, when it is missing, not a video, corrupt, or ends before its last frame.
     """
     with _opened(path) as container:
-        stream = container.streams.video[0]
+        stream = _stream(path, container)
         count = hidden = 0
         for packet in container.demux(stream):
             hidden += packet.is_discard
             for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise ValueError(f"{path} is damaged: parts of frame {count} are missing")
                 count += 1
                 yield frame
         if count and hidden and count + hidden == stream.frames:
@@ -289,8 +314,18 @@ def _opened(path: str | Path) -> Iterator[InputContainer]:
         raise ValueError(f"{path} is empty")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no video stream")
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be decoded as a video: {error.strerror}") from error
+
+
+def _stream(path: str | Path, container: InputContainer) -> VideoStream:
+    """The video itself, not the picture on the cover. Raises ValueError if there is none that can be decoded."""
+    stream = container.streams.best("video")
+    if stream is None or not isinstance(stream, av.VideoStream):
+        raise ValueError(f"{path} has no video stream")
+    if stream.codec_context is None or not stream.width:
+        raise ValueError(
+            f"{path} has a video stream that cannot be decoded here (its codec is unknown, or it is damaged)"
+        )
+    return stream

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
+from deepforcing.runs import check_writable
 from deepforcing.script import is_schedule
-from deepforcing.video import VideoInfo, iter_decoded
+from deepforcing.video import VideoInfo, iter_decoded, uneven
 from eval import weights
 from eval.batch import FRAMES, Batch
 from eval.clip_to_clip import BetweenClips, clip_to_clip, features
@@ -47,13 +48,14 @@ class Scored:
     """What `score` found. table: COLUMNS and KEYS, of every video that has scores, for the metrics asked for.
 
     problems: one line for each video or score that is missing, and why. absent: {metric: why} of those whose weights
-    are not there. decoded: videos decoded by this call.
+    are not there. decoded: videos decoded by this call. notes: a line each of what is worth knowing.
     """
 
     table: pd.DataFrame
     problems: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     decoded: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Measurement], protocol: Protocol | None = None,
@@ -74,8 +76,8 @@ def score(
 
     Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on. progress(done, total,
     name) is called after each video that needed work. Videos that cannot be read, are not those that their records
-    describe or cannot be measured end up in `problems`, without rows. Raises ValueError if a scores file is unreadable
-    or a metric does not go with the protocol.
+    describe or cannot be measured end up in `problems`, without new rows, also where all their scores were there. Raises
+    ValueError if a scores file is unreadable or a metric does not go with the protocol, OSError if nothing can be written.
     """
     device = device or torch.device("cpu")
     wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
@@ -98,24 +100,24 @@ def score(
     here = [metric for metric in wanted if metric.name in present]
     paths = {metric.name: scores_path(group.home, metric.name, metric.version) for metric in here}
     done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
-    todo = []
-    for video in shard(group.videos, part):
-        missing = [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
-        if missing:
-            todo.append((video, missing))
-    unfit = unusable([m for m in here if any(m in missing for _, missing in todo)], device) if todo else {}
+    todo: dict[Video, list[Measurement]] = {
+        video: [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
+        for video in shard(group.videos, part)
+    }
+    unfit = unusable([m for m in here if any(m in missing for missing in todo.values())], device)
     result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
-    todo = [(video, left) for video, missing in todo if (left := [m for m in missing if m.name not in unfit])]
-    nothing = bool(wanted) and len(unfit) == len(here)  # videos that are none are named all the same
-    for video in shard(group.videos, part) if nothing else []:
-        try:
-            checked(video)
-        except ValueError as error:
-            result.problems.append(f"{group.name}: sample {video.name}: {error}")
-    for number, (video, missing) in enumerate(todo, start=1):
+    todo = {video: [m for m in missing if m.name not in unfit] for video, missing in todo.items()}
+    total, number = sum(map(bool, todo.values())), 0
+    if total:
+        check_writable(group.home / "scores", key="out" if group.folder else "runs")
+    for video, missing in todo.items():  # with nothing missing too: its file may have gone or been damaged since
         where = f"{group.name}: sample {video.name}"
         try:
             info = checked(video)
+            if not missing:
+                continue
+            if fault := uneven(video.path):
+                result.notes.append(f"{where}: {without_times(video.path, fault, protocol)}")
             prompted = []
             for metric in missing:
                 if isinstance(metric, Dimension) and metric.needs_prompt and video.prompt is None:
@@ -146,10 +148,24 @@ def score(
                     window_seconds=protocol.length_key,
                 )
                 add_rows(paths[metric.name], rows[COLUMNS + KEYS])
-        if progress is not None:
-            progress(number, len(todo), video.name)
+        if progress is not None and missing:
+            number += 1
+            progress(number, total, video.name)
     result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
     return result
+
+
+def without_times(path: Path, fault: str, protocol: Protocol) -> str:
+    """What becomes of a video whose frames come unevenly. ValueError under `windows`, which are cut by time."""
+    if protocol.name == "windows":
+        raise ValueError(
+            f"{path} has no even frame rate ({fault}), so windows of time cannot be cut by its frames' numbers; encode it "
+            f"once more at one rate, for example with ffmpeg -i {path.name} -vf fps=16 OUT.mp4"
+        )
+    return (
+        f"its frame rate is not even ({fault}); protocol={protocol.name} goes by the numbers of frames, as VBench does, and "
+        "its times are number / mean frame rate"
+    )
 
 
 def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:

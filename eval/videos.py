@@ -1,26 +1,26 @@
-"""What can be scored: the videos of a run directory, or a plain folder of mp4 files with a list of prompts."""
+"""What can be scored: the videos of a run directory, or a plain folder of video files with a list of prompts."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from deepforcing.records import read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
+from eval.name_order import by_value
+from eval.prompt_lists import read_prompts, shown
 
-SUFFIX = ".mp4"
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+# Endings of what may be a video too and is not scored; of .gif the frames' times and colours are another matter.
+OTHER_SUFFIXES = (".gif", ".apng", ".webp", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf")
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
-PROMPT_FILES = (
-    "a .json of {file name: prompt}, a .csv with columns video and prompt, a .jsonl of such objects, or a .txt with one "
-    "prompt a line in the order of the file names"
-)
+LONGEST_PROMPT = 10_000  # characters; text encoders look at a few hundred
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Video:
 
     sha256, frames: what its record says of the file; sha256 of a plain file is its own. frames None: not recorded.
     scheduled: the prompt of a run is a schedule of several (deepforcing.script), so that it is no caption of any clip.
+
+    Raises ValueError for a name or a prompt that no table can hold or no text encoder reads: half a surrogate pair, control
+    characters, more than LONGEST_PROMPT, nothing at all.
     """
 
     name: str
@@ -38,6 +41,18 @@ class Video:
     frames: int | None = None
     fps: float | None = None
     scheduled: bool = False
+
+    def __post_init__(self) -> None:
+        if fault := unfit(self.name):
+            raise ValueError(f"the name has {fault}")
+        if self.prompt is None:
+            return
+        if not self.prompt.strip():
+            raise ValueError("the prompt is empty")
+        if len(self.prompt) > LONGEST_PROMPT:
+            raise ValueError(f"the prompt has {len(self.prompt)} characters, the limit is {LONGEST_PROMPT}")
+        if fault := unfit(self.prompt, allowed="\t\n\r"):
+            raise ValueError(f"the prompt has {fault}")
 
     @property
     def prompt_sha256(self) -> str:
@@ -49,7 +64,8 @@ class Video:
 class Videos:
     """Videos that belong together, and the directory whose scores/ holds what is known of them.
 
-    name: the `run` of the table. problems: one line for each video or record that is unusable. pixel_scale, world: see
+    name: the `run` of the table. problems: one line for each video or record that is unusable. notes: a line each of what
+    is worth knowing and costs no video. folder: whether they are plain files, and no run's samples. pixel_scale, world: see
     eval.metric.Clip.
     """
 
@@ -59,75 +75,118 @@ class Videos:
     problems: tuple[str, ...] = ()
     pixel_scale: int = 1
     world: str | None = None
+    notes: tuple[str, ...] = ()
+    folder: bool = False
 
 
 def open_run(directory: str | os.PathLike[str]) -> Videos:
     """The finished samples of a run directory. Raises ValueError if it is none; unusable records become problems."""
     run = Path(directory).absolute()
-    record = read_json(run / "run.json")
+    record = read_run(run)
     videos, problems = [], []
-    for path in sorted((run / "samples").glob("*.json")):
+    for path in sorted((run / "samples").glob("[!.]*.json")):
         try:
             videos.append(recorded(path))
         except ValueError as error:
             problems.append(f"{run.name}: sample {path.stem}: {error}")
-    return Videos(run.name, run, tuple(videos), tuple(problems), int(record.get("pixel_scale", 1)), record.get("world"))
+    return Videos(run.name, run, tuple(videos), tuple(problems), record.get("pixel_scale") or 1, record.get("world"))
 
 
 def recorded(path: Path) -> Video:
     """The video behind a sample's record. Raises ValueError if the record is not one."""
-    sample = read_json(path)
-    lacking = [key for key in ("sample", "prompt", "video", "sha256", "frames") if key not in sample]
-    if lacking:
-        raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    name, prompt, video, sha256 = (sample[key] for key in ("sample", "prompt", "video", "sha256"))
-    if not all(isinstance(value, str) for value in (name, prompt, video, sha256)) or type(sample["frames"]) is not int:
-        raise ValueError(f"{path} is no sample's record: sample, prompt, video and sha256 are text, frames a number")
-    fps = sample.get("fps")
-    if not isinstance(fps, int | float | None):
-        raise ValueError(f"{path} has fps={fps}, which is no number")
+    sample = read_sample(path)
+    prompt = sample["prompt"]
     return Video(
-        name, path.parent / video, prompt, sha256, sample["frames"], fps and float(fps), scheduled=is_schedule(prompt)
+        sample["sample"],
+        path.with_name(sample["video"]),
+        prompt,
+        sample["sha256"],
+        sample["frames"],
+        float(sample["fps"]),
+        scheduled=is_schedule(prompt),
     )
 
 
 def open_folder(
     folder: str | os.PathLike[str], prompts: str | os.PathLike[str] | None, out: str | os.PathLike[str]
 ) -> Videos:
-    """The mp4 files of a folder, in the order of their names; their scores go to out/scores.
+    """The video files of a folder (SUFFIXES), numbers in their names by value; their scores go to out/scores.
 
-    prompts: the file that says what each video shows, see PROMPT_FILES; None where no metric needs it. Raises ValueError
-    if there is no such folder, nothing in it, or the prompts do not fit the videos. Unreadable files become problems.
+    prompts: the file that says what each video shows, see eval.prompt_lists; None where no metric needs it. Raises ValueError
+    if there is no such folder, nothing in it, or the prompts do not fit the videos. Unreadable files, and those with a
+    prompt that cannot be one, become problems.
     """
     root = Path(folder).absolute()
+    kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
     if not root.is_dir():
-        raise ValueError(f"videos={folder} is not a folder; give one that holds {SUFFIX} files")
+        raise ValueError(f"videos={folder} is not a folder; give one that holds {kinds} files")
     # Hidden files are not videos: copies from a Mac bring one along for each.
-    named = sorted(p for p in root.iterdir() if p.suffix.lower() == SUFFIX and not p.name.startswith("."))
-    paths = [path for path in named if path.is_file() and is_text(path.name)]
+    entries = [path for path in root.iterdir() if not path.name.startswith(".")]
+    named = sorted(
+        (p for p in entries if p.suffix.lower() in SUFFIXES), key=lambda path: (by_value(path.stem), path.name)
+    )
     problems = [f"{path.name}: a link to nothing" for path in named if path.is_symlink() and not path.exists()]
     problems += [
-        f"{os.fsencode(path.name)!r}: the name is not UTF-8, as a table needs it; rename the file"
+        f"{os.fsencode(path.name)!r}: the name is not UTF-8 or has control characters, which no table can hold; rename the file"
         for path in named
-        if not is_text(path.name)
+        if unfit(path.name)
     ]
+    paths = [path for path in named if path.is_file() and not unfit(path.name)]
     if not paths and not problems:
-        raise ValueError(f"videos={folder} holds no {SUFFIX} file")
-    said = read_prompts(Path(prompts), paths) if prompts is not None else {}
-    stems = [path.stem for path in paths]
+        raise ValueError(
+            f"videos={folder} holds no {kinds} file; it holds {census(entries, everything=True) or 'nothing'}"
+        )
+    left_out = census(entries)
+    notes = [f"videos={folder}: left out: {left_out}; only {kinds} files are scored"] if left_out else []
+    said, others = read_prompts(Path(prompts), paths) if prompts is not None else ({}, [])
+    if others:
+        some = f"{', '.join(map(shown, others[:3]))}{' ...' if len(others) > 3 else ''}"
+        notes.append(f"prompts={prompts} names {len(others)} files that are not in videos={folder}: {some}")
+    names = Counter(path.stem for path in paths) + Counter(path.name for path in paths)
     videos = []
     for path in paths:
-        name = path.stem if stems.count(path.stem) == 1 else path.name
+        name = path.stem if names[path.stem] == 1 else path.name
         try:
             videos.append(Video(name, path, said.get(path.name), sha256_file(path)))
         except OSError as error:
             problems.append(f"{path.name}: cannot be read: {error.strerror}")
-    return Videos(root.name, Path(out).absolute(), tuple(videos), tuple(problems))
+        except ValueError as error:
+            problems.append(f"{path.name}: {error}")
+    return Videos(root.name, Path(out).absolute(), tuple(videos), tuple(problems), notes=tuple(notes), folder=True)
 
 
-def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8: any other bytes come from the system as lone surrogates, which no table can hold."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+def census(entries: Sequence[Path], everything: bool = False) -> str:
+    """What of a folder is not scored: "2 .gif, 1 folder with videos". everything: also what is no video."""
+    kinds: Counter[str] = Counter()
+    for path in entries:
+        if path.is_dir():
+            if everything or holds_videos(path):
+                kinds["folder with videos" if holds_videos(path) else "folder"] += 1
+        elif everything or path.suffix.lower() in OTHER_SUFFIXES:
+            kinds[path.suffix.lower() or "file without an ending"] += 1
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+
+
+def holds_videos(folder: Path) -> bool:
+    """At any depth."""
+    return any(
+        Path(file).suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES) and not file.startswith(".")
+        for _, _, files in os.walk(folder)
+        for file in files
+    )
+
+
+def unfit(text: str, allowed: str = "") -> str | None:
+    """What a text has that tables, terminals and UTF-8 cannot hold; None if nothing.
+
+    File names of other bytes than UTF-8 come from the system with lone surrogates.
+    """
+    for place, letter in enumerate(text, start=1):
+        kind = unicodedata.category(letter)
+        if kind in ("Cs", "Cc") and letter not in allowed:
+            what = "half a surrogate pair" if kind == "Cs" else "a control character"
+            return f"{what}, U+{ord(letter):04X} at character {place}"
+    return None
 
 
 def checked(video: Video) -> VideoInfo:
@@ -153,75 +212,3 @@ def checked(video: Video) -> VideoInfo:
             f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"
         )
     return info
-
-
-def read_prompts(file: Path, videos: list[Path]) -> dict[str, str]:
-    """{file name: prompt} for all of `videos`, from one of PROMPT_FILES. Raises ValueError in one line if it does not fit."""
-    if not file.is_file():
-        raise ValueError(f"prompts={file} {'is no file' if file.exists() else 'does not exist'}; give {PROMPT_FILES}")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"prompts={file} is not UTF-8 (byte {error.start})") from None
-    try:
-        listed = parse_prompts(text, file.suffix.lower())
-    except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
-        raise ValueError(
-            f"prompts={file} cannot be read ({type(error).__name__}: {error}); give {PROMPT_FILES}"
-        ) from None
-    if isinstance(listed, list):
-        if len(listed) != len(videos):
-            raise ValueError(
-                f"prompts={file} has {len(listed)} prompts for {len(videos)} videos; one a video is needed"
-            )
-        return {video.name: prompt for video, prompt in zip(videos, listed, strict=True)}
-    found = {video.name: listed.get(video.name, listed.get(video.stem)) for video in videos}
-    missing = [name for name, prompt in found.items() if prompt is None]
-    if missing:
-        raise ValueError(
-            f"prompts={file} has no prompt for {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
-        )
-    return {name: prompt for name, prompt in found.items() if prompt is not None}
-
-
-def parse_prompts(text: str, suffix: str) -> list[str] | dict[str, str]:
-    """Prompts in the order of the videos, or by file name. Raises ValueError, KeyError or TypeError if they are neither."""
-    if suffix == ".csv":
-        return by_name(list(csv.DictReader(io.StringIO(text, newline=""))))
-    if suffix == ".jsonl":
-        return by_name([json.loads(line) for line in io.StringIO(text) if line.strip()])
-    if suffix != ".json":
-        return [line.rstrip("\n") for line in io.StringIO(text) if line.strip()]
-    loaded = json.loads(text)
-    if isinstance(loaded, list) and all(isinstance(item, str) for item in loaded):
-        return loaded
-    if isinstance(loaded, list):
-        return by_name(loaded)
-    if not isinstance(loaded, dict) or not all(isinstance(prompt, str) for prompt in loaded.values()):
-        raise TypeError("not an object of file names and prompts")
-    return {Path(name).name: prompt for name, prompt in loaded.items()}
-
-
-def by_name(rows: Sequence[Any]) -> dict[str, str]:
-    """Rows with a column video (or file, name) and a column prompt."""
-    named: dict[str, str] = {}
-    for row in rows:
-        known = row if isinstance(row, Mapping) else {}
-        key = next((k for k in ("video", "file", "name", "path") if known.get(k)), None)
-        if key is None or not isinstance(row["prompt"], str):
-            raise ValueError("every row needs a video and a prompt")
-        named[Path(row[key]).name] = row["prompt"]
-    return named
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. ValueError with the file's name if it is missing or not one."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a run directory has run.json and samples/*.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from None
-    if type(loaded) is not dict:
-        raise ValueError(f"{path} is not a JSON object")
-    return loaded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from rich.console import Console
 
 from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
-from deepforcing.video import probe
+from deepforcing.video import VideoInfo, probe
 from eval.allocator import keep_freed_memory
 from eval.clip_to_clip import BetweenClips, fused, read_fusion
+from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
@@ -30,6 +33,8 @@ from experiments.command.terminal import bar, console
 from experiments.command.words import is_list, positive, shown
 from experiments.request import pick_device
 from experiments.tables.runs import find_runs
+
+VIDEOS, SCORES, SUMMARY = "videos.csv", "scores.parquet", "summary.json"  # in out=DIR
 
 
 def evaluate_task(config: DictConfig) -> int:
@@ -53,10 +58,10 @@ def evaluate_task(config: DictConfig) -> int:
         groups = [open_run(path) for path in find_runs([str(p) for p in patterns])]
     else:
         if config.out is None:
-            raise ValueError("videos=DIR needs out=DIR, where scores.parquet and summary.json go")
+            raise ValueError(f"videos=DIR needs out=DIR, where {VIDEOS}, {SCORES} and {SUMMARY} go")
         videos, prompts, out = (path(config[key], key) for key in ("videos", "prompts", "out"))
         groups = [open_folder(videos or "", prompts, out or "")]
-        check_writable(out or "", key="out")
+        prepare(groups[0])
     metrics = [*metrics, *between]
     results = evaluate(groups, metrics, protocol, device, part, console())
     if between:
@@ -68,6 +73,36 @@ def evaluate_task(config: DictConfig) -> int:
     for problem in problems:
         say(problem)
     return int(bool(problems))
+
+
+def prepare(group: Videos) -> None:
+    """Before long work: make sure that the results can be written, and write out/videos.csv, see `write_videos`."""
+    check_writable(group.home, key="out")
+    for name in (VIDEOS, SCORES, SUMMARY):
+        if (group.home / name).is_dir():
+            raise ValueError(
+                f"{group.home / name} is a folder, and a file of this name is to be written: give another out=DIR"
+            )
+    write_videos(group.home / VIDEOS, group)
+
+
+def write_videos(file: Path, group: Videos) -> None:
+    """A row per video: its name in the tables, its file, the prompt that it got, and what its header says.
+
+    Made before the scores, so that a person can see whether every file got its own caption.
+    """
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["sample", "file", "prompt", "frames", "fps", "sha256"])
+    for video in group.videos:
+        info = header(video)
+        told = ("", "") if info is None else (str(info.frames), f"{info.fps:.6g}")
+        texts = (guarded(text) for text in (video.name, video.path.name, video.prompt or ""))
+        rows.writerow([*texts, *told, video.sha256])
+    text = table.getvalue().encode()
+    if not file.exists() or file.read_bytes() != text:
+        with atomic_path(file) as partial:
+            partial.write_bytes(text)
 
 
 def path(value: Any, key: str) -> str | None:
@@ -138,6 +173,8 @@ def evaluate(
     passed = 0  # videos of the groups before: many groups of one video are shared out too
     with bar(out, "videos left") as bars:
         for group in groups:
+            for note in group.notes:
+                out.print(note, soft_wrap=True, highlight=False, markup=False)
             task = bars.add_task(group.name, total=None)
 
             def tick(done: int, total: int, _: str, task: Any = task) -> None:
@@ -149,10 +186,13 @@ def evaluate(
             results.append(scored)
             for name, why in scored.absent.items():
                 if name not in said:
-                    out.print(f"{name}: absent: {why}")
+                    out.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False, markup=False)
                     said.add(name)
+            for note in scored.notes:
+                out.print(note, soft_wrap=True, highlight=False, markup=False)
             known = scored.table["sample"].nunique()
-            out.print(f"{group.name}: {known} videos scored, {scored.decoded} of them now")
+            told = f"{group.name}: {known} videos scored, {scored.decoded} of them now"
+            out.print(told, soft_wrap=True, highlight=False, markup=False)
     return results
 
 
@@ -184,7 +224,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-    with atomic_path(out / "scores.parquet") as partial:
+    with atomic_path(out / SCORES) as partial:
         rows[names].to_parquet(partial, index=False)
     values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
@@ -203,7 +243,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "absent": scored.absent,
         "problems": scored.problems,
     }
-    atomic_write_json(out / "summary.json", summary)
+    atomic_write_json(out / SUMMARY, summary)
 
 
 def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
@@ -215,13 +255,18 @@ def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     return found
 
 
+def header(video: Video) -> VideoInfo | None:
+    """What the file says of itself; None if it is no video."""
+    try:
+        return probe(video.path)
+    except ValueError:
+        return None
+
+
 def seconds(video: Video) -> float:
     """Duration by the file's header; NaN if it has none."""
-    try:
-        info = probe(video.path)
-        return info.frames / info.fps if info.fps else math.nan
-    except ValueError:
-        return math.nan
+    info = header(video)
+    return info.frames / info.fps if info is not None and info.fps else math.nan
 
 
 main = command("evaluate")(evaluate_task)

@@ -174,7 +174,7 @@ def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
         note = f"seed {key[1]}" if len(seeds) > 1 else ""
         rows.append({"prompt": sample["prompt"], "note": note, "cells": cells})
     shown = [by_key[i][key] for i, key in videos]
-    width, height = next(((s["width"], s["height"]) for s in shown), (1, 1))
+    width, height = next(((s["width"], s["height"]) for s in shown if s.get("width") and s.get("height")), (1, 1))
     pixels = any((run.record.get("pixel_scale") or 1) > 1 for run in runs)
     note = "One row per prompt, one column per run; one clock moves them all."
     if len(keys) > len(chosen):

@@ -125,19 +125,21 @@ def policy_of(options: dict[str, Any]) -> CachePolicy:
         return CachePolicy(KeepAll(), Absolute())
     if options["repo"] != "deepf":
         return CachePolicy(SinkWindow(window, sink), Absolute())
-    alignment = ReleaseSink(options.get("cap", 16))
-    if not options.get("pc", False):
-        return CachePolicy(SinkWindow(window, sink), alignment)
+    if not options.get(
+        "pc", False
+    ):  # the release's sink-only model has no capacity and does not move its sink at first
+        return CachePolicy(SinkWindow(window, sink), ReleaseSink(options.get("cap", 21)))
+    budget, recent = options.get("cap", 16), options.get("R", 4)
     return CachePolicy(
         ParticipativeCompression(
             window_frames=window,
             sink_frames=sink,
-            budget_frames=options.get("cap", 16),
-            recent_frames=options.get("R", 4),
+            budget_frames=max(budget, sink + recent),  # too small a budget is exceeded, not an error
+            recent_frames=recent,
             reuse_limit=options.get("reuse", 7),
             every_pass=True,
         ),
-        alignment,
+        ReleaseSink(budget),
     )
 
 

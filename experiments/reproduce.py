@@ -229,9 +229,11 @@ def speeds(path: Path, names: set[str]) -> pd.DataFrame:
     (run,) = read_runs([path])
     found = []
     for sample in run.samples:
-        one = speed([sample], int(run.record["geometry"]["temporal_stride"]))
+        stride = (run.record.get("geometry") or {}).get("temporal_stride")
+        one = speed([sample], stride) if stride else None
         if one is not None and sample["sample"] in names:
-            found.append((run.name, sample["sample"], FPS.name, 1, "speed", 0.0, float(sample["seconds"]), one.fps))
+            seconds = sample["frames"] / sample["fps"]
+            found.append((run.name, sample["sample"], FPS.name, 1, "speed", 0.0, seconds, one.fps))
     return pd.DataFrame(found, columns=COLUMNS)
 
 

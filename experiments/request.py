@@ -33,7 +33,8 @@ class Request:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return self.spec.identity(self.total_frames, None if self.start is None else self.start.sha256)
+        start = None if self.start is None else self.start.sha256
+        return self.spec.identity(self.total_frames, start, self.device.type)
 
 
 def check_request(config: DictConfig, here: bool = True) -> Request:

@@ -71,9 +71,12 @@ class BySlot:
 class ReleaseSink:
     """The released Deep Forcing code: the sink moves at each drop, by a first step that is hard-wired, the rest stays.
 
-    first step = 21 - capacity_frames (the literal 21, compression on or off), later steps follow the chunk's start;
-    top-C tokens keep their own frames (the release's unification never runs). See reference notes in THIRD_PARTY.md.
-    Deviation: the release turns stored keys in place again and again, which adds rounding in bfloat16; this does not.
+    first step = 21 - capacity_frames (the literal 21), later steps follow the chunk's start; top-C tokens keep their own
+    frames (the release's unification never runs). capacity_frames: the release's budget with compression, where that is
+    below sink + recent frames too (it then keeps more than its budget, and the sink comes that much too late for ever);
+    21 for its sink-only model, whose first step is 0: a hole of one chunk stays between sink and tail.
+    Source: the release at ea9961aa (THIRD_PARTY.md). Deviation: the release turns stored keys in place again and again,
+    which adds rounding in bfloat16; this does not.
     """
 
     capacity_frames: int = 16

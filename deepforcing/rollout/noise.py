@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+RELEASE_SEED = 1356145
+"""The one seed of Deep Forcing's release. Its scripts start a process per prompt, so every prompt gets the same draws."""
+
 
 class Noise(Protocol):
     """Noise for one batch of videos. start: first latent frame of the chunk; shape: [B, F, C, Y, X] of the chunk."""
@@ -53,9 +56,9 @@ class KeyedNoise:
 class UpstreamNoise:
     """The published systems' order: all initial noise in one draw, then one draw per non-last step, chunk by chunk.
 
-    Drawn on the run's device in its dtype from one generator, so a video depends on its length, its batch and the device:
-    for comparing with the originals only. total_frames: latent frames that will be generated. first: latent frames given
-    (continuation), which have no noise.
+    Drawn on the run's device in its dtype from one generator, so a video depends on its length, its batch and the device
+    (torch's CUDA draws also on how many multiprocessors that has): for comparing with the originals only. No draw for the
+    clean pass. first: latent frames given (continuation), which have no noise.
     """
 
     def __init__(

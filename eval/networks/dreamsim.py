@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eval.batch import Batch
 from eval.networks.batches import in_parts
+from eval.networks.checkpoint import data_only
 from eval.networks.files import packages
 from eval.preprocess import SIDE
 from eval.weights import required
@@ -26,10 +27,14 @@ def dreamsim_features(batch: Batch, device: torch.device) -> Tensor:
 
 @functools.cache
 def dreamsim_model(folder: Path, device: torch.device) -> Any:
-    """The package's model. How it reads `folder` is its own affair; it loads DINO's source through torch.hub."""
+    """The package's model, its checkpoints read as those of all other networks. It loads DINO's source through torch.hub.
+
+    Raises ValueError if a checkpoint is unfit.
+    """
     with packages():
         from dreamsim import dreamsim
-    model, _ = dreamsim(pretrained=True, cache_dir=str(folder), device=str(device))
+    with data_only():
+        model, _ = dreamsim(pretrained=True, cache_dir=str(folder), device=str(device))
     return model
 
 

@@ -23,6 +23,7 @@ from eval.networks.package import vbench_module
 FRAMES = 8
 SIDE = 224  # pixels
 HEAD = 64  # channels of an attention head
+LARGEST_VOCABULARY = 16 << 20  # bytes, unpacked; the published one has 3.2 MB
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -132,7 +133,11 @@ def _modules(vocabulary: Path) -> tuple[Any, Any]:
     package keeps it. It is shown an empty one there; the real one is set afterwards.
     """
     try:
-        gzip.decompress(vocabulary.read_bytes()).decode()
+        with gzip.open(vocabulary) as file:
+            content = file.read(LARGEST_VOCABULARY + 1)
+        if len(content) > LARGEST_VOCABULARY:
+            raise EOFError
+        content.decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError):
         raise ValueError(
             f"ViCLIP's vocabulary, {vocabulary}, is damaged or something else; download it again"

@@ -61,6 +61,16 @@ def bar(over: Console, of: str) -> Progress:
     return Progress(*columns, console=over)
 
 
+def download_bar() -> Progress:
+    """A progress bar of bytes."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("  {task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+
+
 def say(message: str) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
 

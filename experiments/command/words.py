@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,9 +79,9 @@ def unreadable(argument: str) -> str:
         return f"{argument} cannot be read; are brackets and quotes closed?"
     inner = value.replace("\\", "\\\\").replace('"', '\\"')
     quoted = f'{key}="{inner}"'
-    kept = f"'{quoted}'" if "'" not in quoted else quoted.replace('"', '\\"')
+    typed = shlex.quote(quoted)
     return (
-        f"{argument} cannot be read: a value with {special} in it needs quotes, kept from the shell by others: {kept}"
+        f"{argument} cannot be read: a value with {special} in it needs quotes, kept from the shell by others: {typed}"
     )
 
 

@@ -61,7 +61,7 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     length = f"{lengths[0]:g} s" if len(lengths) == 1 else f"{lengths[0]:g} to {lengths[-1]:g} s" if lengths else "no"
     prompts, seeds = {s["prompt_id"] for s in samples}, {s["seed"] for s in samples}
     models = sorted({model_name(run) for run in runs if not run.is_real})
-    size = sorted({f"{s['width']} × {s['height']} px" for s in samples if "width" in s})
+    size = sorted({f"{s['width']} × {s['height']} px" for s in samples if s.get("width") and s.get("height")})
     generated = [run for run in runs if not run.is_real]
     of = f" of the {join(models)} model" if len(models) == 1 else f" of {len(models)} models ({join(models)})"
     what = [f"{plural(len(generated), 'run')}{of}"] if generated else []

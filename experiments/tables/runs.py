@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deepforcing.records import read_run, read_sample
 from experiments.tables.configs import flatten
 
 REAL = "real video"  # label of the reference run whose frames come from a world's renderer
@@ -62,7 +62,7 @@ class Run:
         """Length of the clips that the model was trained on, where the run says so."""
         model = self.spec.get("model")
         value = self.spec.get("train_seconds", model.get("train_seconds") if isinstance(model, dict) else None)
-        return float(value) if isinstance(value, int | float) and value > 0 else None
+        return float(value) if type(value) in (int, float) and value > 0 else None
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
@@ -73,7 +73,7 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for pattern in patterns:
         literal = Path(pattern)
-        matches = [literal] if literal.exists() else sorted(Path(match) for match in glob.glob(pattern))
+        matches = [literal] if literal.exists() else matching(pattern)
         runs = [path for path in matches if (path / "run.json").is_file()]
         if not matches:
             raise ValueError(f"no such run directory: {pattern} (a run directory is <runs_root>/<name>-<8 hex>)")
@@ -88,25 +88,27 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """One JSON object from disk. Raises ValueError naming the file if it is anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}); delete it and run the rollout again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object; delete it and run the rollout again")
-    return value
+def matching(pattern: str) -> list[Path]:
+    """What a glob pattern leads to. As much of it as is there by its literal name is taken literally, brackets and all."""
+    parts = Path(pattern).parts
+    for count in range(len(parts) - 1, 0, -1):
+        folder = Path(*parts[:count])
+        if folder.is_dir():
+            return sorted(folder / match for match in glob.glob(str(Path(*parts[count:])), root_dir=folder))
+    return sorted(Path(match) for match in glob.glob(pattern))
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Every run with its finished samples; labels that occur twice are told apart by what differs between the runs."""
+    """Every run with its finished samples; labels that occur twice are told apart by what differs between the runs.
+
+    Raises ValueError naming the first record that is none (deepforcing.records).
+    """
     runs = []
     for path in paths:
-        record = read_json(path / "run.json")
-        samples = (read_json(file) for file in (path / "samples").glob("*.json"))
-        ordered = sorted(samples, key=lambda s: (str(s.get("prompt_id")), int(s.get("seed", 0))))
-        label = str(record.get("label") or record.get("name") or path.name)
+        record = read_run(path)
+        samples = (read_sample(file) for file in (path / "samples").glob("[!.]*.json"))
+        ordered = sorted(samples, key=lambda s: (s["prompt_id"], s["seed"]))
+        label = str(record.get("label") or record["name"] or path.name)
         runs.append(Run(path=path, label=label, record=record, samples=tuple(ordered)))
     names = Counter(run.name for run in runs)
     for run in runs:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from deepforcing.records import read_object
 from eval.protocol import NAMES, Protocol
 from eval.store import stored
-from eval.videos import open_run, read_json
+from eval.videos import open_run
 from experiments.tables.runs import Run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
@@ -55,7 +56,7 @@ def read_folder(folder: Run) -> pd.DataFrame:
 def weights_of(summary: Path) -> dict[tuple[str, str], str]:
     """{(metric, protocol): sha256 of the weights} as a scored folder's summary tells it; empty if it tells nothing."""
     try:
-        told = read_json(summary).get("about", {}).get("weights", {})
+        told = read_object(summary).get("about", {}).get("weights", {})
         return {(name, protocol): str(value) for protocol, of in told.items() for name, value in of.items()}
     except (ValueError, AttributeError):
         return {}

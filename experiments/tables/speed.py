@@ -30,15 +30,21 @@ def speed(samples: Sequence[Mapping[str, Any]], temporal_stride: int) -> Speed |
     chunks = [c for half in halves for c in half if not c.get("given")]
     if not chunks:
         return None
-    parts = {part: float(np.median([c.get(part, np.nan) for c in chunks])) for part in PARTS}
+    parts = {part: _median(chunks, part) for part in PARTS}
     total = float(np.nansum(list(parts.values())))
     tokens = [int(c["tokens"]) for c in chunks if c.get("tokens") is not None]
-    frames = float(np.median([s.get("chunk_frames", np.nan) for s in samples])) * temporal_stride
+    frames = _median(samples, "chunk_frames") * temporal_stride
     return Speed(
         parts=parts,
         chunk=total,
         fps=frames / total if total else float("nan"),
         tokens=(min(tokens), max(tokens)) if tokens else None,
-        wall=float(np.median([s.get("wall_seconds", np.nan) for s in samples])),
-        memory=float(max((s.get("peak_memory_bytes") or np.nan for s in samples), default=np.nan)),
+        wall=_median(samples, "wall_seconds"),
+        memory=float(max((s["peak_memory_bytes"] for s in samples if s.get("peak_memory_bytes")), default=np.nan)),
     )
+
+
+def _median(records: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Of the records that have a number there; NaN where none has."""
+    known = [record[key] for record in records if record.get(key) is not None]
+    return float(np.median(known)) if known else float("nan")

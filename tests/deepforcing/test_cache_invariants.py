@@ -187,7 +187,7 @@ def test_unified_is_by_slot(retention: str) -> None:
 
 def test_the_release_moves_its_sink_by_its_own_rule() -> None:
     """First by 21 - capacity, then by as much as the chunk's start has moved since the drop before."""
-    for capacity, window, sink in ((16, 21, 10), (18, 21, 10), (9, 12, 3)):
+    for capacity, window, sink in ((16, 21, 10), (18, 21, 10), (9, 12, 3), (21, 21, 14), (21, 11, 4)):
         cache = cache_for(CachePolicy(SinkWindow(window, sink), ReleaseSink(capacity)), chunks=14)
         shift, last = 0, None
         for step in drive(cache, 14):
@@ -198,6 +198,18 @@ def test_the_release_moves_its_sink_by_its_own_rule() -> None:
             positions = ReleaseSink(capacity).positions(step.layout)[: min(sink, start)]
             assert positions == [i + shift for i in range(min(sink, start))]
         assert shift > 0
+
+
+@pytest.mark.parametrize("sink", [1, 10, 14, 17, 18])
+def test_the_release_without_compression_leaves_a_chunk_empty_before_its_tail(sink: int) -> None:
+    """At every full chunk c: sink at c - 21 ..., tail from c - 18 + S on, at its own frames (reference notes, section 2)."""
+    alignment = ReleaseSink(21)
+    for step in drive(cache_for(CachePolicy(SinkWindow(21, sink), alignment), chunks=14), 14):
+        c = step.layout.start
+        if c >= 21:
+            assert alignment.positions(step.layout) == [*range(c - 21, c - 21 + sink), *range(c - 18 + sink, c)]
+        else:
+            assert alignment.positions(step.layout) == list(range(c))
 
 
 @pytest.mark.parametrize("alignment", ["sink", "unified"])

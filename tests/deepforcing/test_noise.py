@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepforcing.rollout.noise import KeyedNoise, UpstreamNoise
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.retention import SinkWindow
+from deepforcing.generator import Generator, GeneratorSpec, Stopwatch
+from deepforcing.rollout.noise import KeyedNoise, Noise, UpstreamNoise
+from deepforcing.rollout.rules import Rolling
+from deepforcing.runs import identity_hash
+from deepforcing.tiny.model import TinySpec
 
 SHAPE = (1, 3, 4, 6, 8)
 PINNED = [-1.7959813, 1.2733617, 0.0338521, -0.7253445]
@@ -70,3 +76,77 @@ def test_upstream_order(given: int) -> None:
         assert torch.equal(got.pop(0), everything[:, chunk * 3 : chunk * 3 + 3])
         for _ in range(3):
             assert torch.equal(got.pop(0), torch.randn(batch * 3, 4, 6, 8, generator=generator).view(shape))
+
+
+# ---- noise=release: Deep Forcing's release -------------------------------------------------------------------------
+
+CPU = torch.device("cpu")
+CAPTIONS = [
+    "a red disc starts at the left and circles clockwise on a slate background",
+    "a blue ring starts at the top and circles counterclockwise on a sand background",
+]
+
+
+def spec(noise: str, **changes: object) -> GeneratorSpec:
+    return GeneratorSpec("g", TinySpec(), CachePolicy(SinkWindow(21, 3)), noise=noise, **changes)  # type: ignore[arg-type]
+
+
+def noises(generator: Generator, frames: int, seed: int = 0) -> list[Noise]:
+    return [generator.job(text, f"p{i}", seed, frames, Stopwatch(CPU)).noise for i, text in enumerate(CAPTIONS)]
+
+
+def draws(noise: Noise, frames: int) -> list[torch.Tensor]:
+    """Every draw of a rollout of four steps, in the rollout's order."""
+    shape, found = (1, 3, 48, 8, 8), []
+    for start in range(0, frames, 3):
+        found.append(noise.initial(start, shape))
+        found += [noise.renoise(start, step, shape) for step in range(3)]
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "process"), [("float32", 0), ("bfloat16", 0), ("float32", 2)])
+def test_every_prompt_has_the_noise_of_the_release(dtype: str, process: int) -> None:
+    """Its process seeds torch's own generator with 1356145 plus its number and draws in this order, in the run's dtype."""
+    generator = spec("release", dtype=dtype).build(CPU)
+    first, second = (draws(noise, 9) for noise in noises(generator, 9, process))
+    with torch.random.fork_rng():
+        torch.manual_seed(1356145 + process)
+        everything = torch.randn([1, 9, 48, 8, 8], dtype=getattr(torch, dtype))
+        want = []
+        for chunk in everything.split(3, 1):
+            want.append(chunk)
+            want += [torch.randn_like(chunk.flatten(0, 1)).unflatten(0, (1, 3)) for _ in range(3)]
+    assert all(torch.equal(a, b) for a, b in zip(first, want, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second, want, strict=True))
+    assert first[0].dtype == getattr(torch, dtype)
+
+
+def test_the_released_videos_are_126_latent_frames() -> None:
+    """501 pixel frames. The first draw is of all frames, so with another length every later draw is another."""
+    made = spec("release")
+    assert {made.latent_frames(seconds) for seconds in (31.3, 501 / 16)} == {126}
+    generator = made.build(CPU)
+    (long, _), (short, _) = noises(generator, 126), noises(generator, 63)
+    assert torch.equal(long.initial(0, (1, 3, 48, 8, 8)), short.initial(0, (1, 3, 48, 8, 8)))
+    assert not torch.equal(long.renoise(0, 0, (1, 3, 48, 8, 8)), short.renoise(0, 0, (1, 3, 48, 8, 8)))
+
+
+def test_a_run_tells_which_noise_it_has() -> None:
+    """Each kind is a run of its own; where noise is drawn on the device, a CPU's and a GPU's are as well."""
+    identities = {
+        (noise, device): identity_hash(spec(noise).identity(9, device=device))
+        for noise in ("keyed", "upstream", "release")
+        for device in ("cpu", "cuda")
+    }
+    assert identities["keyed", "cpu"] == identities["keyed", "cuda"]
+    assert len(set(identities.values())) == 5
+    assert spec("release").identity(9)["noise"] == "release"
+
+
+def test_the_release_has_one_order_of_draws() -> None:
+    with pytest.raises(ValueError, match="noise='published' must be one of keyed, upstream, release"):
+        spec("published")
+    with pytest.raises(
+        ValueError, match="drawn chunk after chunk, as Deep Forcing's release does; generator g follows"
+    ):
+        spec("release", rule=Rolling()).check_sizes(30)

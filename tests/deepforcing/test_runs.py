@@ -39,9 +39,12 @@ JSON = st.recursive(
 PLAN = plan_samples(prompts_from_texts(["a", "b", "c"]), [0, 1])
 
 
+RECORD = {"prompt_id": "a", "prompt": "a red disc", "seed": 0, "fps": 16, "frames": 3}
+
+
 def finish(run: RunDir, sample: str, content: bytes = b"video") -> dict[str, Any]:
     run.video_path(sample).write_bytes(content)
-    return run.commit({"sample": sample, "frames": 3})
+    return run.commit({"sample": sample, **RECORD})
 
 
 def names(run: RunDir) -> list[str]:
@@ -162,8 +165,10 @@ def test_commit_adds_size_and_hash(tmp_path: Path) -> None:
     assert record["video"] == "a.mp4"
     assert run.samples() == [record]
     run.video_path("b").write_bytes(b"1")
-    with pytest.raises(ValueError, match="nan"):
-        run.commit({"sample": "b", "seconds": float("nan")})
+    with pytest.raises(ValueError, match="seconds should be a finite number"):
+        run.commit({"sample": "b", **RECORD, "seconds": float("nan")})
+    with pytest.raises(ValueError, match=r"b\.json: prompt is missing"):
+        run.commit({"sample": "b", **{key: value for key, value in RECORD.items() if key != "prompt"}})
     assert run.completed() == {"a"}
     for name in ("../a", "", "a/b"):
         with pytest.raises(ValueError, match="sample name"):
@@ -183,8 +188,14 @@ def test_only_whole_samples_count(tmp_path: Path) -> None:
     (run.path / "samples" / "g.json").write_text("[]")
     assert run.completed() == {"a", "e"}
     record = json.loads((run.path / "samples" / "e.json").read_text())
-    (run.path / "samples" / "e.json").write_text(json.dumps({**record, "video": "../../e.mp4"}))
-    assert run.completed() == {"a"}
+    for change, words in (
+        ({"video": "../../e.mp4"}, r"e\.json: video must be e\.mp4, the file beside the record"),
+        ({"schema": 99}, r"e\.json has schema 99, this version reads schema 1"),
+        ({"sample": "a", "video": "a.mp4"}, r"e\.json is the record of sample a"),
+    ):
+        (run.path / "samples" / "e.json").write_text(json.dumps({**record, **change}))
+        with pytest.raises(ValueError, match=words):
+            run.completed()
 
 
 @settings(max_examples=25, deadline=None)

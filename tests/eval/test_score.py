@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from odd_videos import moving, packed, write_video
 
 import eval.score
 from deepforcing.video import probe, sha256_file
@@ -356,7 +357,19 @@ def test_a_schedule_is_no_caption_of_a_clip(make_run: MakeRun) -> None:
     assert score(open_run(run), [Agreement()], VBENCH).decoded == 0
 
 
-@pytest.mark.parametrize("wrong", [{"frames": None}, {"frames": "9"}, {"prompt": None}, {"fps": "fast"}, {"video": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"frames": None},
+        {"frames": "9"},
+        {"prompt": None},
+        {"fps": "fast"},
+        {"video": 3},
+        {"prompt": "\ud83d"},
+        {"sample": "a\ud83d-s0"},
+        {"prompt": "nul \0"},
+    ],
+)
 def test_a_record_that_is_none_costs_its_sample_alone(make_run: MakeRun, wrong: dict[str, object]) -> None:
     run = make_run(TWO)
     record = run / "samples" / "aaaaaaaaaa-s0.json"
@@ -364,7 +377,89 @@ def test_a_record_that_is_none_costs_its_sample_alone(make_run: MakeRun, wrong: 
     scored = score_run(run, [Exposure()], ONE)
     assert set(scored.table["sample"]) == {"bbbbbbbbbb-s0"}
     assert len(scored.problems) == 1
-    assert str(record) in scored.problems[0]
+    assert record.stem in scored.problems[0]
+    assert scored.problems[0].isprintable()
+
+
+@pytest.mark.parametrize("harm", ["gone", "short", "other"])
+def test_a_video_with_all_its_scores_that_is_lost_or_damaged_is_told(make_run: MakeRun, harm: str) -> None:
+    run = make_run(TWO)
+    assert score_run(run, [Exposure()], ONE).problems == []
+    video = run / "samples" / "bbbbbbbbbb-s0.mp4"
+    if harm == "gone":
+        video.unlink()
+    else:
+        video.write_bytes(video.read_bytes()[:-100] if harm == "short" else b"other")
+    scored = score_run(run, [Exposure()], ONE)
+    assert scored.decoded == 0
+    assert len(scored.problems) == 1
+    assert "sample bbbbbbbbbb-s0: " in scored.problems[0]
+    assert scored.table["sample"].nunique() == 2  # what was measured of it stays
+    assert score(open_run(run), [Exposure()], ONE, part="0/2").problems == []  # the other half
+
+
+STILL = [*range(0, 1250, 63), *range(1260, 1260 + 250 * 20, 250)]  # milliseconds: a still from 1.26 s on, at 4 a second
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+@pytest.mark.parametrize("protocol", ["windows", "vbench", "vbench_long", "vbench_long_memory", "vbench_last"])
+def test_windows_of_time_need_an_even_frame_rate(tmp_path: Path, protocol: str, ending: str) -> None:
+    """VBench's protocols go by the numbers of frames, as the package does, and say so."""
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "even.mp4", moving(40))
+    write_video(tmp_path / "videos" / f"uneven{ending}", moving(40), milliseconds=STILL)
+    scored = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], Protocol(protocol))
+    told = scored.problems if protocol == "windows" else scored.notes
+    assert len(scored.problems) + len(scored.notes) == len(told) == 1
+    assert "sample uneven: " in told[0]
+    assert "is shown for 0.25 s" in told[0]
+    assert set(scored.table["sample"]) == ({"even"} if protocol == "windows" else {"even", "uneven"})
+
+
+def test_the_same_pixels_score_the_same_in_any_container(tmp_path: Path) -> None:
+    """Also beside a cover picture, which is a video of one frame to FFmpeg."""
+    (tmp_path / "videos").mkdir()
+    source = write_video(tmp_path / "videos" / "a.mp4", moving(40))
+    for name in ("b.m4v", "c.mov", "d.mkv"):
+        packed(source, tmp_path / "videos" / name)
+    write_video(tmp_path / "videos" / "f.mkv", moving(40), cover=True)
+    for name in ("e.avi", "g.webm"):
+        write_video(tmp_path / "videos" / name, moving(40))
+    for protocol in ("windows", "vbench"):
+        scored = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], Protocol(protocol))
+        assert scored.problems == scored.notes == []
+        values = {str(name): rows["value"].tolist() for name, rows in scored.table.groupby("sample")}
+        assert all(values[name] == values["a"] for name in "bcd")
+        for other in "efg":  # encoded by themselves
+            assert values[other] == pytest.approx(values["a"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.mkv", "a.avi", "a.mov"])
+def test_a_file_that_was_cut_off_is_damaged_in_any_container(tmp_path: Path, name: str) -> None:
+    (tmp_path / "videos").mkdir()
+    video = write_video(tmp_path / "videos" / name, moving(160))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 4])
+    scored = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], VBENCH)
+    assert len(scored.table) == 0
+    assert len(scored.problems) == 1
+    assert "damaged" in scored.problems[0] or "cannot be decoded" in scored.problems[0]
+
+
+def test_frames_that_the_decoder_made_up_are_not_scored(tmp_path: Path) -> None:
+    """FFmpeg fills in what is damaged from its neighbours; of the whole file it says nothing."""
+    (tmp_path / "videos").mkdir()
+    video = write_video(tmp_path / "videos" / "a.mp4", moving(40, 96, 128), codec="libx264")
+    data = bytearray(video.read_bytes())
+    with av.open(str(video)) as container:
+        packet = next(p for i, p in enumerate(container.demux(video=0)) if i == 0)
+        start, size = data.index(bytes(packet)), packet.size
+    data[start + size // 2 : start + size // 2 + 30] = bytes(
+        b ^ 0x5A for b in data[start + size // 2 : start + size // 2 + 30]
+    )
+    video.write_bytes(data)
+    scored = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], VBENCH)
+    assert len(scored.table) == 0
+    assert "damaged: parts of frame" in scored.problems[0]
 
 
 def test_an_encoder_that_fails_costs_its_video_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

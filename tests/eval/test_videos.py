@@ -1,4 +1,4 @@
-"""Plain folders of videos: which prompt belongs to which file, and what is wrong with a list of prompts."""
+"""Plain folders of videos: what of them is scored, which prompt belongs to which file, and what costs one video."""
 
 from __future__ import annotations
 
@@ -107,3 +107,70 @@ def test_files_that_cannot_be_videos_of_a_table_are_named(folder: Path, tmp_path
     assert len(group.problems) == 2
     assert "gone.mp4: a link to nothing" in group.problems
     assert any("not UTF-8" in problem and problem.isprintable() for problem in group.problems)
+
+
+def test_a_name_with_a_line_break_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "two\nlines.mp4").write_bytes(b"x")
+    group = open_folder(folder, None, tmp_path)
+    assert [video.path.name for video in group.videos] == list(NAMES)
+    assert len(group.problems) == 1
+    assert group.problems[0].isprintable()
+
+
+@pytest.mark.parametrize("bad", ["half \ud83d", "nul \0", "escape \x1b[31m", "x" * 10_001, " "])
+@pytest.mark.parametrize("kind", ["named.json", "list.json", "rows.jsonl", "rows.json"])
+def test_a_caption_that_is_none_costs_its_video(folder: Path, tmp_path: Path, kind: str, bad: str) -> None:
+    content = listed(kind).replace(json.dumps(PROMPTS[1]), json.dumps(bad))
+    assert json.dumps(bad) in content
+    (tmp_path / kind).write_text(content, encoding="utf-8")
+    group = open_folder(folder, tmp_path / kind, tmp_path / "out")
+    assert [video.path.name for video in group.videos] == [NAMES[0], NAMES[2]]
+    assert len(group.problems) == 1
+    assert group.problems[0].startswith(f"{NAMES[1]}: the prompt ")
+    assert group.problems[0].isprintable()
+    assert all(len(video.prompt_sha256) == 64 for video in group.videos)
+
+
+def test_a_long_cell_costs_its_video_too(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(f"video,prompt\n{NAMES[0]},x\n{NAMES[1]},{'y' * 200_000}\n{NAMES[2]},z\n")
+    group = open_folder(folder, tmp_path / "p.csv", tmp_path)
+    assert [video.prompt for video in group.videos] == ["x", "z"]
+    assert group.problems == (f"{NAMES[1]}: the prompt has 200000 characters, the limit is 10000",)
+
+
+def test_other_containers_are_videos_too_and_the_rest_is_named(folder: Path, tmp_path: Path) -> None:
+    for name in ("d.MOV", "e.mkv", "f.webm", "g.m4v", "h.avi", "c.mov", "i.gif", "j.gif", "k.mpg", ".hidden.gif"):
+        (folder / name).write_bytes(name.encode())
+    (folder / "deeper" / "still").mkdir()
+    assert open_folder(folder, None, tmp_path).notes == (
+        f"videos={folder}: left out: 2 .gif, 1 .mpg; only .mp4, .m4v, .mov, .mkv, .webm or .avi files are scored",
+    )
+    (folder / "deeper" / "still" / "l.webm").write_bytes(b"l")
+    group = open_folder(folder, None, tmp_path)
+    assert [video.name for video in group.videos] == ["a red-0", "b_blue", "c.mov", "c.mp4", *"defgh"]
+    assert "2 .gif, 1 .mpg, 1 folder with videos" in group.notes[0]
+
+
+def test_a_folder_of_other_things_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.gif", "b.gif", "c.png", "notes"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no \.mp4, .* file; it holds 2 \.gif, .*1 folder") as error:
+        open_folder(tmp_path, None, tmp_path)
+    assert "1 .png" in str(error.value)
+    assert "1 file without an ending" in str(error.value)
+
+
+def test_sample_names_are_never_shared(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mov", "a.mp4.mkv"):
+        (tmp_path / name).write_bytes(name.encode())
+    names = [video.name for video in open_folder(tmp_path, None, tmp_path).videos]
+    assert len(set(names)) == 3
+
+
+def test_numbers_in_names_go_by_value(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}-0_ema.mp4").write_bytes(bytes([number]))
+    (tmp_path / "p.txt").write_text("\n".join(f"prompt {number}" for number in range(12)))
+    group = open_folder(tmp_path, tmp_path / "p.txt", tmp_path)
+    assert [(video.name, video.prompt) for video in group.videos] == [(f"{i}-0_ema", f"prompt {i}") for i in range(12)]

@@ -50,6 +50,18 @@ def test_corrupt_video_is_named_and_the_others_are_scored(run: Path, command: Co
     assert set(load_scores([run], protocol=Protocol(window_seconds=0.5))["sample"]) == {good.stem}
 
 
+def test_videos_lost_after_they_were_scored_are_told(run: Path, command: Command) -> None:
+    call = ("evaluate", f"runs={run}", METRICS, "window_seconds=0.5")
+    assert command(*call).status == 0
+    gone, _ = sorted(run.glob("samples/*.mp4"))
+    gone.unlink()
+    status, out, err = command(*call)
+    assert status == 1
+    assert "2 videos scored, 0 of them now" in out
+    assert gone.stem in err
+    assert err.count("\n") == 1
+
+
 def test_runs_by_pattern_and_by_list(run: Path, command: Command) -> None:
     for runs in (f"runs={run.parent}/*", f"runs=[{run}]", f"runs=[{run},{run}]"):
         status, out, err = command("evaluate", runs, "metrics=saturation", "window_seconds=0.5")

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from commands import Command
 
-from deepforcing.video import VideoWriter
+from deepforcing.video import VideoWriter, sha256_file
 from eval import weights
 from experiments.evaluate import weights_sha256
 from experiments.tables.scores import weights_of as folder_weights
@@ -165,6 +165,69 @@ def test_prompts_are_needed_only_by_what_looks_at_them(folder: Path, command: Co
     assert status == 2
     assert "has 1 prompts for 2 videos" in err
     assert not (tmp_path / "o").exists()
+
+
+def test_videos_csv_shows_the_prompts_before_anything_is_scored(
+    folder: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "e.gif").write_bytes(b"x")
+    (tmp_path / "p.csv").write_text('video,prompt\na_b c-0,"=cmd|""x"", y"\nd,-a d\nbroken,z\n')
+    call = ["evaluate", f"videos={folder}", f"prompts={tmp_path / 'p.csv'}", f"out={tmp_path / 'out'}"]
+
+    def stop(*_: object) -> None:
+        raise ValueError("not yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.evaluate.score", stop)
+        assert command(*call, "metrics=temporal_flickering").status == 2
+    table = pd.read_csv(tmp_path / "out" / "videos.csv", keep_default_na=False)
+    assert table.columns.tolist() == ["sample", "file", "prompt", "frames", "fps", "sha256"]
+    assert table["sample"].tolist() == ["a_b c-0", "broken", "d"]
+    assert table["file"].tolist() == ["a_b c-0.mp4", "broken.mp4", "d.mp4"]
+    assert table["prompt"].tolist() == ['\'=cmd|"x", y', "z", "'-a d"]
+    assert table["frames"].tolist() == ["80", "", "40"]
+    assert table["fps"].tolist() == ["16", "", "16"]
+    assert table["sha256"].tolist() == [sha256_file(folder / name) for name in table["file"]]
+    again = command(
+        *call[:2], f"prompts={tmp_path / 'out' / 'videos.csv'}", f"out={tmp_path / 'again'}", "metrics=saturation"
+    )
+    assert again.status == 1  # the broken one
+    assert (tmp_path / "again" / "videos.csv").read_text() == (tmp_path / "out" / "videos.csv").read_text()
+    assert again.out.count("left out: 1 .gif") == 1
+
+
+def test_half_a_surrogate_pair_costs_its_video_alone(folder: Path, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"a_b c-0": "a cat \\ud83d", "d": "a dog"}')
+    call = ["evaluate", f"videos={folder}", f"prompts={tmp_path / 'p.json'}", f"out={tmp_path / 'out'}"]
+    for _ in range(2):
+        status, _, err = command(*call, "metrics=temporal_flickering", "protocol=vbench")
+        assert status == 1
+        assert err == ("error: a_b c-0.mp4: the prompt has half a surrogate pair, U+D83D at character 7\n")
+        assert pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"].tolist() == ["d"]
+
+
+@pytest.mark.parametrize("name", ["videos.csv", "scores.parquet", "summary.json", "scores"])
+def test_results_that_cannot_be_written_are_told_before_the_work(
+    folder: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    if name == "scores":
+        (tmp_path / "out" / name).write_text("a file")
+    else:
+        (tmp_path / "out" / name).mkdir()
+    monkeypatch.setattr("eval.score.Measured", None)
+    status, _, err = command("evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert str(tmp_path / "out" / name) in err
+    assert "out=" in err
+
+
+def test_names_with_brackets_are_printed_whole(folder: Path, command: Command, tmp_path: Path) -> None:
+    odd = folder.rename(tmp_path / "videos[bold] [x]")
+    said = command("evaluate", f"videos='{odd}'", f"out={tmp_path / 'out'}", "metrics=temporal_flickering").out
+    assert "videos[bold] [x]: 2 videos scored" in said
 
 
 def test_shards_together_are_one_run(folder: Path, command: Command, tmp_path: Path) -> None:

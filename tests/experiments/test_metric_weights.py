@@ -118,6 +118,19 @@ def test_download_puts_everything_in_its_place(call: Call, files: dict[str, File
     assert "has changed" in err
 
 
+def test_an_archive_that_unpacks_to_far_more_is_refused(
+    call: Call, files: dict[str, File], server: tuple[str, dict[str, bytes], list[str | None]]
+) -> None:
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("models/flow.pth", bytes(11_000_000))
+    server[1]["/models.zip"] = bomb.getvalue()
+    status, _, err = call("download=true")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "it unpacks to 11 MB" in err
+    assert [path.name for path in files["zipped"].paths()[0].parent.iterdir()] == []
+
+
 def test_what_vbench_wants_in_several_places_is_linked(call: Call, files: dict[str, File]) -> None:
     plain = files["plain"]
     files["plain"] = replace(plain, places=(*plain.places, "{torch}/again/plain.pt"), everywhere=True)

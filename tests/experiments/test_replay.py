@@ -6,10 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import hydra
 import pytest
 from safetensors.torch import load_file, save_file
 
+from experiments.cli import CONF
+from experiments.recorded import policy_of
 from experiments.replay import main
+from experiments.rollout import build_spec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EVERY = sorted(d.parent for d in GOLDEN.glob("*/config.json"))
@@ -32,6 +36,60 @@ def test_recorded_fixture_replays(directory: Path, capsys: pytest.CaptureFixture
     assert last["ok"] is True
     assert last["max_abs"] < 1e-5  # type: ignore[operator]  # far below the tolerance: nothing may creep up to it
     assert {r["tensor"] for r in tensors} == set(load_file(directory / "outputs.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("fixture", "overrides"),
+    [
+        ("deep_sink_official_s10", ["cache=deep_sink_release", "cache.retention.sink_frames=10"]),
+        (
+            "deep_forcing_official_small",
+            ["cache=deep_forcing_release", "cache.retention.sink_frames=4", "cache.retention.budget_frames=14",
+             "cache.retention.recent_frames=7", "cache.retention.reuse_limit=2"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_presets_of_the_release_are_what_was_recorded(fixture: str, overrides: list[str]) -> None:
+    options = json.loads((GOLDEN / fixture / "config.json").read_text())["options"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cache = build_spec(hydra.compose("rollout", overrides)).cache
+    recorded = policy_of(options)
+    assert (cache.retention, cache.alignment) == (recorded.retention, recorded.alignment)
+
+
+def test_what_the_release_runs_by_default() -> None:
+    """Its two scripts: sink only with S = 14; compression with S = 10, N = 16, R = 4, a token at most 7 times."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        sink, both = (
+            build_spec(hydra.compose("rollout", [f"cache={name}"])).cache
+            for name in ("deep_sink_release", "deep_forcing_release")
+        )
+    wanted = policy_of({"repo": "deepf", "local": 21, "sink": 14, "pc": False})
+    assert (sink.retention, sink.alignment) == (wanted.retention, wanted.alignment)
+    wanted = policy_of({"repo": "deepf", "local": 21, "sink": 10, "pc": True})
+    assert (both.retention, both.alignment) == (wanted.retention, wanted.alignment)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"sink": 19, "pc": False, "cap": 21}, "sink_frames=19 and the current chunk of 3 do not fit"),
+        ({"sink": 21, "pc": False, "cap": 21}, "sink_frames=21 must be below window_frames=21"),
+        ({"cap": 24}, "budget_frames=24 must not exceed window_frames=21"),
+        ({"sink": 18}, "budget_frames=22 must not exceed window_frames=21"),
+    ],
+)
+def test_settings_that_break_the_release_are_refused(
+    options: dict[str, object], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs S = 19 to 21 and overwrites its sink, shifts backwards for N above 21, and raises for S + R above 21."""
+    directory = copied(GOLDEN / "deep_forcing_official_small", tmp_path)
+    config = json.loads((directory / "config.json").read_text())
+    config["options"] |= {"R": 4, "cap": 16, **options}
+    (directory / "config.json").write_text(json.dumps(config))
+    assert main([f"golden={directory}"]) == 2
+    (record,) = records(capsys)
+    assert why in str(record["error"])
 
 
 def copied(directory: Path, to: Path) -> Path:

@@ -53,7 +53,7 @@ class ReleaseCache:
             c["count"] = torch.cat([c["count"], torch.zeros(b, new)], 1)
         if fresh and full and self.pc:
             self.compress(layer, c, frames[0])
-            self.shift_sink(c, frames[0] - self.cap)
+            self.shift_sink(c, frames[0] - c["k"].shape[2] // self.s)
         elif fresh and full:
             evicted = c["k"].shape[2] - self.window * self.s
             for name in ("k", "v"):
@@ -68,7 +68,7 @@ class ReleaseCache:
     def compress(self, layer: int, c: dict, frame: int) -> None:
         b, h, total, d = c["k"].shape
         first, last = self.sink * self.s, total - self.recent * self.s
-        count = (self.cap - self.sink - self.recent) * self.s
+        count = max(self.cap - self.sink - self.recent, 0) * self.s
         flat = c["k"].transpose(1, 2).reshape(b, total, h * d)
         scores = (c["q"].transpose(1, 2).reshape(b, -1, h * d) @ flat.transpose(1, 2)).sum(1) / (d**0.5 * h)
         chosen = []
@@ -247,6 +247,26 @@ MADE = {
         "pc": True,
         "batch": 1,
         "frames": 30,
+    },
+    "sink_and_recent_above_the_budget": {
+        "window": 13,
+        "sink": 6,
+        "cap": 8,
+        "recent": 4,
+        "reuse": 7,
+        "pc": True,
+        "batch": 2,
+        "frames": 36,
+    },
+    "official_sink_only_sink18_no_past_tail": {
+        "window": 21,
+        "sink": 18,
+        "cap": 21,
+        "recent": 4,
+        "reuse": 7,
+        "pc": False,
+        "batch": 1,
+        "frames": 33,
     },
     "sink_only_window15_sink7": {
         "window": 15,

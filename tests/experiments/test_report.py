@@ -173,7 +173,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, four: list[Path]) -> None
     with pytest.raises(ValueError, match="ends=0 must be a positive number"):
         draw(tmp_path / "page.html", four[0], ends=0)
     (four[0] / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"run\.json is not readable JSON"):
         read_runs(four)
 
 

@@ -242,10 +242,11 @@ def test_command_reads_run_directories(tmp_path: Path, command: Command) -> None
     (run / "samples").mkdir(parents=True)
     (run / "scores").mkdir()
     (run / "run.json").write_text(json.dumps({"schema": 1, "name": "plain", "label": "Plain one"}))
-    record = {"sample": "p0-s0", "prompt": "p", "prompt_id": "p0", "seed": 0, "video": "v", "sha256": "aa", "frames": 4}
+    record = {"schema": 1, "sample": "p0-s0", "prompt": "p", "prompt_id": "p0", "seed": 0, "frames": 4, "fps": 2}
+    record |= {"video": "p0-s0.mp4", "sha256": "aa" * 32}
     (run / "samples" / "p0-s0.json").write_text(json.dumps(record))
     score = {"run": run.name, "sample": "p0-s0", "metric": "temporal_flickering", "version": 1, "t_start": 0.0}
-    score |= {"t_end": 2.0, "value": 0.9, "video_sha256": "aa", "window_seconds": 2.0}
+    score |= {"t_end": 2.0, "value": 0.9, "video_sha256": "aa" * 32, "window_seconds": 2.0}
     pd.DataFrame([score]).to_parquet(run / "scores" / "temporal_flickering@1.parquet", index=False)
     status, out, err = command("table", f"runs={run}")
     assert (status, err) == (0, "")

@@ -43,8 +43,9 @@ def path(tmp_path: Path) -> Path:
         video = run / "samples" / f"p{i}-s0.mp4"
         with VideoWriter(video, 2, 2, fps=2, pixel_scale=8) as writer:
             writer.write(np.full((4, 2, 2, 3), 60 * i, np.uint8))
-        known = {"sample": video.stem, "prompt_id": f"p{i}", "prompt": f"prompt {i}", "seed": 0, "video": video.name}
-        video.with_suffix(".json").write_text(json.dumps({**known, "sha256": sha256_file(video), "frames": 4}))
+        known = {"schema": 1, "sample": video.stem, "prompt_id": f"p{i}", "prompt": f"prompt {i}", "seed": 0}
+        known |= {"video": video.name, "sha256": sha256_file(video), "frames": 4, "fps": 2}
+        video.with_suffix(".json").write_text(json.dumps(known))
         for t in range(SECONDS):
             row = {"run": run.name, "sample": video.stem, "metric": "shape", "version": 1, "t_start": float(t)}
             row |= {"t_end": t + 1.0, "value": i + t / 10 if t < 10 else NAN}
