@@ -43,13 +43,7 @@ def describe(error: BaseException) -> str:
 
 def shown(value: Any) -> str:
     """A value as it is typed on the command line."""
-    if value is None:
-        return "null"
-    if is_list(value):
-        return f"[{','.join(map(shown, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_list(value: Any) -> bool:
