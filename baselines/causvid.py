@@ -21,7 +21,7 @@ from deepforcing.cache.retention import KeepAll
 from deepforcing.generator import GeneratorSpec, ModelSpec
 from deepforcing.rollout.chunkwise import Chunk, chunkwise
 from deepforcing.rollout.noise import Noise
-from deepforcing.rollout.rules import Job
+from deepforcing.rollout.rules import Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, TextMemory
 
@@ -82,7 +82,7 @@ class From:
 
 
 @dataclass(frozen=True)
-class Overlapping:
+class Overlapping(Rule):
     """The rule. Sizes in latent frames.
 
     As published, but for the end: the last rollout is cut to the wanted length and keeps its overlap, of which the

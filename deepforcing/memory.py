@@ -12,11 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.policy import CachePolicy
 from deepforcing.generator import DTYPES, GeneratorSpec
 from deepforcing.geometry import Geometry
-from deepforcing.rollout.rules import Rolling
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import NONE, VAE_DTYPES, WanSpec, encoder_bytes
 from deepforcing.wan.taehv import DTYPES as TAEHV_DTYPES
@@ -62,23 +59,6 @@ class MemoryPlan:
         return f"{self.peak / GB:.1f} GB ({listed}{before})"
 
 
-def cache_bytes(
-    policy: CachePolicy, config: WanConfig, tokens_per_frame: int, chunk_frames: int, total_frames: int, size: int
-) -> int:
-    """Keys as stored, keys as read, values: three buffers a layer; and int64 origins where tokens are chosen one by one."""
-    capacity = policy.retention.capacity(chunk_frames)
-    frames = total_frames if capacity is None else min(capacity, total_frames)
-    tokens = frames * tokens_per_frame
-    buffers = 3 * config.num_layers * tokens * config.dim * size
-    if isinstance(policy.retention, ParticipativeCompression):
-        groups = config.num_heads if policy.retention.per_head else 1
-        chosen = (frames + chunk_frames) * tokens_per_frame
-        recent = policy.retention.recent_frames * tokens_per_frame * config.dim * size
-        buffers += config.num_layers * (3 * groups * chosen * 8 + recent)
-    text = 2 * config.num_layers * config.text_len * config.dim * size
-    return buffers + text
-
-
 def activation_bytes(config: WanConfig, tokens: int, cached_tokens: int, size: int) -> int:
     """The largest moment of one block for `tokens` queries, one layer's keys and values gathered for attention, and its
     cached keys turned in float32. Checked against tensors counted on the meta device (tests/deepforcing/test_memory.py)."""
@@ -113,17 +93,17 @@ def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None
         raise ValueError(f"model {model.name} has no memory plan")
     size = DTYPES[spec.dtype].itemsize
     s = model.geometry.tokens_per_frame
-    together = len(spec.schedule.steps) if isinstance(spec.rule, Rolling) else 1
-    queries = (query_frames or together * spec.chunk_frames) * s
-    capacity = spec.cache.retention.capacity(spec.chunk_frames)
-    cached = (total_frames if capacity is None else min(capacity, total_frames)) * s
+    queries = (query_frames or spec.rule.together(spec.schedule) * spec.chunk_frames) * s
+    policy = spec.rule.cached(spec.cache, spec.chunk_frames)
+    cached = policy.slots(spec.chunk_frames, total_frames) * s
+    text_keys = 2 * model.config.num_layers * model.config.text_len * model.config.dim * size
     vae_size = size if model.vae_dtype is None else VAE_DTYPES[model.vae_dtype].itemsize
     tiny, text = model.taehv_spec, model.text_spec
     tiny_size = size if model.taehv_dtype is None else TAEHV_DTYPES[model.taehv_dtype].itemsize
     encoder = encoder_bytes(text) if text is not None and text.weights.exists() else 0
     return MemoryPlan(
         weights=parameters(model.config) * size,
-        cache=cache_bytes(spec.cache, model.config, s, spec.chunk_frames, total_frames, size),
+        cache=policy.bytes(model.config, s, spec.chunk_frames, total_frames, size) + text_keys,
         activations=activation_bytes(model.config, queries, cached, size),
         vae=0 if model.vae == NONE else vae_bytes(model.geometry, model.vae_dim, vae_size, tiny is None),
         encoder=encoder,

@@ -92,7 +92,7 @@ def write_videos(file: Path, group: Videos) -> None:
     Made before the scores, so that a person can see whether every file got its own caption.
     """
     table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
+    rows = csv.writer(table, lineterminator="\r\n")  # so that a name with either of them is quoted
     rows.writerow(["sample", "file", "prompt", "frames", "fps", "sha256"])
     for video in group.videos:
         info = header(video)

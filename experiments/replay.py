@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments import replay_checkpoints, replay_vae
-from experiments.recorded import Produced, run
+from experiments.parity import checkpoints, vae
+from experiments.parity.recording import Produced
+from experiments.parity.systems import run
 
 TOLERANCE = 1e-4
 
@@ -53,10 +54,10 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
 def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
     """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is."""
     config = json.loads((directory / "config.json").read_text())
-    if replay_checkpoints.is_checkpoint_fixture(directory):
-        yield from replay_checkpoints.differences(directory)
-    elif replay_vae.is_vae_fixture(config):
-        yield from replay_vae.differences(directory, config)
+    if checkpoints.is_checkpoint_fixture(directory):
+        yield from checkpoints.differences(directory)
+    elif vae.is_vae_fixture(config):
+        yield from vae.differences(directory, config)
     else:
         expected = load_file(directory / "outputs.safetensors")
         for name, difference in compare(expected, run(directory, config)):

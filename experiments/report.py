@@ -44,6 +44,7 @@ from experiments.tables.summary import (
     scored_samples,
     windows_and_wholes,
 )
+from experiments.tables.text import csv_text
 from experiments.tables.vbench import DIMENSIONS, PROTOCOLS, Comparison, comparison_of
 
 
@@ -207,9 +208,7 @@ def make(report: Report, console: Console) -> Path:
     atomic_write_text(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
-        atomic_write_text(
-            report.out.with_suffix(".csv"), flat_table(rows, labels, report.window_seconds).to_csv(index=False)
-        )
+        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat_table(rows, labels, report.window_seconds)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
         console.print(f"windows of {report.window_seconds:g} s: {both}, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deepforcing.prompts import Sample, plan_samples
-from deepforcing.runs import atomic_path, atomic_write_text
+from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
@@ -40,6 +40,7 @@ from experiments.tables.reproduction import Done, written
 from experiments.tables.runs import read_runs
 from experiments.tables.scores import COLUMNS
 from experiments.tables.speed import speed
+from experiments.tables.text import csv_text
 from experiments.videos import rollout
 
 REAL = Row("real_video", "Real video (what the world's renderer draws)")
@@ -308,8 +309,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         figure=figure and figure.name,
     )
     text = written(done, published, beside)
-    with atomic_path(out.with_suffix(".csv")) as partial:
-        flat([published, beside], results.absent).to_csv(partial, index=False)
+    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside], results.absent)))
     atomic_write_text(out, text)
     return text
 

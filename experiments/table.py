@@ -17,6 +17,7 @@ from experiments.command.words import is_list, positive, shown
 from experiments.tables import formats
 from experiments.tables.runs import Run, find_runs, read_runs
 from experiments.tables.scores import check_windows, read_scores, scored_folder
+from experiments.tables.text import csv_text
 from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
@@ -126,7 +127,7 @@ def written(comparison: Comparison, kind: str, out: Path | None) -> str:
         with atomic_path(out) as partial:
             flat(comparison).to_parquet(partial, index=False)
         return ""
-    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": lambda c: flat(c).to_csv(index=False)}
+    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": lambda c: csv_text(flat(c))}
     text: str = writers[kind](comparison)
     if out is not None:
         atomic_write_text(out, text)

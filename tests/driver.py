@@ -15,7 +15,8 @@ from torch import Tensor
 from deepforcing.cache.alignment import NAMED, ReleaseSink
 from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.kv import KVCache
-from deepforcing.cache.policy import Alignment, CachePolicy, Layout, Retention
+from deepforcing.cache.observe import Seen, Selection
+from deepforcing.cache.policy import Alignment, CachePolicy, Retention, View
 from deepforcing.cache.retention import KeepAll, SinkWindow
 from deepforcing.cache.scorers import Random
 from deepforcing.wan.config import WanConfig
@@ -71,11 +72,18 @@ def cache_for(policy: CachePolicy, chunks: int = CHUNKS, batch: int = 1, **optio
     return KVCache(policy, CONFIG, GRID, CHUNK, chunks * CHUNK, batch, **options)  # type: ignore[arg-type]
 
 
+class Selections(list[Selection]):
+    """A cache's observer that keeps every choice of tokens."""
+
+    def __call__(self, seen: Seen) -> None:
+        self += [chosen for chosen in seen.chosen if isinstance(chosen, Selection)]
+
+
 @dataclass
 class Step:
-    """One chunk just finished: its layout, and the outputs of its passes, [passes][layers]."""
+    """One chunk just finished: its view, and the outputs of its passes, [passes][layers]."""
 
-    layout: Layout
+    view: View
     out: list[list[Tensor]]
 
 
@@ -86,11 +94,10 @@ def drive(
     for chunk in range(chunks):
         cache.begin(first + chunk * CHUNK)
         out = []
-        for name in ("noisy", "less noisy"):
-            out.append([cache.attend(layer, *draw(f"{video}{chunk}{name}{layer}", items)) for layer in (0, 1)])
-        with cache.commit():
-            out.append([cache.attend(layer, *draw(f"{video}{chunk}clean{layer}", items)) for layer in (0, 1)])
-        yield Step(cache.layout, out)
+        for i, name in enumerate(("noisy", "less noisy", "clean")):
+            memory = cache.commit() if name == "clean" else cache.denoise(i)
+            out.append([memory.attend(layer, *draw(f"{video}{chunk}{name}{layer}", items)) for layer in (0, 1)])
+        yield Step(cache.view, out)
 
 
 def outputs(cache: KVCache, **options: object) -> list[Tensor]:

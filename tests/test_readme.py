@@ -54,10 +54,9 @@ def test_example_policy_runs_as_printed() -> None:
     for start in range(0, 120, 3):
         cache.begin(start)
         q, k, v = (torch.randn(1, 1, 6, 24) for _ in range(3))
-        with cache.commit():
-            assert cache.attend(0, q, k, v).isfinite().all()
+        assert cache.commit().attend(0, q, k, v).isfinite().all()
         assert cache.attended_tokens <= 21 * 2
-    frames = [slot.frame for slot in cache.layout.slots]
+    frames = [slot.frame for slot in cache.view.slots]
     assert frames[:4] == [0, 1, 2, 3], "the sink survives"
     gaps = [b - a for a, b in itertools.pairwise(frames[4:]) if a is not None and b is not None]
     assert max(gaps) > 1, "it keeps a sparse past"

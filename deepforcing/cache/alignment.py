@@ -1,4 +1,4 @@
-"""Alignments: at which temporal position each cached slot is read. Pure functions of the layout.
+"""Alignments: at which temporal position each cached slot is read. Pure functions of the view.
 
 With the chunk at its absolute frames, "re-aligned" means that the past is counted back from where the kept tail begins.
 Until the first token is dropped every alignment here gives the absolute positions.
@@ -7,13 +7,14 @@ Until the first token is dropped every alignment here gives the absolute positio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from deepforcing.cache.policy import Alignment, Layout
+from deepforcing.cache.policy import Alignment, View
 
 
-def first_tail_frame(layout: Layout) -> int:
+def first_tail_frame(view: View) -> int:
     """The first frame of the contiguous tail before the chunk; the chunk's start when there is no tail."""
-    return next((s.frame for s in layout.slots if s.role == "tail" and s.frame is not None), layout.start)
+    return next((s.frame for s in view.slots if s.role == "tail" and s.frame is not None), view.start)
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Absolute:
     """Every token at the frame it came from (Self Forcing, StreamingLLM-style sinks, LongLive)."""
 
     relative: bool = False
+    turns: ClassVar[bool] = False  # so un-rotated keys need not be stored
 
-    def positions(self, layout: Layout) -> list[int | None]:
-        return [slot.frame for slot in layout.slots]
+    def positions(self, view: View) -> list[int | None]:
+        return [slot.frame for slot in view.slots]
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ class SinkAligned:
 
     relative: bool = True
 
-    def positions(self, layout: Layout) -> list[int | None]:
-        sinks = sum(slot.role == "sink" for slot in layout.slots)
-        tops = sum(slot.role == "top" for slot in layout.slots)
-        begin = first_tail_frame(layout) - tops - sinks
-        return [begin + i if slot.role == "sink" else slot.frame for i, slot in enumerate(layout.slots)]
+    def positions(self, view: View) -> list[int | None]:
+        sinks = sum(slot.role == "sink" for slot in view.slots)
+        tops = sum(slot.role == "top" for slot in view.slots)
+        begin = first_tail_frame(view) - tops - sinks
+        return [begin + i if slot.role == "sink" else slot.frame for i, slot in enumerate(view.slots)]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Unified:
 
     relative: bool = True
 
-    def positions(self, layout: Layout) -> list[int | None]:
-        leading = sum(slot.role != "tail" for slot in layout.slots)
-        begin = first_tail_frame(layout) - leading
-        return [begin + i if slot.role != "tail" else slot.frame for i, slot in enumerate(layout.slots)]
+    def positions(self, view: View) -> list[int | None]:
+        leading = sum(slot.role != "tail" for slot in view.slots)
+        begin = first_tail_frame(view) - leading
+        return [begin + i if slot.role != "tail" else slot.frame for i, slot in enumerate(view.slots)]
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class BySlot:
 
     relative: bool = True
 
-    def positions(self, layout: Layout) -> list[int | None]:
-        return [layout.start - len(layout.slots) + i for i in range(len(layout.slots))]
+    def positions(self, view: View) -> list[int | None]:
+        return [view.start - len(view.slots) + i for i in range(len(view.slots))]
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,12 @@ class ReleaseSink:
     capacity_frames: int = 16
     relative: bool = False  # the release reads its tail from the 1024-entry table
 
-    def positions(self, layout: Layout) -> list[int | None]:
-        if layout.first_drop is None or layout.last_drop is None:
-            return [slot.frame for slot in layout.slots]
-        shift = 21 - self.capacity_frames + layout.last_drop - layout.first_drop
+    def positions(self, view: View) -> list[int | None]:
+        if view.first_drop is None or view.last_drop is None:
+            return [slot.frame for slot in view.slots]
+        shift = 21 - self.capacity_frames + view.last_drop - view.first_drop
         return [
-            slot.frame + shift if slot.role == "sink" and slot.frame is not None else slot.frame
-            for slot in layout.slots
+            slot.frame + shift if slot.role == "sink" and slot.frame is not None else slot.frame for slot in view.slots
         ]
 
 

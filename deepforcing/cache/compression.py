@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from deepforcing.cache.policy import Compress, Slot
+import torch
+from torch import Tensor
+
+from deepforcing.cache.observe import Selection
+from deepforcing.cache.policy import Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
 from deepforcing.cache.scorers import QueryKey, Scorer
 
 
 @dataclass(frozen=True)
-class ParticipativeCompression:
+class ParticipativeCompression(Retention):
     """When the window is full: sink + the best tokens + the recent frames, `budget_frames` in all. Latent frames.
 
     window_frames: the cache fills up to this before it is compressed. sink_frames S, budget_frames N, recent_frames R
@@ -69,11 +73,84 @@ class ParticipativeCompression:
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
+    def role(self, frame: int) -> str:
         return "sink" if frame < self.sink_frames else "tail"
 
-    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...] | Compress:
-        if len(slots) + chunk_frames <= self.window_frames:
-            return tuple(range(len(slots)))
-        top = self.budget_frames - self.sink_frames - self.recent_frames
-        return Compress(self.sink_frames, top, self.recent_frames)
+    def needs(self, chunk_frames: int) -> Needs:
+        past = max(self.recent_frames - chunk_frames, 0)
+        return Needs(raw=True, origins=True, per_head=self.per_head, queries=past, every_pass=self.every_pass)
+
+    def plan(self, view: View) -> Plan:
+        past, sinks = len(view.slots), self.sink_frames
+        if past + view.chunk <= self.window_frames:
+            return Plan(tuple(range(past)))
+        count = self.budget_frames - sinks - self.recent_frames
+        recent = max(self.recent_frames - view.chunk, 0)
+        # recent < chunk happens in the released code only: the chunk then overwrites the end of the chosen tokens.
+        slots = count - max(view.chunk - self.recent_frames, 0)
+        top = Top(self, past, view.chunk, count, (Slot("top", None),) * slots)
+        return Plan((*range(sinks), top, *range(past - recent, past)))
+
+
+@dataclass(frozen=True)
+class Top:
+    """The slots of the chosen tokens. past: slots to choose from, with the chunk's; count: frames' worth of tokens.
+
+    Shapes: B batch, G heads if they choose for themselves, else 1, T tokens of past and chunk in temporal order.
+    """
+
+    rule: ParticipativeCompression
+    past: int
+    chunk: int
+    count: int
+    slots: tuple[Slot, ...]
+    waits: ClassVar[bool] = True  # for the chunk's queries
+
+    def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, Selection]:
+        assert chunk is not None
+        rule, s = self.rule, past.slot_tokens
+        first, last = rule.sink_frames * s, (self.past + self.chunk - rule.recent_frames) * s
+        count, start = self.count * s, past.view.start
+        scores = self._scores(past, chunk)
+        if not rule.per_head:
+            scores = scores.sum(1, keepdim=True)
+        candidates = scores[:, :, first:last]
+        slots = range(rule.sink_frames, min(self.past, self.past + self.chunk - rule.recent_frames))
+        keys, values, origin = past.keys(slots, turned=False), past.values(slots), past.origin(slots)
+        if last > self.past * s:  # some of the chunk's own are candidates (recent < chunk)
+            own = slice(0, last - self.past * s)
+            keys = torch.cat([keys, chunk.raw_keys[:, :, own]], 2)
+            values = torch.cat([values, chunk.values[:, :, own]], 2)
+            place = torch.arange(own.stop, device=keys.device)
+            fresh = torch.stack([start + place // s, place % s, torch.zeros_like(place)])[:, None, None]
+            origin = torch.cat([origin, fresh.expand(-1, *origin.shape[1:3], -1)], 3)
+        reuse = origin[2]
+        if rule.reuse_limit is not None:
+            candidates = candidates.masked_fill(reuse >= rule.reuse_limit, float("-inf"))
+        chosen = candidates.topk(count, dim=2).indices.sort(2).values
+        visible = None
+        if rule.reuse_limit is not None and 2 * count > last - first:
+            # Fewer new candidates than places: the limit may leave too few, and what is over it must not be seen.
+            visible = reuse.gather(2, chosen) < rule.reuse_limit
+        index = chosen[..., None].expand(keys.shape[0], keys.shape[1], -1, keys.shape[3])
+        origin = origin.gather(3, chosen.expand(3, -1, -1, -1))
+        origin[2] += 1
+        tokens = Tokens(keys.gather(2, index), values.gather(2, index), origin, visible)
+        return tokens, Selection(past.layer, start, chosen + first, scores)
+
+    def _scores(self, past: Past, chunk: Pass) -> Tensor:
+        """float32 [B, H, T]."""
+        scorer, queries = self.rule.scorer, self._queries(past, chunk)
+        key = past.layer * 1_000_003 + past.view.start
+        keys = past.keys(range(self.past))
+        if getattr(scorer, "apart", False):
+            return torch.cat([scorer.score(queries, k, key) for k in (keys, chunk.keys)], 2)
+        return scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
+
+    def _queries(self, past: Past, chunk: Pass) -> Tensor:
+        """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""
+        which, before = self.rule.queries, past.queries
+        q = chunk.queries[:, :, -self.rule.recent_frames * past.slot_tokens :]
+        if which == "denoising" or before is None:
+            return q
+        return before if which == "past" else torch.cat([before, q], 2)

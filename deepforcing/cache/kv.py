@@ -1,39 +1,57 @@
-"""The KV cache: executes a CachePolicy for one batch of videos and is the transformer's `memory`.
+"""The KV cache: executes a CachePolicy for one batch of videos.
 
-Life of a chunk: `begin(start)`; any number of passes in which every layer calls `attend`; the last one, on the clean
-chunk, under `commit()`, which stores its un-rotated keys. What is dropped and where slots are read is settled once, at
-`begin`, in Python ints: no pass reads anything back from the device.
+Life of a chunk: `begin(start)`; any number of denoising passes, each with `denoise(step)` as the transformer's memory; one
+clean pass with `commit()`, which stores the chunk. What is stored and read and where is settled once, at `begin`, in
+Python ints; no pass reads anything back from the device.
 
-Keys are stored without rotary embedding and turned from there into `k` whenever their temporal position changes, so
-re-alignment adds no rounding however often it happens. Storage order is not temporal order: a new frame overwrites the
-slot that was freed for it (attention does not care), except after a compression, which packs the survivors.
+Work that differs from chunk to chunk (making content, moving slots, turning keys) happens in `begin` and `commit`, or,
+where content waits for the chunk's queries, in the first pass. All other passes (passes.py) do the same on tensors of
+fixed shape and place, so that they can be compiled or captured: `memory.steady` says so.
+
+Keys are stored without rotary embedding and turned from there whenever their temporal position changes, so re-alignment
+adds no rounding however often it happens. Denoising reads a prefix of the buffers without a copy (arrange.py). Storage
+order is not temporal order: attention does not care, and a new frame overwrites a slot that was freed for it.
 
 All state is created here, so nothing leaks from one video to the next.
 
-Shapes: B batch, H heads, D head dim, P = D/2 channel pairs, S tokens per frame (slot), T tokens, L query tokens,
-G = H if heads choose for themselves, else 1.
+Shapes: B batch, H heads, D head dim, S tokens per frame (slot), T tokens, L query tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepforcing.cache.policy import CachePolicy, Compress, Layout, Slot, TokenRetention
-from deepforcing.cache.storage import Layer, Origins, Selection
-from deepforcing.wan.attention import attend
+from deepforcing.cache.arrange import arrange, arrange_joint
+from deepforcing.cache.observe import Seen, Watch
+from deepforcing.cache.passes import First, Steady, hold
+from deepforcing.cache.past import LayerPast
+from deepforcing.cache.policy import CachePolicy, Content, Pass, Plan, Slot, View
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import Rope, rotate
+
+Positions = list[int | None]
+
+
+@dataclass
+class Pending:
+    """What this chunk asks of every layer before its first read: contents with their buffer slots, then moves (from, to),
+    then turns (neighbouring buffer slots, their positions)."""
+
+    contents: list[tuple[Content, list[int]]]
+    moves: list[tuple[int, int]]
+    turns: list[tuple[list[int], Positions]]
 
 
 class KVCache:
     """One batch of videos under one policy.
 
-    total_frames: length of the video in latent frames, the capacity of policies that keep everything. keep_selections:
-    record every compression's choice in `selections`.
+    total_frames: length of the video in latent frames, the capacity of policies that keep everything. heads: of every
+    layer, where the cache is for a band of the model's. watch: told of every layer of every pass (observe.py).
     """
 
     def __init__(
@@ -46,272 +64,269 @@ class KVCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        keep_selections: bool = False,
+        watch: Watch | None = None,
+        heads: Sequence[int] | None = None,
     ) -> None:
         policy.check(chunk_frames, total_frames)
         self.policy, self.chunk_frames, self.batch = policy, chunk_frames, batch
         self.device = torch.device(device)
         self.rope = Rope(config.rope_split, grid, self.device)
         self.slot_tokens = grid[0] * grid[1]
-        window = policy.retention.capacity(chunk_frames)
-        self.capacity = total_frames if window is None else min(window, total_frames)
-        self.layers = [
-            Layer(batch, config, self.capacity * self.slot_tokens, dtype, self.device) for _ in range(config.num_layers)
-        ]
-        self.compression = policy.retention if isinstance(policy.retention, TokenRetention) else None
-        groups = config.num_heads if self.compression is not None and self.compression.per_head else 1
-        tokens = (self.capacity + chunk_frames) * self.slot_tokens
-        self.origins = [
-            Origins(batch, groups, tokens, self.device) for _ in range(config.num_layers if self.compression else 0)
-        ]
-        self.selections: list[Selection] | None = [] if keep_selections else None
-        self.layout = Layout((), 0)
-        self.storage: list[int] = []  # where each slot of the layout lies in the buffers
-        self.rendered: dict[int, int | None] = {}  # buffer slot -> temporal position at which `k` now holds it
+        room = policy.room(config, self.slot_tokens, chunk_frames, total_frames, batch)
+        room = room if heads is None else replace(room, heads=tuple(heads))
+        self.capacity, self.needs = room.slots, room.needs
+        self.turns_keys = room.raw
+        self.layers = policy.store.layers(room, dtype, self.device)
+        self.notes: dict[str, Any] = {}  # the retention's, for this video
+        self.watchers: list[Watch] = [] if watch is None else [watch]
+        if self.needs.watches:
+            self.watchers.append(self._note)
+        self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
+        self.shared: dict[str, Any] = {}  # contents', for this chunk
+        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
+        self.slots: list[Slot] = []  # the past in temporal order
+        self.places: list[int] = []  # the buffer slot of each
+        self.extra: list[tuple[Slot, int]] = []  # frames that only commit passes still read, and their buffer slots
         self.own: list[int] = []  # buffer slots of the current chunk
-        self.places: list[tuple[slice, slice]] = []  # the same as tokens: (of the buffer, of the chunk), in few pieces
-        self.turns: list[tuple[slice, Tensor]] = []  # tokens of whole frames to turn before the first read, and how
-        self.top_turns: list[tuple[int, int | None]] = []  # buffer slots of chosen tokens, and their position
-        self.pending: Compress | None = None
-        self.before = 0  # slots of the past before this chunk's compression
-        self.used = 0  # tokens that the chunk's queries see
-        self.entered: set[int] = set()  # layers that have run a pass of this chunk
-        self.committing = False
-        self.rotation = torch.empty(0)
+        self.before: list[int] = []  # places of the slots that this chunk's plan was asked about
+        self.rendered: dict[int, int | None] = {}  # buffer slot -> temporal position at which `k` now holds it
+        self.scattered: set[int] = set()  # buffer slots whose tokens have places of their own
+        self.read: tuple[list[Slot], list[int], Positions] = ([], [], [])  # by denoising: slots, places, positions
+        self.pending = Pending([], [], [])
+        self.waiting: set[int] = set()  # layers that have yet to run what is pending
+        self.joint = False
+        self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
 
-    def begin(self, start: int) -> None:
-        """Make room for the chunk whose first latent frame is `start` and settle all positions for it."""
-        self.absorb()
-        decision = self.policy.retention.decide(self.layout.slots, self.chunk_frames)
-        slots, storage = self.layout.slots, self.storage
-        self.before = len(slots)
-        dropping = isinstance(decision, Compress) or len(decision) < len(slots)
-        self.pending = decision if isinstance(decision, Compress) else None
-        self._check(decision)
-        if isinstance(decision, Compress):
-            slots = self._compressed(decision, slots)
-            storage = list(range(len(slots)))
-            self.rendered = {i: p for i, p in self.rendered.items() if i < decision.sink}
-            self.own = list(range(len(slots), len(slots) + self.chunk_frames))
-        else:
-            kept = self._moved_up([storage[i] for i in decision])
-            taken = set(kept)
-            free = (i for i in range(self.capacity) if i not in taken)
-            slots, storage = tuple(slots[i] for i in decision), kept
-            self.own = [next(free) for _ in range(self.chunk_frames)]
-        first = self.layout.first_drop
-        if dropping:
-            first = start if first is None else first
-        self.layout = Layout(slots, start, first, start if dropping else self.layout.last_drop)
-        self.storage = storage
-        positions = self.policy.aligned.positions(self.layout)
-        self._plan_turns(positions)
-        self.places = self._places()
-        self.used = (len(slots) + self.chunk_frames) * self.slot_tokens
-        self.rotation = self.rope.frames(range(start, start + self.chunk_frames))
-        self.entered = set()
+    def begin(self, start: int, frames: int | None = None, switched: bool = False) -> None:
+        """Settle everything for the chunk whose first latent frame is `start`.
 
-    def _check(self, decision: tuple[int, ...] | Compress) -> None:
+        frames: of a joint window, so many latent frames that are denoised together from there on, read and not stored;
+        None: the chunk. switched: the prompt is a new one. The same start again, for a window that moved on over an
+        unfinished chunk, only plans again.
+        """
+        again = bool(self.own) and start == self.view.start
+        if not again:
+            self.absorb()
+        self.joint, last = frames is not None, self.view
+        frames = self.chunk_frames if frames is None else frames
+        asked = View(
+            tuple(self.slots), start, last.first_drop, last.last_drop, frames, self.chunk_frames, switched, self.notes
+        )
+        plan = self.policy.retention.plan(asked)
+        self._check(plan)
+        self.asked, self.before, self.shared = asked, self.places, {}
+        dropping = self._store(plan, start, self.own if again else None)
+        first_drop = start if dropping and last.first_drop is None else last.first_drop
+        slots = tuple(self.slots)
+        self.view = replace(asked, slots=slots, first_drop=first_drop, last_drop=start if dropping else last.last_drop)
+        reads = range(len(slots)) if plan.reads is None else plan.reads
+        read, places = [slots[i] for i in reads], [self.places[i] for i in reads]
+        positions = self.policy.aligned.positions(replace(self.view, slots=tuple(read)))
+        self.read = read, places, [s.frame if p is None else p for s, p in zip(read, positions, strict=True)]
+        self._turn_to(places, self.read[2])
+        if any(content.waits for content, _ in self.pending.contents):
+            self.waiting = set(range(len(self.layers)))
+        else:
+            self._run_pending()
+        self._settle(self._denoise, frames, self.tokens(places) if self.joint else None, *self.read)
+
+    def _check(self, plan: Plan) -> None:
         """A retention's mistakes, named; costs nothing beside a chunk."""
         name = type(self.policy.retention).__name__
-        if isinstance(decision, Compress):
-            if self.compression is None:
-                raise ValueError(
-                    f"{name}.decide asks for a compression, so it needs the fields of policy.TokenRetention"
-                )
-            return
-        if list(decision) != sorted(set(decision)) or not set(decision) <= set(range(len(self.layout.slots))):
+        kept = [item for item in plan.stored if isinstance(item, int)]
+        if kept != sorted(set(kept)) or not set(kept) <= set(range(len(self.slots))):
+            raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {len(self.slots)} slots")
+        count = sum(1 if isinstance(item, int) else len(item.slots) for item in plan.stored)
+        if count + self.chunk_frames > self.capacity:
             raise ValueError(
-                f"{name}.decide gave {decision}: give ascending indices into the {len(self.layout.slots)} slots"
-            )
-        if len(decision) + self.chunk_frames > self.capacity:
-            raise ValueError(
-                f"{name}.decide keeps {len(decision)} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
+                f"{name}.plan keeps {count} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
                 f"of {self.capacity}"
             )
+        reads = list(range(count) if plan.reads is None else plan.reads)
+        if reads != sorted(set(reads)) or not set(reads) <= set(range(count)):
+            raise ValueError(f"{name}.plan reads {reads}: give ascending indices into the {count} slots it stores")
 
-    def _places(self) -> list[tuple[slice, slice]]:
-        s, pieces, first = self.slot_tokens, [], 0
-        for i in range(1, len(self.own) + 1):
-            if i == len(self.own) or self.own[i] != self.own[i - 1] + 1:
-                to = slice(self.own[first] * s, self.own[i - 1] * s + s)
-                pieces.append((to, slice(first * s, i * s)))
-                first = i
-        return pieces
-
-    def _plan_turns(self, positions: list[int | None]) -> None:
-        """Which buffer slots must be turned to which positions before the first read; the same for every layer."""
-        s, whole = self.slot_tokens, []
-        self.turns, self.top_turns = [], []
-        for i, slot, p in zip(self.storage, self.layout.slots, positions, strict=True):
-            p = slot.frame if p is None else p
-            p = slot.frame if p is None else p
-            if i in self.rendered and self.rendered[i] == p:
-                continue
-            self.rendered[i] = p
-            if slot.role == "top":  # its tokens come from other frames and places in every layer
-                self.top_turns.append((i, p))
+    def _store(self, plan: Plan, start: int, own: list[int] | None) -> bool:
+        """Give every slot of the plan its place in the buffers. Whether anything was dropped."""
+        slots: list[Slot] = []
+        held: list[int | None] = []
+        contents: list[tuple[Content, int]] = []
+        for item in plan.stored:
+            if isinstance(item, int):
+                slots.append(self.slots[item])
+                held.append(self.places[item])
             else:
-                assert p is not None
-                whole.append((i, p))
-        whole.sort()
-        first = 0
-        while first < len(whole):  # neighbouring buffer slots in one go
-            last = first
-            while last + 1 < len(whole) and whole[last + 1][0] == whole[last][0] + 1:
-                last += 1
-            at = slice(whole[first][0] * s, whole[last][0] * s + s)
-            self.turns.append((at, self.rope.frames([p for _, p in whole[first : last + 1]])))
-            first = last + 1
+                contents.append((item, len(slots)))
+                slots += item.slots
+                held += [None] * len(item.slots)
+        kept = set(held)
+        dropped = [(slot, at) for slot, at in zip(self.slots, self.places, strict=True) if at not in kept]
+        extra = [(s, at) for s, at in (*self.extra, *dropped) if self._commits_read(s, start)]
+        reads = set(range(len(slots)) if plan.reads is None else plan.reads)
+        extra_places = [at for _, at in extra]
+        if self.joint:
+            to = arrange_joint(held, extra_places, self.chunk_frames, self.capacity, own)
+        else:
+            to = arrange(held, reads, extra_places, self.chunk_frames, self.capacity)
+        moved = dict(to.moves)
+        made = [(content, to.places[first : first + len(content.slots)]) for content, first in contents]
+        stay = {at for at in (*held, *extra_places) if at is not None} - set(moved)
+        self.rendered = {moved.get(at, at): p for at, p in self.rendered.items() if at in stay or at in moved}
+        self.scattered = {moved.get(at, at) for at in self.scattered if at in stay or at in moved}
+        self.slots, self.places, self.own = slots, to.places, to.own
+        self.extra = [(s, at) for (s, _), at in zip(extra, to.extra, strict=True)]
+        self.pending = Pending(made, to.moves, [])
+        return bool(dropped)
 
-    def _moved_up(self, kept: list[int]) -> list[int]:
-        """Reads take the first slots of the buffers: survivors beyond them (a retention freed a lot) move into holes."""
-        end, s = len(kept) + self.chunk_frames, self.slot_tokens
-        holes = iter(sorted(set(range(end)) - set(kept)))
-        moved = [i if i < end else next(holes) for i in kept]
-        for i, to in zip(kept, moved, strict=True):
-            if i == to:
-                continue
-            for store in self.layers:
-                for buffer in (store.raw, store.k, store.v):
-                    buffer[:, :, to * s : to * s + s] = buffer[:, :, i * s : i * s + s]
-            self.rendered[to] = self.rendered[i]
-        return moved
+    def _commits_read(self, slot: Slot, start: int) -> bool:
+        """Whether this chunk's commit pass, or a later one, reads a slot that denoising has no more use for."""
+        newest = self.policy.commit_frames
+        return newest is not None and slot.frame is not None and slot.frame >= start + self.chunk_frames - newest
 
     def absorb(self) -> None:
         """The chunk just finished becomes part of the past."""
-        start = self.layout.start
-        new = [Slot(self.policy.retention.role(f), f) for f in range(start, start + len(self.own))]
-        self.layout = Layout((*self.layout.slots, *new), start, self.layout.first_drop, self.layout.last_drop)
-        self.storage = self.storage + self.own
-        self.rendered.update(zip(self.own, range(start, start + len(self.own)), strict=True))
+        start, role = self.view.start, self.policy.retention.role
+        frames = range(start, start + len(self.own))
+        self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
+        self.rendered.update(zip(self.own, frames, strict=True))
         self.own = []
 
-    def _compressed(self, c: Compress, slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
-        past_recent = max(c.recent - self.chunk_frames, 0)
-        # recent < chunk happens in the released code only: the chunk then overwrites the end of the chosen tokens.
-        top = c.top - max(self.chunk_frames - c.recent, 0)
-        return (*slots[: c.sink], *[Slot("top", None)] * top, *slots[len(slots) - past_recent :])
-
-    @contextmanager
-    def commit(self) -> Iterator[None]:
-        """The pass inside stores the chunk: its un-rotated keys and its values as they are then."""
-        self.committing = True
-        try:
-            yield
-        finally:
-            self.committing = False
+    def _settle(
+        self, kind: Steady, frames: int, index: Tensor | None, read: list[Slot], places: list[int], positions: Positions
+    ) -> None:
+        """Bring a kind of pass up to this chunk."""
+        start = self.view.start
+        chunk = range(start, start + frames)
+        kind.settle(
+            start, self.tokens(self.own), self.rope.frames(chunk), index, (len(read) + frames) * self.slot_tokens
+        )
+        found = {at: (slot, p) for at, slot, p in zip(places, read, positions, strict=True)}
+        own = {at: (Slot("chunk", f), f) for at, f in zip(self.own, chunk, strict=False)}
+        if index is None:
+            order = [(found | own)[at] for at in range(len(read) + frames)]
+        else:
+            order = [*found.values(), *((Slot("chunk", f), f) for f in chunk)]
+        kind.slots, kind.positions = tuple(s for s, _ in order), tuple(p for _, p in order)
 
     @property
     def attended_tokens(self) -> int:
-        """Keys that each query of the current chunk sees."""
-        return int(self.used)
+        """Keys that each query of the current chunk sees while it is denoised."""
+        return self._denoise.used
 
-    # ---- once per pass and layer ----------------------------------------------------------------------------------
+    # ---- passes ---------------------------------------------------------------------------------------------------
 
-    def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
-        """Self-attention over past and chunk (Memory protocol)."""
-        store, s = self.layers[layer], self.slot_tokens
-        q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.rotation)
-        first_pass = layer not in self.entered
-        if first_pass:
-            self.entered.add(layer)
-            if self.pending is not None:
-                self._compress(layer, self.pending, q, k, k_BHLD, v_BHLD)
-            self._turn(layer)
-        if not (first_pass and self.pending is not None):
-            for to, of in self.places:
-                store.k[:, :, to] = k[:, :, of]
-                store.v[:, :, to] = v_BHLD[:, :, of]
-        if self.committing:
-            for to, of in self.places:
-                store.raw[:, :, to] = k_BHLD[:, :, of]
-            if self.compression is not None:
-                start = self.layout.start
-                self.origins[layer].write(self.own[0] * s, range(start, start + self.chunk_frames), s)
-        if self.compression is not None and (self.committing or self.compression.every_pass):
-            self.remember_queries(store, q)
-        mask = None if store.visible is None else store.visible[:, :, None, : self.used]
-        return attend(q, store.k[:, :, : self.used], store.v[:, :, : self.used], mask)
+    def denoise(self, step: int = 0) -> Steady | First:
+        """The transformer's memory for the chunk's denoising pass `step`."""
+        self._denoise.step = step
+        self._denoise.bias = self._bias(step)
+        return First(self, self._denoise) if self.waiting else self._denoise
 
-    def _turn(self, layer: int) -> None:
-        """Bring `k` to this chunk's positions, from the stored un-rotated keys."""
-        store, s = self.layers[layer], self.slot_tokens
-        for at, rotation in self.turns:
-            store.k[:, :, at] = rotate(store.raw[:, :, at], rotation)
-        for i, p in self.top_turns:
-            at, origin = slice(i * s, i * s + s), self.origins[layer]
-            time = origin.frame[:, :, at]
-            rotation = self.rope.tokens(time if p is None else torch.full_like(time, p), origin.place[:, :, at])
-            store.k[:, :, at] = rotate(store.raw[:, :, at], rotation)
+    def commit(self) -> Steady | First:
+        """The memory of the clean pass, which stores the chunk: its un-rotated keys and its values as they are then."""
+        newest, frames = self.policy.commit_frames, self.chunk_frames
+        if newest is None and not self.joint:
+            self._settle(self._commit, frames, None, *self.read)
+        else:
+            oldest = 0 if newest is None else self.view.start + frames - newest
+            stored = [*zip(self.slots, self.places, strict=True), *self.extra]
+            past = sorted((s.frame, at, s) for s, at in stored if s.frame is not None and s.frame >= oldest)
+            places, positions = [at for _, at, _ in past], [p for p, _, _ in past]
+            self._turn_to(places, [*positions])
+            if not self.waiting:
+                self._run_pending()
+            self._settle(self._commit, frames, self.tokens(places), [s for *_, s in past], places, [*positions])
+        return First(self, self._commit) if self.waiting else self._commit
 
-    # ---- compression ----------------------------------------------------------------------------------------------
+    def _bias(self, step: int) -> Tensor | None:
+        """What the policy adds to the logits of the keys that denoising reads: [1, 1, 1, T], in their order."""
+        if self.policy.bias is None:
+            return None
+        slots, places, _ = self.read
+        of_slots = self.policy.bias.logits(replace(self.view, slots=tuple(slots)), step)
+        at = dict(zip(places, of_slots, strict=True))
+        order = places if self.joint else range(len(places) + self.chunk_frames)
+        values = [at.get(i, 0.0) for i in order] + [0.0] * (self.view.frames if self.joint else 0)
+        tokens = torch.tensor(values, dtype=self.layers[0].v.dtype).repeat_interleave(self.slot_tokens)
+        return hold(self._denoise.bias, tokens[None, None, None].to(self.device, non_blocking=True))
 
-    def _compress(self, layer: int, c: Compress, q: Tensor, k: Tensor, k_raw: Tensor, v: Tensor) -> None:
-        """Choose this layer's tokens and pack them behind the sink, the chunk's own (k, k_raw, v) among them."""
-        policy, store, origins, s = self.compression, self.layers[layer], self.origins[layer], self.slot_tokens
-        assert policy is not None
-        start, past = self.layout.start, self.before * s
-        origins.write(past, range(start, start + self.chunk_frames), s)
-        keys = torch.cat([store.k[:, :, :past], k], 2)
-        scores = policy.scorer.score(self._scoring_queries(store, q), keys, key=layer * 1_000_003 + start)
-        if not policy.per_head:
-            scores = scores.sum(1, keepdim=True)
-        first, last, count = c.sink * s, keys.shape[2] - c.recent * s, c.top * s
-        candidates, reuse = scores[:, :, first:last], origins.reuse[:, :, first:last]
-        if policy.reuse_limit is not None:
-            candidates = candidates.masked_fill(reuse >= policy.reuse_limit, float("-inf"))
-        chosen = candidates.topk(count, dim=2).indices.sort(2).values + first
-        if self.selections is not None:
-            self.selections.append(Selection(layer, start, chosen, scores))
-        store.visible = None
-        if policy.reuse_limit is not None and 2 * count > last - first:
-            # Fewer new candidates than places: the limit may leave too few, and what is over it must not be seen.
-            seen = torch.ones((*chosen.shape[:2], self.capacity * s), dtype=torch.bool, device=self.device)
-            seen[:, :, first : first + count] = origins.reuse.gather(2, chosen) < policy.reuse_limit
-            store.visible = seen
-        origins.reuse.scatter_add_(2, chosen, torch.ones_like(chosen))
-        tail = torch.arange(last, keys.shape[2], device=self.device).expand(*chosen.shape[:2], -1)
-        keep = torch.cat([chosen, tail], 2)
-        at = slice(first, first + keep.shape[2])
-        index = keep[..., None].expand(self.batch, k.shape[1], -1, k.shape[3])
-        for buffer, new in ((store.k, k), (store.raw, k_raw), (store.v, v)):
-            buffer[:, :, at] = torch.cat([buffer[:, :, :past], new], 2).gather(2, index)
-        for values in (origins.frame, origins.place, origins.reuse):
-            values[:, :, at] = values.gather(2, keep)
+    def _note(self, seen: Seen) -> None:
+        self.policy.retention.watch(seen, self.notes)
 
-    def _scoring_queries(self, store: Layer, q: Tensor) -> Tensor:
-        """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""
-        assert self.compression is not None
-        which, past = self.compression.queries, store.past_queries
-        q = q[:, :, -self.compression.recent_frames * self.slot_tokens :]
-        if which == "denoising" or past is None:
-            return q
-        return past if which == "past" else torch.cat([past, q], 2)
+    # ---- what differs from chunk to chunk ---------------------------------------------------------------------------
 
-    def remember_queries(self, store: Layer, q: Tensor) -> None:
-        assert self.compression is not None
-        keep = (self.compression.recent_frames - self.chunk_frames) * self.slot_tokens
-        if keep <= 0:
+    def _turn_to(self, places: list[int], positions: Positions) -> None:
+        """Plan the turns of what lies elsewhere than where it will be read; neighbouring whole frames in one go."""
+        if not self.turns_keys:
             return
-        if q.shape[2] < keep and store.past_queries is not None:
-            q = torch.cat([store.past_queries, q], 2)
-        store.past_queries = q[:, :, -keep:].clone()
+        made = {at for _, slots in self.pending.contents for at in slots}
+        turns = self.pending.turns
+        for at, p in sorted(zip(places, positions, strict=True), key=lambda turn: turn[0]):
+            if at in self.rendered and self.rendered[at] == p:
+                continue
+            self.rendered[at] = p
+            alone = made | self.scattered
+            if turns and turns[-1][0][-1] + 1 == at and not {at, at - 1} & alone:
+                turns[-1][0].append(at)
+                turns[-1][1].append(p)
+            else:
+                turns.append(([at], [p]))
+
+    def _run_pending(self) -> None:
+        if self.pending == Pending([], [], []):
+            return
+        self.waiting = set(range(len(self.layers)))
+        for layer in range(len(self.layers)):
+            self.prepare(layer, None)
+
+    def prepare(self, layer: int, chunk: Pass | None) -> tuple[tuple[Any, ...], tuple[Tensor, Tensor] | None]:
+        """Run what is pending for one layer. Gives what its contents tell an observer, and keys and values that stand in
+        for the chunk's first ones in this pass (policy.Tokens)."""
+        self.waiting.discard(layer)
+        pending, store, s = self.pending, self.layers[layer], self.slot_tokens
+        past = LayerPast(self, layer)
+        made = [(*content.make(past, chunk), at) for content, at in pending.contents]
+        if pending.moves:
+            store.move(self.tokens(at for at, _ in pending.moves), self.tokens(to for _, to in pending.moves))
+        spill: tuple[Tensor, Tensor] | None = None
+        for tokens, _, at in made:
+            store.fill(self.tokens(at), tokens)
+            if tokens.origin is not None:
+                self.scattered |= set(at)
+                over = slice(len(at) * s, None)
+                if tokens.keys.shape[2] > len(at) * s:
+                    frame, place, _ = tokens.origin[..., over]
+                    spill = rotate(tokens.keys[:, :, over], self.rope.tokens(frame, place)), tokens.values[:, :, over]
+        for places, positions in pending.turns:
+            turned, p = slice(places[0] * s, places[-1] * s + s), positions[0]
+            if places[0] in self.scattered and store.origin is not None:
+                frame, place, _ = store.origin[:, :, :, turned]
+                store.turn(turned, self.rope.tokens(frame if p is None else torch.full_like(frame, p), place))
+            else:
+                store.turn(turned, self.rope.frames([0 if p is None else p for p in positions]))
+        if not self.waiting:
+            self.pending = Pending([], [], [])
+        return tuple(says for _, says, _ in made if says is not None), spill
+
+    def tokens(self, slots: Iterable[int]) -> Tensor:
+        """The tokens of these buffer slots, in their order: int64 [len(slots) * S]."""
+        first = torch.tensor(list(slots), dtype=torch.int64)[:, None] * self.slot_tokens
+        return (first + torch.arange(self.slot_tokens)).flatten().to(self.device, non_blocking=True)
 
     # ---- for parity and figures -----------------------------------------------------------------------------------
 
     def keys(self, layer: int, rotated: bool = True) -> Tensor:
-        """The keys of `layer` as the current chunk reads them, past in temporal order, then chunk: [B, T, H, D].
+        """The stored keys of `layer`, past in temporal order, then chunk: [B, T, H, D].
 
-        rotated=False: without rotary embedding, as stored.
+        rotated: as last read; otherwise without rotary embedding (only where the policy keeps those).
         """
         store = self.layers[layer]
-        tokens = self.token_index([*self.storage, *self.own])
-        return (store.k if rotated else store.raw)[:, :, tokens].transpose(1, 2)
-
-    def token_index(self, slots: list[int]) -> Tensor:
-        """The tokens of these buffer slots, in their order: int64 [len(slots) * S]."""
-        first = torch.tensor(slots, dtype=torch.int64, device=self.device)[:, None] * self.slot_tokens
-        return (first + torch.arange(self.slot_tokens, device=self.device)).flatten()
+        buffer = store.k if rotated else store.raw
+        if buffer is None:
+            raise ValueError("this policy never turns its keys, so un-rotated ones are not stored")
+        order = list(self.places)
+        if self.extra:  # frames between the sink and the rest
+            sinks = sum(slot.role == "sink" for slot in self.slots)
+            order[sinks:sinks] = [at for _, at in sorted(self.extra, key=lambda item: item[0].frame or 0)]
+        return buffer[:, :, self.tokens([*order, *self.own])].transpose(1, 2)

@@ -3,47 +3,66 @@
 While a chunk is denoised, self-attention sees the chunk itself and a cache of earlier tokens. A policy answers two
 independent questions about that cache:
 
-RETENTION   which tokens stay when there is no room for all (retention.py: whole frames; compression.py: single tokens);
-ALIGNMENT   at which temporal position each kept token is read (alignment.py). Rows, columns and values never change.
+RETENTION   what is stored, and which of it is read (retention.py: whole frames; compression.py: single tokens;
+            memrope.py: merged tokens ...);
+ALIGNMENT   at which temporal position each slot is read (alignment.py). Rows, columns and values never change.
 
-The unit is the SLOT: as many tokens as one latent frame has. A slot holds one frame, or, after a compression, the
-chosen tokens of several. The past is a list of slots in temporal order, sink first; the current chunk follows it and is
+The unit is the SLOT: as many tokens as one latent frame has. A slot holds one frame, or tokens that were chosen from
+several, or merged. The past is a list of slots in temporal order, sink first; the current chunk follows it and is
 always read at its own absolute frames, so an alignment moves the past towards the chunk and never the chunk.
 
-`CachePolicy` is a small frozen value. kv.py executes it and holds all state, one KVCache per video batch.
+At the start of every chunk the retention is shown the past (`View`) and answers with a `Plan`: what stays, what is made
+anew (`Content`), what is read. `CachePolicy` is a small frozen value; kv.py executes it and holds all state, one
+KVCache per video batch.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from deepforcing.cache.scorers import Scorer
+from torch import Tensor
+
+from deepforcing.cache.storage import Dense, Room, Store
+from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import TABLE_FRAMES
+
+if TYPE_CHECKING:
+    from deepforcing.cache.observe import Seen
+
+Kind = Literal["denoise", "commit"]
+"""A chunk's passes: those at the noise levels, and the clean one that stores its keys and values."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One frame's worth of cached tokens. frame: the latent frame they are, None when they come from several ("top")."""
+    """One frame's worth of cached tokens. role: what the retention calls it ("sink", "tail", "top", ...). frame: the
+    latent frame they are; None when they come from several."""
 
-    role: Literal["sink", "top", "tail"]
+    role: str
     frame: int | None
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The past at the start of a chunk, after retention.
+class View:
+    """All that a decision may look at, at the start of a chunk: Python values, and what the policy itself noted.
 
-    slots: in temporal order. start: first latent frame of the current chunk. first_drop, last_drop: the `start` of the
-    first and of the latest chunk at which anything was dropped, None before that.
+    slots: the past in temporal order. start: first latent frame of the current chunk. first_drop, last_drop: the
+    `start` of the first and of the latest chunk at which anything was dropped, None before that. frames: latent frames
+    denoised together (a joint window spans several chunks; chunk otherwise). chunk: latent frames that a commit stores.
+    switched: this chunk is the first of a new prompt. notes: what the retention's `watch` has kept of this video.
     """
 
     slots: tuple[Slot, ...]
     start: int
     first_drop: int | None = None
     last_drop: int | None = None
+    frames: int = 3
+    chunk: int = 3
+    switched: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Alignment(Protocol):
@@ -54,55 +73,138 @@ class Alignment(Protocol):
         """True when the distances between chunk and past stay bounded however long the video is."""
         ...
 
-    def positions(self, layout: Layout) -> list[int | None]: ...
+    def positions(self, view: View) -> list[int | None]:
+        """view.slots are those that are read. An alignment that never moves a slot from its own frame may say so with a
+        class attribute `turns = False`: un-rotated keys are then not stored."""
+        ...
 
 
 @dataclass(frozen=True)
-class Compress:
-    """Keep `sink` + `top` + `recent` slots; `top` of them filled with the best tokens of all between (per layer).
+class Tokens:
+    """New content of slots, L tokens in slot order. keys (un-rotated), values: [B, H, L, D].
 
-    recent counts the current chunk's own frames too.
+    origin: int64 [3, B, G, L], where single tokens come from: latent frame, index within it, how often they have been
+    chosen; None for content that is turned as a whole frame. visible: bool [B, G, L]; None: all are. More tokens than
+    the slots hold stand in for the chunk's own first ones during this one pass.
     """
 
-    sink: int
-    top: int
-    recent: int
+    keys: Tensor
+    values: Tensor
+    origin: Tensor | None = None
+    visible: Tensor | None = None
+
+
+class Past(Protocol):
+    """One layer's cache as content is made from it. Indices are those of View.slots."""
+
+    layer: int
+    view: View
+    slot_tokens: int
+    notes: dict[str, Any]
+    """Of this video and layer, kept as long as the video is made."""
+    shared: dict[str, Any]
+    """Of this chunk, for all layers (layer 0 comes first)."""
+
+    def keys(self, slots: range, turned: bool = True) -> Tensor:
+        """[B, H, len(slots) * S, D], as last read, or un-rotated."""
+        ...
+
+    def values(self, slots: range) -> Tensor: ...
+    def origin(self, slots: range) -> Tensor:
+        """int64 [3, B, G, len(slots) * S]: frame, place, reuse of single tokens. Needs.origins only."""
+        ...
+
+    @property
+    def queries(self) -> Tensor | None:
+        """Rotated queries of the latest past frames, as many as Needs.queries says: [B, H, L, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the layer computed for the chunk in its first pass: [B, H, L, D] each; queries and keys rotated, raw_* not."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    raw_queries: Tensor
+    raw_keys: Tensor
+
+
+class Content(Protocol):
+    """Slots whose tokens are made at the start of a chunk."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+    @property
+    def waits(self) -> bool:
+        """True: made in the chunk's first pass, whose queries and keys it needs. False: made before it."""
+        ...
+
+    def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, Any]:
+        """The tokens, and what an observer may want to know of the choice (None: nothing). chunk: None before the pass."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """stored: the past from now on, in temporal order: an index into View.slots stays as it is; a Content is made anew
+    from what View.slots hold. reads: indices into the slots so stored that denoising passes read; None: all of them."""
+
+    stored: tuple[int | Content, ...]
+    reads: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the engine has to keep for a retention.
+
+    raw: un-rotated keys, whatever the alignment. origins: where single tokens come from. per_head: origins per head.
+    queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
+    watches: `Retention.watch` is told of the passes.
+    """
+
+    raw: bool = False
+    origins: bool = False
+    per_head: bool = False
+    queries: int = 0
+    every_pass: bool = False
+    watches: bool = False
 
 
 class Retention(Protocol):
-    """Which slots stay. Sizes in latent frames."""
+    """What is stored and read. Sizes in latent frames."""
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
-        ...
+        return None
 
     def capacity(self, chunk_frames: int) -> int | None:
-        """Slots that the cache needs, current chunk included; None: the whole video."""
+        """Slots that the cache needs at most, current chunk included; None: the whole video."""
         ...
 
-    def role(self, frame: int) -> Literal["sink", "tail"]: ...
+    def role(self, frame: int) -> str:
+        """What a frame is called when it becomes part of the past."""
+        return "tail"
 
-    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...] | Compress:
-        """At the start of a chunk: the indices of the past slots that stay, in order, or a compression."""
+    def needs(self, chunk_frames: int) -> Needs:
+        return Needs()
+
+    def plan(self, view: View) -> Plan:
+        """At the start of a chunk. view.slots are those of the latest plan and the chunk since."""
         ...
 
+    def watch(self, seen: Seen, notes: dict[str, Any]) -> None:
+        """Told of every pass of every layer where Needs.watches; what it keeps in `notes` comes back in View.notes."""
+        return None
 
-@runtime_checkable
-class TokenRetention(Retention, Protocol):
-    """A retention that may answer with Compress; fields as in compression.ParticipativeCompression."""
 
-    @property
-    def recent_frames(self) -> int: ...
-    @property
-    def queries(self) -> str: ...
-    @property
-    def scorer(self) -> Scorer: ...
-    @property
-    def per_head(self) -> bool: ...
-    @property
-    def reuse_limit(self) -> int | None: ...
-    @property
-    def every_pass(self) -> bool: ...
+class Bias(Protocol):
+    """A number per cached slot, added to the attention logits of denoising passes."""
+
+    def logits(self, view: View, step: int) -> list[float]:
+        """One per slot of view.slots (those that are read). step: 0-based denoising step; the chunk itself has 0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,11 +213,17 @@ class CachePolicy:
 
     alignment: a name from alignment.py ("absolute", "sink", "unified", "slot"), a dotted path to
     an Alignment of your own, or the object itself.
+    commit_frames: the commit pass reads only the newest so many latent frames, its own chunk included, at their own
+    positions and no sink (Commit Forcing, Rolling Forcing); None: what the other passes read.
+    store: how keys and values are kept (storage.py). bias: added to the attention logits of cached slots; None: nothing.
     """
 
     retention: Retention
     alignment: Alignment | str = "absolute"
     name: str = ""
+    commit_frames: int | None = None
+    store: Store = field(default_factory=Dense)
+    bias: Bias | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.alignment, str):
@@ -131,18 +239,21 @@ class CachePolicy:
 
         The published models' rotary table has 1024 positions; whatever reads at absolute positions ends there.
         """
-        capacity = self.retention.capacity(chunk_frames)
-        if self.aligned.relative and capacity is not None:
-            full = tuple(Slot(self.retention.role(f), f) for f in range(capacity))
-            chooses = isinstance(self.retention.decide(full, chunk_frames), Compress)
+        if self.aligned.relative and self.retention.capacity(chunk_frames) is not None:
             # Chosen tokens that keep their own frames fall ever further behind.
-            if not (chooses and self.aligned.positions(Layout((Slot("top", None),), chunk_frames)) == [None]):
+            chosen = View((Slot("top", None),), chunk_frames, frames=chunk_frames, chunk=chunk_frames)
+            if not (self.retention.needs(chunk_frames).origins and self.aligned.positions(chosen) == [None]):
                 return None
         return TABLE_FRAMES // chunk_frames * chunk_frames
 
     def check(self, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError, before any work, for sizes or a length that cannot work."""
         self.retention.check(chunk_frames)
+        if self.commit_frames is not None and self.commit_frames < chunk_frames:
+            raise ValueError(
+                f"commit_frames={self.commit_frames} must hold the chunk of {chunk_frames} latent frames that is "
+                f"committed; use {chunk_frames} (the chunk alone) or more, or null for what the other passes read"
+            )
         limit = self.max_frames(chunk_frames)
         if limit is not None and total_frames > limit:
             raise ValueError(
@@ -151,6 +262,54 @@ class CachePolicy:
                 "policies that re-align positions have no limit (cache=deep_sink, cache=deep_forcing, or a window "
                 "with cache.alignment=slot)"
             )
+
+    def slots(self, chunk_frames: int, total_frames: int) -> int:
+        """Slots that a video of this length needs, current chunk included."""
+        capacity = self.retention.capacity(chunk_frames)
+        if capacity is None or capacity >= total_frames:
+            return total_frames
+        return min(capacity + self._kept_for_commits(chunk_frames, capacity), total_frames)
+
+    def _kept_for_commits(self, chunk_frames: int, capacity: int) -> int:
+        """Frames that denoising has dropped and a commit pass may still read, at most: found by going through a video."""
+        if self.commit_frames is None:
+            return 0
+        slots: tuple[Slot, ...] = ()
+        dropped: list[int] = []
+        most = 0
+        for start in range(0, 3 * (capacity + self.commit_frames) + chunk_frames, chunk_frames):
+            plan = self.retention.plan(View(slots, start, frames=chunk_frames, chunk=chunk_frames))
+            kept = {item for item in plan.stored if isinstance(item, int)}
+            dropped += [s.frame for i, s in enumerate(slots) if i not in kept and s.frame is not None]
+            dropped = [f for f in dropped if f >= start + chunk_frames - self.commit_frames]
+            after = [s for item in plan.stored for s in ((slots[item],) if isinstance(item, int) else item.slots)]
+            most = max(most, len(after) + len(dropped) + chunk_frames)
+            slots = (*after, *(Slot(self.retention.role(f), f) for f in range(start, start + chunk_frames)))
+        return max(most - capacity, 0)
+
+    def room(self, config: WanConfig, slot_tokens: int, chunk_frames: int, total_frames: int, batch: int = 1) -> Room:
+        """What a cache for such a video stores."""
+        return Room(
+            (config.num_heads,) * config.num_layers, config.head_dim, self.slots(chunk_frames, total_frames),
+            slot_tokens, self.retention.needs(chunk_frames), self.keeps_raw(chunk_frames), batch,
+        )  # fmt: skip
+
+    def bytes(
+        self, config: WanConfig, slot_tokens: int, chunk_frames: int, total_frames: int, size: int, batch: int = 1
+    ) -> int:
+        """Of the cache, on the device. size: bytes of one number of the run's dtype."""
+        return self.store.bytes(self.room(config, slot_tokens, chunk_frames, total_frames, batch), size)
+
+    def identity(self) -> dict[str, Any]:
+        """The parts that change pixels; those added since the first version only where they are used."""
+        later = {"commit_frames": self.commit_frames, "bias": self.bias}
+        used = {name: value for name, value in later.items() if value is not None}
+        store = {} if self.store == Dense() else {"store": self.store}
+        return {"retention": self.retention, "alignment": self.alignment, **used, **store}
+
+    def keeps_raw(self, chunk_frames: int) -> bool:
+        """Whether un-rotated keys are stored: where cached keys are ever turned, or content is made from them."""
+        return getattr(self.aligned, "turns", True) or self.retention.needs(chunk_frames).raw
 
 
 def find_alignment(name: str) -> Alignment:
@@ -165,7 +324,7 @@ def find_alignment(name: str) -> Alignment:
             raise ValueError(f"cache.alignment={name!r} cannot be imported: {error}") from error
         made = found() if isinstance(found, type) else found
         if not (hasattr(made, "relative") and hasattr(made, "positions")):
-            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(layout)`")
+            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(view)`")
         return made
     known: dict[str, Alignment] = alignment.NAMED
     if name not in known:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from deepforcing.cache.policy import Slot
+from deepforcing.cache.policy import Plan, Retention, View
 
 
 @dataclass(frozen=True)
-class KeepAll:
+class KeepAll(Retention):
     """Nothing is ever dropped; memory and time grow with the video."""
-
-    def check(self, chunk_frames: int) -> None:
-        pass
 
     def capacity(self, chunk_frames: int) -> int | None:
         return None
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
-        return "tail"
-
-    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
-        return tuple(range(len(slots)))
+    def plan(self, view: View) -> Plan:
+        return Plan(tuple(range(len(view.slots))))
 
 
 @dataclass(frozen=True)
-class SinkWindow:
+class SinkWindow(Retention):
     """The first `sink_frames` for ever, and the most recent ones, `window_frames` in all with the current chunk.
 
     sink_frames = 0 is Self Forcing's sliding window. Sizes in latent frames.
@@ -60,10 +53,18 @@ class SinkWindow:
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
+    def role(self, frame: int) -> str:
         return "sink" if frame < self.sink_frames else "tail"
 
-    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
-        excess = max(0, len(slots) + chunk_frames - self.window_frames)
-        sinks = min(self.sink_frames, len(slots))
-        return (*range(sinks), *range(sinks + excess, len(slots)))
+    def plan(self, view: View) -> Plan:
+        stored = self._newest(len(view.slots), view.chunk)
+        if view.frames == view.chunk:
+            return Plan(stored)
+        # Denoised together with later chunks: fewer fit beside them.
+        return Plan(stored, self._newest(len(stored), view.frames))
+
+    def _newest(self, past: int, frames: int) -> tuple[int, ...]:
+        """Which of so many slots fit into the window beside `frames`: the sink and the newest."""
+        excess = max(0, past + frames - self.window_frames)
+        sinks = min(self.sink_frames, past)
+        return (*range(sinks), *range(sinks + excess, past))

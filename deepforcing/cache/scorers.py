@@ -6,13 +6,16 @@ Shapes: B batch, H heads, L query tokens, T key tokens, D head dim.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 
 class Scorer(Protocol):
+    """A scorer whose score of a key does not depend on the other keys may say so with a class attribute
+    `apart = True`: past and chunk are then scored apart, without copying them together."""
+
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         """Importance of every key for every head, float32 [B, H, T]. key: an int that differs per layer and chunk."""
         ...
@@ -25,6 +28,8 @@ class QueryKey:
     The queries are summed first, so the cost is one matrix-vector product per head. Scaled by 1/(sqrt(D) * H) as in the
     released code; the scale changes no choice.
     """
+
+    apart: ClassVar[bool] = True
 
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         heads, dim = keys_BHTD.shape[1], keys_BHTD.shape[3]

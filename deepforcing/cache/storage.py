@@ -1,59 +1,139 @@
 """What the KV cache stores, per layer: keys, values, and where single tokens come from.
 
-Shapes: B batch, H heads, D head dim, S tokens per frame (slot), T tokens, L query tokens, G = H if heads choose for
-themselves, else 1.
+A `Store` is a value that makes the layers and counts their bytes; Dense keeps everything in the run's dtype.
+
+Shapes: B batch, H heads, D head dim, S tokens per frame (slot), T tokens, G = H if heads choose for themselves, else 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from deepforcing.wan.config import WanConfig
+from deepforcing.wan.rope import rotate
+
+if TYPE_CHECKING:
+    from deepforcing.cache.policy import Needs, Tokens
 
 
-@dataclass
-class Selection:
-    """One layer's choice at one compression, for figures and parity.
+@dataclass(frozen=True)
+class Room:
+    """What is stored for one batch of videos. heads: of every layer. raw: un-rotated keys as well, because keys are read
+    at other positions than their own, or content is made from them."""
 
-    start: first frame of the chunk. indices: int64 [B, G, n] into the past tokens in temporal order followed by the
-    chunk's. scores: float32 [B, G, T] of all of those.
-    """
+    heads: tuple[int, ...]
+    head_dim: int
+    slots: int
+    slot_tokens: int
+    needs: Needs
+    raw: bool
+    batch: int = 1
 
-    layer: int
-    start: int
-    indices: Tensor
-    scores: Tensor
+
+class Store(Protocol):
+    def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]: ...
+    def bytes(self, room: Room, size: int) -> int:
+        """Held by the layers. size: bytes of one number of the run's dtype."""
+        ...
 
 
 class Layer:
-    """Storage of one layer. Slot i of the buffers is tokens [i*S, (i+1)*S)."""
+    """Storage of one layer. Slot i of the buffers is tokens [i*S, (i+1)*S).
 
-    def __init__(self, batch: int, config: WanConfig, tokens: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (batch, config.num_heads, tokens, config.head_dim)
-        self.raw = torch.empty(shape, dtype=dtype, device=device)  # keys without rotary embedding
-        self.k = torch.empty(shape, dtype=dtype, device=device)  # keys as read
+    raw: keys without rotary embedding, None where none are kept. k: keys as read. v: values. origin: int64
+    [3, B, G, T]: frame, place, reuse. visible: bool [B, G, T]; None: every token is. past_queries: see Needs.queries.
+    """
+
+    def __init__(self, room: Room, heads: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.slot_tokens = room.slot_tokens
+        shape = (room.batch, heads, room.slots * room.slot_tokens, room.head_dim)
+        self.k = torch.empty(shape, dtype=dtype, device=device)
         self.v = torch.empty(shape, dtype=dtype, device=device)
-        self.past_queries: Tensor | None = None  # rotated queries of the last recent frames, [B, H, L, D]
-        self.visible: Tensor | None = None  # bool [B, G, T]; None: every token is
+        self.raw = torch.empty(shape, dtype=dtype, device=device) if room.raw else None
+        groups = heads if room.needs.per_head else 1
+        origin = (3, room.batch, groups, shape[2])
+        self.origin = torch.zeros(origin, dtype=torch.int64, device=device) if room.needs.origins else None
+        self.visible: Tensor | None = None
+        self.past_queries: Tensor | None = None
+
+    def put(self, at: Tensor, k: Tensor, v: Tensor) -> None:
+        """Keys as read and values of these tokens."""
+        self.k.index_copy_(2, at, k)
+        self.v.index_copy_(2, at, v)
+
+    def keep(self, at: Tensor, raw: Tensor) -> None:
+        """The same tokens' un-rotated keys, once they are final."""
+        if self.raw is not None:
+            self.raw.index_copy_(2, at, raw)
+
+    def read(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first `tokens`."""
+        return self.k[:, :, :tokens], self.v[:, :, :tokens]
+
+    def pick(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of these tokens."""
+        return self.k.index_select(2, index), self.v.index_select(2, index)
+
+    def turn(self, at: slice, rotation: Tensor) -> None:
+        """Bring the keys as read to a position, from the un-rotated ones. rotation: broadcastable to [B, H, T, P]."""
+        assert self.raw is not None
+        self.k[:, :, at] = rotate(self.raw[:, :, at], rotation)
+
+    def fill(self, at: Tensor, tokens: Tokens) -> None:
+        """Content made anew; its keys are turned afterwards."""
+        count = len(at)
+        self.keep(at, tokens.keys[:, :, :count])
+        self.v.index_copy_(2, at, tokens.values[:, :, :count])
+        if self.origin is not None and tokens.origin is not None:
+            self.origin.index_copy_(3, at, tokens.origin[..., :count])
+        if tokens.visible is not None and self.visible is None:
+            self.visible = torch.ones(
+                (*tokens.visible.shape[:2], self.k.shape[2]), dtype=torch.bool, device=self.k.device
+            )
+        if self.visible is not None:
+            self.visible.fill_(True)
+            if tokens.visible is not None:
+                self.visible.index_copy_(2, at, tokens.visible[:, :, :count])
+
+    def move(self, source: Tensor, to: Tensor) -> None:
+        """Tokens to other places, all at once."""
+        for buffer in (self.raw, self.k, self.v, self.visible):
+            if buffer is not None:
+                buffer.index_copy_(2, to, buffer.index_select(2, source))
+        if self.origin is not None:
+            self.origin.index_copy_(3, to, self.origin.index_select(3, source))
+
+    def remember(self, q: Tensor, tokens: int) -> None:
+        """Keep the latest `tokens` rotated queries; once there are so many, always in the same tensor."""
+        past = self.past_queries
+        if past is None or past.shape[2] < tokens:
+            grown = q if past is None or q.shape[2] >= tokens else torch.cat([past, q], 2)
+            self.past_queries = grown[:, :, -tokens:].clone()
+        elif q.shape[2] >= tokens:
+            past.copy_(q[:, :, -tokens:])
+        else:
+            past.copy_(torch.cat([past[:, :, q.shape[2] :], q], 2))
 
 
-class Origins:
-    """Where one layer's tokens come from, for policies that choose single tokens: int64 [B, G, T] each."""
+@dataclass(frozen=True)
+class Dense:
+    """Everything in the run's dtype: keys as read, values, and un-rotated keys where anything is turned."""
 
-    def __init__(self, batch: int, groups: int, tokens: int, device: torch.device) -> None:
-        self.frame, self.place, self.reuse = (
-            torch.zeros((batch, groups, tokens), dtype=torch.int64, device=device) for _ in range(3)
-        )
+    def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]:
+        return [Layer(room, heads, dtype, device) for heads in room.heads]
 
-    def write(self, first: int, frames: range, slot_tokens: int) -> None:
-        """Tokens of whole frames, from token `first` on."""
-        at = slice(first, first + len(frames) * slot_tokens)
-        place = torch.arange(slot_tokens, device=self.place.device)
-        self.frame[:, :, at] = torch.arange(frames.start, frames.stop, device=place.device).repeat_interleave(
-            slot_tokens
-        )
-        self.place[:, :, at] = place.repeat(len(frames))
-        self.reuse[:, :, at] = 0
+    def bytes(self, room: Room, size: int) -> int:
+        heads, tokens = sum(room.heads), room.slots * room.slot_tokens
+        keys_values = (3 if room.raw else 2) * heads * tokens * room.head_dim * size
+        return room.batch * (keys_values + kept_for_choosing(room, size))
+
+
+def kept_for_choosing(room: Room, size: int) -> int:
+    """Bytes per video of single tokens' origins and of the queries that score: the same for every store."""
+    heads, needs = sum(room.heads), room.needs
+    groups = heads if needs.per_head else len(room.heads)
+    origins = 3 * groups * room.slots * room.slot_tokens * 8 if needs.origins else 0
+    return origins + heads * needs.queries * room.slot_tokens * room.head_dim * size

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.kv import KVCache
-from deepforcing.cache.recache import Recache
+from deepforcing.cache.passes import CacheMemory
+from deepforcing.cache.switch import Recompute
 from deepforcing.rollout.noise import Noise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, Memory, TextMemory
 
 Watch = Callable[[int, Tensor, Tensor], None]
 """Called after every pass with (first latent frame, timesteps [B, F], raw prediction)."""
+
+Forward = Callable[[Tensor, Tensor, TextMemory, Memory], Tensor]
 
 OnSwitch = Literal["nothing", "recache", "recache_sink"]
 """What happens to the cache when the prompt changes: it stays; all but the sink is computed again; the sink as well."""
@@ -62,6 +65,7 @@ def chunkwise(
     clock: Callable[[str], None] | None = None,
     switches: Mapping[int, TextMemory] = MappingProxyType({}),
     on_switch: OnSwitch = "nothing",
+    steady: Forward | None = None,
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
@@ -72,6 +76,7 @@ def chunkwise(
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
     switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
+    steady: the model's forward, compiled, for the passes that do the same at every chunk; None: the model for all.
     The model sees float32 timesteps; everything else runs in its own dtype.
     """
     weight = model.patch_embedding.weight
@@ -94,8 +99,9 @@ def chunkwise(
     if late:
         raise ValueError(f"prompts change at latent frames {late}, which begin no later chunk of {frames}")
 
-    def run(start: int, x: Tensor, t: Tensor, memory: Memory = cache) -> Tensor:
-        prediction: Tensor = model(x, t, text, memory)
+    def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory) -> Tensor:
+        forward = model if steady is None or not memory.steady else steady
+        prediction: Tensor = forward(x, t, text, memory)
         if watch is not None:
             watch(start, t, prediction)
         return prediction
@@ -105,23 +111,22 @@ def chunkwise(
         if start in switches:
             text = switches[start]
             if on_switch != "nothing":
-                again = Recache(cache, keep_sink=on_switch == "recache")
+                again = Recompute(cache, keep_sink=on_switch == "recache")
                 past = recent[:, -len(again.frames) :]
                 run(again.frames.start, past, zero[:, :1].expand(-1, past.shape[1]), again)
-        cache.begin(start)
+        cache.begin(start, switched=start in switches)
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
         else:
             steps = first_levels if start == given else later_levels
             x = noise.initial(start, shape)
             for i, (sigma, t) in enumerate(steps):
-                x0 = clean(model, x, run(start, x, t), sigma)
+                x0 = clean(model, x, run(start, x, t, cache.denoise(i)), sigma)
                 if i + 1 < len(steps):
                     x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
         if clock is not None:
             clock("denoise")
-        with cache.commit():
-            run(start, x0, zero)
+        run(start, x0, zero, cache.commit())
         if switches and on_switch != "nothing":
             recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from deepforcing.cache.rolling import RollingCache
+from deepforcing.cache.kv import KVCache
 from deepforcing.rollout.chunkwise import Chunk, clean, mix
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.schedule import Schedule
@@ -33,7 +33,7 @@ def check_length(schedule: Schedule, chunk_frames: int, total_frames: int) -> No
 def rolling(
     model: CausalWan,
     text: TextMemory,
-    cache: RollingCache,
+    cache: KVCache,
     schedule: Schedule,
     noise: Noise,
     total_frames: int,
@@ -64,7 +64,10 @@ def rolling(
         cache.begin(first * frames, len(window) * frames)
         tokens = cache.attended_tokens
         prediction = model(
-            torch.cat([noisy[b] for b in window], 1), torch.cat([times[w - b] for b in window], 1), text, cache
+            torch.cat([noisy[b] for b in window], 1),
+            torch.cat([times[w - b] for b in window], 1),
+            text,
+            cache.denoise(),
         )
         x0 = {
             b: clean(model, noisy[b], part, sigmas[w - b])
@@ -76,8 +79,7 @@ def rolling(
         if clock is not None:
             clock("denoise")
         # The first chunk is in every window until it is finished, and is committed as often, as published.
-        with cache.commit():
-            model(x0[first], zero, text, cache)
+        model(x0[first], zero, text, cache.commit())
         if clock is not None:
             clock("commit")
         if w - first + 1 == steps:

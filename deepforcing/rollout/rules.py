@@ -6,15 +6,14 @@ A rule says which lengths and cache policies it can work with before any weight 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from deepforcing.cache.kv import KVCache
-from deepforcing.cache.policy import CachePolicy, Compress, Slot
-from deepforcing.cache.rolling import RollingCache
+from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
 from deepforcing.rollout.noise import Noise, UpstreamNoise
@@ -103,6 +102,14 @@ class Rule(Protocol):
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
 
+    def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
+        """The policy as this rule runs it."""
+        return policy
+
+    def together(self, schedule: Schedule) -> int:
+        """Chunks that are denoised in one pass."""
+        return 1
+
     @property
     def upstream_noise(self) -> UpstreamNoiseOf | None:
         """The published order of draws for one video; None where it is not implemented."""
@@ -114,7 +121,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Chunkwise:
+class Chunkwise(Rule):
     """Chunk after chunk (Self Forcing, Causal Forcing, LongLive). on_switch: what a change of prompt does to the cache."""
 
     on_switch: OnSwitch = "nothing"
@@ -154,7 +161,7 @@ class Chunkwise:
 
 
 @dataclass(frozen=True)
-class Rolling:
+class Rolling(Rule):
     """Joint rolling window (Rolling Forcing); as many chunks as the schedule has steps. Takes policies by whole frames.
 
     Ends with the published rotary table of 1024 positions, under every alignment: window and clean pass are absolute.
@@ -165,9 +172,7 @@ class Rolling:
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
-        capacity = retention.capacity(chunk_frames) or total_frames
-        full = tuple(Slot(retention.role(f), f) for f in range(capacity))
-        if isinstance(retention.decide(full, chunk_frames), Compress):
+        if retention.needs(chunk_frames).origins:
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "
                 "chunks at once and reads whole frames: use cache=rolling_forcing or another window with or without a sink"
@@ -184,6 +189,15 @@ class Rolling:
                 f"the longest video of a rolling window is {limit} latent frames"
             )
 
+    def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
+        """The clean pass reads the window's newest frames at their own positions, whatever denoising reads."""
+        if policy.commit_frames is not None:
+            return policy
+        return replace(policy, commit_frames=policy.retention.capacity(chunk_frames))
+
+    def together(self, schedule: Schedule) -> int:
+        return len(schedule.steps)
+
     @property
     def upstream_noise(self) -> UpstreamNoiseOf:
         return lambda seed, shape, given, schedule, chunk_frames, dtype, device: UpstreamRollingNoise(
@@ -191,16 +205,7 @@ class Rolling:
         )
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
-        cache = RollingCache(
-            job.policy,
-            job.model.config,
-            job.geometry.grid,
-            job.chunk_frames,
-            job.total_frames,
-            1,
-            job.dtype,
-            job.device,
-        )
+        cache = replace(job, policy=self.cached(job.policy, job.chunk_frames)).new_cache(job.total_frames)
         return job.decoded(
             rolling(
                 job.model, job.texts[0], cache, job.schedule, job.noise, job.total_frames, job.latent_size, job.clock

@@ -21,6 +21,8 @@ from experiments.tables.runs import Run, find_runs, read_runs
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a label or prompt is one
+
 
 def filmstrip_task(config: DictConfig) -> None:
     if config.runs is None:

@@ -15,8 +15,8 @@ from eval.aggregate import paired_difference, summarise
 from eval.drift import of_videos
 from eval.metric import Value
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from experiments.tables.formats import markdown_text
 from experiments.tables.summary import Estimate, arrow, decimals_for, interval, metric_infos, number
+from experiments.tables.text import markdown_text
 from experiments.tables.vbench import MISSING
 
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")

@@ -15,6 +15,7 @@ import pandas as pd
 from eval.aggregate import Paired, first_last, paired_difference, sample_means
 from eval.drift import fluctuation, slope
 from eval.metric import Value, overlap
+from experiments.tables.text import markdown_text
 
 
 @dataclass(frozen=True)
@@ -279,15 +280,16 @@ def markdown_table(
                 continue
             last = number(cell.last.value, row.decimals)
             texts = [
-                f"{row.info.title} {arrow(row.info)}".strip(), labels[run], number(cell.first.value, row.decimals),
+                markdown_text(f"{row.info.title} {arrow(row.info)}".strip()), markdown_text(labels[run]),
+                number(cell.first.value, row.decimals),
                 f"**{last}**" if cell.best else last, number(cell.drift.value, row.decimals, sign=True),
                 interval(cell.drift, row.decimals, sign=True),
                 number(cell.versus.value, row.decimals, sign=True) if cell.versus else "",
                 interval(cell.versus, row.decimals, sign=True) if cell.versus else "",
                 percent_of_windows(cell.share),
             ]  # fmt: skip
-            lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
-    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
+            lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n" + "".join(f"\n{markdown_text(note)}\n" for note in notes)
 
 
 def arrow(info: MetricInfo) -> str:

@@ -103,7 +103,7 @@ def test_cached_rollout_equals_one_uncached_pass(retention: Retention, alignment
     predictions: dict[tuple[int, float], Tensor] = {}
     inputs: dict[tuple[int, float], Tensor] = {}
     hook = model.register_forward_hook(
-        lambda m, args, out: inputs.update({(cache.layout.start, float(args[1][0, 0])): args[0]})
+        lambda m, args, out: inputs.update({(cache.view.start, float(args[1][0, 0])): args[0]})
     )
     noise = KeyedNoise([(0, "a"), (1, "b")])
     latents = []
@@ -222,9 +222,8 @@ def passes(policy: CachePolicy, device: str, chunks: int = 7) -> Iterator[Callab
     def work(chunk: int) -> None:
         cache.begin(chunk * 3)
         for t in times[:2]:
-            model(videos[chunk], t, text, cache)
-        with cache.commit():
-            model(videos[chunk], times[2], text, cache)
+            model(videos[chunk], t, text, cache.denoise())
+        model(videos[chunk], times[2], text, cache.commit())
 
     for chunk in range(chunks):
         yield lambda chunk=chunk: work(chunk)  # type: ignore[misc]
@@ -260,11 +259,9 @@ def test_a_cache_runs_without_any_data(policy: CachePolicy) -> None:
     with NoBlockingUploads():
         for start in range(0, 21, 3):
             cache.begin(start)
-            for layer in (0, 1):
-                cache.attend(layer, q, k, v)
-            with cache.commit():
+            for memory in (cache.denoise, cache.commit):
                 for layer in (0, 1):
-                    assert cache.attend(layer, q, k, v).shape == q.shape
+                    assert memory().attend(layer, q, k, v).shape == q.shape
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from driver import (
     MATRIX,
     RETENTIONS,
     S,
+    Selections,
     cache_for,
     compression,
     draw,
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from deepforcing.cache.alignment import ReleaseSink
 from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.policy import CachePolicy, Retention, Slot
+from deepforcing.cache.policy import CachePolicy, Plan, Retention, View
 from deepforcing.cache.retention import KeepAll, SinkWindow
 
 
@@ -47,14 +47,14 @@ def test_capacity_order_sinks_and_positions(retention: str, alignment: str) -> N
     size = cache.layers[0].k.shape
     dropped = False
     for step in drive(cache):
-        layout, start = step.layout, step.layout.start
-        slots = layout.slots
+        view, start = step.view, step.view.start
+        slots = view.slots
         # Capacity: never more than the window, and not an unused slot while there is something to remember.
         assert len(slots) + CHUNK <= window
         assert cache.attended_tokens == (len(slots) + CHUNK) * S
-        assert cache.layers[0].k.shape == cache.layers[0].raw.shape == cache.layers[0].v.shape == size
+        assert cache.layers[0].k.shape == cache.layers[0].v.shape == size
         assert size[2] == window * S
-        assert sorted([*cache.storage, *cache.own]) == list(range(len(slots) + CHUNK))
+        assert sorted([*cache.places, *cache.own]) == list(range(len(slots) + CHUNK))
         # Temporal order: sink, chosen tokens, contiguous tail up to the chunk.
         roles = [slot.role for slot in slots]
         assert roles == sorted(roles, key=["sink", "top", "tail"].index)
@@ -66,7 +66,7 @@ def test_capacity_order_sinks_and_positions(retention: str, alignment: str) -> N
         assert [slot.frame for slot in slots if slot.role == "sink"] == list(range(min(sink, start)))
         dropped = dropped or (start > 0 and len(slots) < start)
         # Positions.
-        positions = chosen.aligned.positions(layout)
+        positions = chosen.aligned.positions(view)
         assert len(positions) == len(slots)
         if not dropped:
             assert positions == list(range(start))
@@ -92,7 +92,7 @@ def test_aligned_equals_absolute_until_the_first_drop(retention: str, alignment:
     for chunk in range(kept):
         assert torch.equal(aligned[chunk], absolute[chunk])
     moves = any(
-        list(ALIGNMENTS[alignment].positions(step.layout)) != [slot.frame for slot in step.layout.slots]
+        list(ALIGNMENTS[alignment].positions(step.view)) != [slot.frame for slot in step.view.slots]
         for step in run(retention, alignment)
     )
     differs = any((a - b).abs().max() > 1e-3 for a, b in zip(aligned[kept:], absolute[kept:], strict=True))
@@ -112,18 +112,20 @@ def test_nothing_leaks_from_one_video_to_another(retention: str, alignment: str)
 
 @pytest.mark.parametrize(("retention", "alignment"), MATRIX)
 def test_batch_item_equals_its_own_run(retention: str, alignment: str) -> None:
-    both = cache_for(policy(retention, alignment), batch=2, keep_selections=True)
+    chosen = Selections()
+    both = cache_for(policy(retention, alignment), batch=2, watch=chosen)
     together = outputs(both, items=(7, 8))
     for row, item in enumerate((7, 8)):
-        alone = cache_for(policy(retention, alignment), keep_selections=True)
+        mine = Selections()
+        alone = cache_for(policy(retention, alignment), watch=mine)
         for chunk, want in enumerate(outputs(alone, items=(item,))):
             torch.testing.assert_close(together[chunk][:, row : row + 1], want, atol=2e-5, rtol=1e-5)
-        for a, b in zip(both.selections or [], alone.selections or [], strict=True):
+        for a, b in zip(chosen, mine, strict=True):
             assert torch.equal(a.indices[row], b.indices[0])
     if isinstance(RETENTIONS[retention], ParticipativeCompression) and "no_top" not in retention:
-        assert both.selections
+        assert chosen
     if "random" not in retention and "no_top" not in retention and "exhausted" not in retention:
-        assert all(not torch.equal(s.indices[0], s.indices[1]) for s in both.selections or [])
+        assert all(not torch.equal(s.indices[0], s.indices[1]) for s in chosen)
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
@@ -141,7 +143,7 @@ class LateSinkWindow(SinkWindow):
 
     origin: int = 0
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
+    def role(self, frame: int) -> str:
         return super().role(frame - self.origin)
 
 
@@ -149,7 +151,7 @@ class LateSinkWindow(SinkWindow):
 class LateCompression(ParticipativeCompression):
     origin: int = 0
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
+    def role(self, frame: int) -> str:
         return super().role(frame - self.origin)
 
 
@@ -173,8 +175,8 @@ def test_a_constant_shift_of_all_positions_changes_nothing(retention: str, align
     """
     shifted = cache_for(CachePolicy(late(RETENTIONS[retention], 300), ALIGNMENTS[alignment]))
     for a, b in zip(run(retention, alignment), drive(shifted, first=300), strict=True):
-        assert b.layout.start == a.layout.start + 300
-        assert [s.role for s in a.layout.slots] == [s.role for s in b.layout.slots]
+        assert b.view.start == a.view.start + 300
+        assert [s.role for s in a.view.slots] == [s.role for s in b.view.slots]
         for x, y in zip(a.out, b.out, strict=True):
             torch.testing.assert_close(torch.stack(x), torch.stack(y), atol=5e-5, rtol=1e-4)
 
@@ -191,11 +193,11 @@ def test_the_release_moves_its_sink_by_its_own_rule() -> None:
         cache = cache_for(CachePolicy(SinkWindow(window, sink), ReleaseSink(capacity)), chunks=14)
         shift, last = 0, None
         for step in drive(cache, 14):
-            start = step.layout.start
+            start = step.view.start
             if start + CHUNK > window:
                 shift += 21 - capacity if last is None else start - last
                 last = start
-            positions = ReleaseSink(capacity).positions(step.layout)[: min(sink, start)]
+            positions = ReleaseSink(capacity).positions(step.view)[: min(sink, start)]
             assert positions == [i + shift for i in range(min(sink, start))]
         assert shift > 0
 
@@ -205,11 +207,11 @@ def test_the_release_without_compression_leaves_a_chunk_empty_before_its_tail(si
     """At every full chunk c: sink at c - 21 ..., tail from c - 18 + S on, at its own frames (reference notes, section 2)."""
     alignment = ReleaseSink(21)
     for step in drive(cache_for(CachePolicy(SinkWindow(21, sink), alignment), chunks=14), 14):
-        c = step.layout.start
+        c = step.view.start
         if c >= 21:
-            assert alignment.positions(step.layout) == [*range(c - 21, c - 21 + sink), *range(c - 18 + sink, c)]
+            assert alignment.positions(step.view) == [*range(c - 21, c - 21 + sink), *range(c - 18 + sink, c)]
         else:
-            assert alignment.positions(step.layout) == list(range(c))
+            assert alignment.positions(step.view) == list(range(c))
 
 
 @pytest.mark.parametrize("alignment", ["sink", "unified"])
@@ -226,8 +228,8 @@ def test_only_temporal_channels_of_cached_keys_ever_change(retention: str, align
     before: dict[tuple[float, ...], Tensor] = {}
     followed, turned = 0, 0.0
     for step in drive(cache):
-        tokens = [t for i in [*cache.storage, *cache.own] for t in range(i * S, i * S + S)]
-        past = len(step.layout.slots) * S
+        tokens = [t for i in [*cache.places, *cache.own] for t in range(i * S, i * S + S)]
+        past = len(step.view.slots) * S
         now = {}
         for head in (0, 1):
             both = torch.cat([store.raw[0, head, tokens], store.k[0, head, tokens]], -1)
@@ -256,7 +258,7 @@ def test_frame_policies_equal_a_reference_that_recomputes_everything(retention: 
     history: dict[int, list[tuple[Tensor, Tensor]]] = {0: [], 1: []}
     first_drop = None
     for step in run(retention, alignment):
-        start = step.layout.start
+        start = step.view.start
         chunk = start // CHUNK
         drops = start + CHUNK > window
         tail = list(range(start - (window - CHUNK - sink), start)) if drops else list(range(min(sink, start), start))
@@ -284,24 +286,22 @@ def test_frame_policies_equal_a_reference_that_recomputes_everything(retention: 
 
 
 @dataclass(frozen=True)
-class DropHalf:
+class DropHalf(Retention):
     """A retention that frees several chunks at once: what a newcomer might write."""
 
     window_frames: int = 12
 
-    def check(self, chunk_frames: int) -> None:
-        pass
-
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames
 
-    def role(self, frame: int) -> Literal["sink", "tail"]:
+    def role(self, frame: int) -> str:
         return "sink" if frame < 2 else "tail"
 
-    def decide(self, slots: tuple[Slot, ...], chunk_frames: int) -> tuple[int, ...]:
-        if len(slots) + chunk_frames <= self.window_frames:
-            return tuple(range(len(slots)))
-        return (0, 1, *range(len(slots) - 3, len(slots)))
+    def plan(self, view: View) -> Plan:
+        past = len(view.slots)
+        if past + view.chunk <= self.window_frames:
+            return Plan(tuple(range(past)))
+        return Plan((0, 1, *range(past - 3, past)))
 
 
 @pytest.mark.parametrize("alignment", ["absolute", "slot"])
@@ -310,7 +310,7 @@ def test_a_retention_may_free_more_than_the_chunk_needs(alignment: str) -> None:
     history: list[tuple[Tensor, Tensor]] = []
     kept: list[int] = []
     for step in drive(cache_for(CachePolicy(DropHalf(), ALIGNMENTS[alignment]))):
-        start = step.layout.start
+        start = step.view.start
         if len(kept) + CHUNK > 12:
             kept = [0, 1, *kept[-3:]]
         q, k, v = draw(f"{start // CHUNK}clean0")

@@ -30,14 +30,13 @@ def test_rounding_does_not_grow_over_300_chunks() -> None:
     for chunk in range(301):
         cache.begin(chunk * CHUNK)
         q, k, v = torch.randn(3, 1, 1, CHUNK * 2, 128, generator=generator).bfloat16()
-        with cache.commit():
-            cache.attend(0, q, k, v)
+        cache.commit().attend(0, q, k, v)
         if chunk < 3:
             continue
-        slots = cache.layout.slots[:4]
+        slots = cache.view.slots[:4]
         assert [slot.role for slot in slots] == ["sink"] * 4
         begin = chunk * CHUNK - 2 - 4  # the tail holds 9 - 4 - 3 frames
-        order = [t for i in cache.storage[:4] for t in (2 * i, 2 * i + 1)]
+        order = [t for i in cache.places[:4] for t in (2 * i, 2 * i + 1)]
         raw = cache.layers[0].raw[:, :, order]
         exact = turn_frames(raw, list(range(begin, begin + 4)), (1, 2))[..., :time]
         read = cache.keys(0).transpose(1, 2)[:, :, :8, :time].double()

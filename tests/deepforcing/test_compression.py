@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from driver import Selections
 from naive import softmax_attention, turn
 from torch import Tensor
 
@@ -141,10 +142,16 @@ def draw(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def compare(rule: ParticipativeCompression, alignment: str, chunks: int = 9) -> tuple[KVCache, dict]:
+def compare(rule: ParticipativeCompression, alignment: str, chunks: int = 9) -> tuple[Selections, dict]:
     """Drive cache and reference with the same numbers (batch 2) and hold them against each other, pass by pass."""
     cache = KVCache(
-        CachePolicy(rule, NAMED[alignment]), CONFIG, GRID, CHUNK, chunks * CHUNK, batch=2, keep_selections=True
+        CachePolicy(rule, NAMED[alignment]),
+        CONFIG,
+        GRID,
+        CHUNK,
+        chunks * CHUNK,
+        batch=2,
+        watch=(chosen := Selections()),
     )
     groups = [[0], [1]] if rule.per_head else [[0, 1]]
     reference = {
@@ -159,17 +166,14 @@ def compare(rule: ParticipativeCompression, alignment: str, chunks: int = 9) -> 
         for p in range(3):
             for layer in (0, 1):
                 q, k, v = draw(chunk * 100 + p * 10 + layer)
-                if p == 2:
-                    with cache.commit():
-                        got = cache.attend(layer, q, k, v)
-                else:
-                    got = cache.attend(layer, q, k, v)
+                memory = cache.commit() if p == 2 else cache.denoise(p)
+                got = memory.attend(layer, q, k, v)
                 for (its_layer, item, _), ref in reference.items():
                     if its_layer == layer:
                         part = [x[item, ref.heads].double() for x in (q, k, v)]
                         want = ref.attend(start, *part, first=p == 0, commit=p == 2)
                         torch.testing.assert_close(got[item, ref.heads].double(), want, atol=2e-5, rtol=1e-5)
-    return cache, reference
+    return chosen, reference
 
 
 RULES = {
@@ -192,12 +196,12 @@ RULES = {
 @pytest.mark.parametrize("name", RULES)
 def test_every_pass_equals_the_reference(name: str, alignment: str) -> None:
     rule = RULES[name]
-    cache, reference = compare(rule, alignment)
+    selections, reference = compare(rule, alignment)
     # The chosen tokens are the reference's, for every layer, video and group of heads.
-    assert cache.selections
-    compressions = len(cache.selections) // 2
+    assert selections
+    compressions = len(selections) // 2
     for (layer, item, g), ref in reference.items():
-        mine = [s.indices[item, g].tolist() for s in cache.selections if s.layer == layer]
+        mine = [s.indices[item, g].tolist() for s in selections if s.layer == layer]
         assert len(mine) == compressions
         assert mine == ref.picked
         assert ref.gap > 1e-4  # clear choices: the test does not hang on rounding
@@ -209,11 +213,11 @@ def test_every_pass_equals_the_reference(name: str, alignment: str) -> None:
 def test_exhausted_candidates_leave_invisible_places(per_head: bool, limit: int) -> None:
     """More places than tokens that may still be chosen: what is over the limit is not attended (reference: absent)."""
     rule = compression(sink_frames=2, budget_frames=12, recent_frames=4, reuse_limit=limit, per_head=per_head)
-    cache, reference = compare(rule, "absolute", 12)
+    selections, reference = compare(rule, "absolute", 12)
     places = 6 * S
     assert any(len(picked) < places for ref in reference.values() for picked in ref.picked)
     assert any(len(picked) == places for ref in reference.values() for picked in ref.picked)
-    assert {s.indices.shape[-1] for s in cache.selections or []} == {places}  # sizes stay fixed: no sync, one shape
+    assert {s.indices.shape[-1] for s in selections} == {places}  # sizes stay fixed: no sync, one shape
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
@@ -222,22 +226,21 @@ def test_no_token_is_chosen_more_often_than_the_limit(limit: int) -> None:
 
     def most(reuse_limit: int | None) -> int:
         rule = compression(reuse_limit=reuse_limit)
-        cache = KVCache(CachePolicy(rule, "unified"), CONFIG, GRID, CHUNK, 60, keep_selections=True)
+        selections = Selections()
+        cache = KVCache(CachePolicy(rule, "unified"), CONFIG, GRID, CHUNK, 60, watch=selections)
         counts: Counter[tuple[int, int]] = Counter()
         favourite = torch.randn(D)
         for start in range(0, 60, CHUNK):
             cache.begin(start)
             _, k, v = (x[:1] for x in draw(start))
             q = favourite.expand(1, HEADS, CHUNK * S, D) * 1.0  # the same queries for ever: the same favourites
-            before = [
-                (int(f), int(p))
-                for f, p in zip(cache.origins[0].frame[0, 0], cache.origins[0].place[0, 0], strict=True)
-            ]
-            before = before[: cache.before * S] + [(start + i // S, i % S) for i in range(CHUNK * S)]
-            done = len(cache.selections or [])
-            with cache.commit():
-                cache.attend(0, q, k, v)
-            for selection in (cache.selections or [])[done:]:
+            origin = cache.layers[0].origin
+            assert origin is not None
+            frame, place = origin[:2, 0, 0, cache.tokens(cache.before)].tolist()
+            before = [*zip(frame, place, strict=True), *((start + i // S, i % S) for i in range(CHUNK * S))]
+            done = len(selections)
+            cache.commit().attend(0, q, k, v)
+            for selection in selections[done:]:
                 counts.update(before[i] for i in selection.indices[0, 0].tolist())
         return max(counts.values())
 
@@ -246,20 +249,18 @@ def test_no_token_is_chosen_more_often_than_the_limit(limit: int) -> None:
 
 
 def test_heads_choose_different_tokens() -> None:
-    cache, _ = compare(RULES["per_head"], "unified", 6)
-    assert all(s.indices.shape[1] == HEADS for s in cache.selections or [])
-    assert any(not torch.equal(s.indices[:, 0], s.indices[:, 1]) for s in cache.selections or [])
-    cache, _ = compare(RULES["both"], "unified", 6)
-    assert all(s.indices.shape[1] == 1 for s in cache.selections or [])
+    selections, _ = compare(RULES["per_head"], "unified", 6)
+    assert all(s.indices.shape[1] == HEADS for s in selections)
+    assert any(not torch.equal(s.indices[:, 0], s.indices[:, 1]) for s in selections)
+    selections, _ = compare(RULES["both"], "unified", 6)
+    assert all(s.indices.shape[1] == 1 for s in selections)
 
 
 @pytest.mark.parametrize("queries", ["denoising", "past", "both"])
 def test_who_scores_matters(queries: str) -> None:
     """The three choices of scoring queries give three selections."""
     chosen = [
-        torch.stack(
-            [s.indices for s in compare(compression(queries=q, recent_frames=5), "absolute", 6)[0].selections or []]
-        )
+        torch.stack([s.indices for s in compare(compression(queries=q, recent_frames=5), "absolute", 6)[0]])
         for q in ("denoising", "past", "both")
         if q != queries
     ]
@@ -268,13 +269,13 @@ def test_who_scores_matters(queries: str) -> None:
 
 def select(scorer: object, seed: int = 0) -> Tensor:
     rule = compression(scorer=scorer)
-    cache = KVCache(CachePolicy(rule, "unified"), CONFIG, GRID, CHUNK, 24, keep_selections=True)
+    selections = Selections()
+    cache = KVCache(CachePolicy(rule, "unified"), CONFIG, GRID, CHUNK, 24, watch=selections)
     for start in range(0, 24, CHUNK):
         cache.begin(start)
         for layer in (0, 1):
-            with cache.commit():
-                cache.attend(layer, *(x[:1] for x in draw(start + layer + seed)))
-    return torch.stack([s.indices for s in cache.selections or []])
+            cache.commit().attend(layer, *(x[:1] for x in draw(start + layer + seed)))
+    return torch.stack([s.indices for s in selections])
 
 
 def test_random_choice_is_reproducible_and_not_that_of_the_scores() -> None:
@@ -299,14 +300,14 @@ def test_scores_are_the_sum_of_dot_products() -> None:
 
 def test_the_papers_cycle_of_lengths() -> None:
     """S = 10, N = 16, R = 4 in a window of 21: 21, then 16 and 19 in turn; compression at 21, 27, 33 ..."""
-    cache = KVCache(CachePolicy(ParticipativeCompression(), "unified"), CONFIG, GRID, CHUNK, 48, keep_selections=True)
+    selections = Selections()
+    cache = KVCache(CachePolicy(ParticipativeCompression(), "unified"), CONFIG, GRID, CHUNK, 48, watch=selections)
     lengths = []
     for start in range(0, 48, CHUNK):
         cache.begin(start)
-        with cache.commit():
-            cache.attend(0, *(x[:1] for x in draw(start)))
+        cache.commit().attend(0, *(x[:1] for x in draw(start)))
         assert cache.attended_tokens % S == 0
         lengths.append(cache.attended_tokens // S)
     assert lengths == [3, 6, 9, 12, 15, 18, 21, 16, 19, 16, 19, 16, 19, 16, 19, 16]
-    assert [s.start for s in cache.selections or []] == [21, 27, 33, 39, 45]
-    assert {s.indices.shape[-1] for s in cache.selections or []} == {2 * S}
+    assert [s.start for s in selections] == [21, 27, 33, 39, 45]
+    assert {s.indices.shape[-1] for s in selections} == {2 * S}

@@ -19,7 +19,6 @@ from deepforcing.generator import GeneratorSpec
 from deepforcing.geometry import Geometry
 from deepforcing.memory import (
     activation_bytes,
-    cache_bytes,
     check_memory,
     parameters,
     plan_memory,
@@ -47,16 +46,18 @@ def test_parameters_of_the_published_model() -> None:
     assert parameters(WanConfig()) == 1_418_996_800
 
 
+@pytest.mark.parametrize("alignment", ["absolute", "sink"])
 @pytest.mark.parametrize("retention", [SinkWindow(12, 3), KeepAll(), PC, dataclasses.replace(PC, per_head=True)])
-def test_the_cache_is_counted_as_it_is_allocated(retention: object) -> None:
-    policy = CachePolicy(retention, "absolute")  # type: ignore[arg-type]
+def test_the_cache_is_counted_as_it_is_allocated(retention: object, alignment: str) -> None:
+    policy = CachePolicy(retention, alignment)  # type: ignore[arg-type]
     cache = KVCache(policy, SMALL, (2, 2), 3, 30, dtype=torch.bfloat16)
-    tensors = [t for layer in cache.layers for t in (layer.raw, layer.k, layer.v)]
-    tensors += [t for o in cache.origins for t in (o.frame, o.place, o.reuse)]
+    q, k, v = torch.zeros(3, 1, 2, 12, 14, dtype=torch.bfloat16)
+    for layer in (0, 1):
+        cache.begin(0)
+        cache.commit().attend(layer, q, k, v)
+    tensors = [t for layer in cache.layers for t in vars(layer).values() if isinstance(t, torch.Tensor)]
     held = sum(t.numel() * t.element_size() for t in tensors)
-    text = 2 * SMALL.num_layers * SMALL.text_len * SMALL.dim * 2
-    queries = SMALL.num_layers * PC.recent_frames * 4 * SMALL.dim * 2 if cache.origins else 0
-    assert cache_bytes(policy, SMALL, 4, 3, 30, 2) == held + text + queries
+    assert policy.bytes(SMALL, 4, 3, 30, 2) == held
 
 
 def test_published_sizes() -> None:
@@ -108,7 +109,7 @@ def test_activations_cover_what_a_full_size_pass_allocates(
     retention: object, alignment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two layers of the 1.3B width, bfloat16, without storage; attention as a fused kernel, which keeps no scores."""
-    for module in ("deepforcing.cache.kv.attend", "deepforcing.wan.transformer.attend"):
+    for module in ("deepforcing.cache.passes.attend", "deepforcing.wan.transformer.attend"):
         monkeypatch.setattr(module, lambda q, k, v, mask=None: torch.empty_like(q))
     config = dataclasses.replace(WanConfig(), num_layers=2)
     with torch.no_grad(), torch.device("meta"):
@@ -120,9 +121,8 @@ def test_activations_cover_what_a_full_size_pass_allocates(
         for start in range(0, 30, 3):
             with Live() as count:
                 cache.begin(start)
-                model(x, t, text, cache)
-                with cache.commit():
-                    model(x, t, text, cache)
+                model(x, t, text, cache.denoise())
+                model(x, t, text, cache.commit())
     planned = activation_bytes(config, 3 * 1560, 21 * 1560, 2)
     assert 0.55 * planned < count.peak < planned
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll, SinkWindow
-from deepforcing.cache.rolling import RollingCache
 from deepforcing.rollout.noise import KeyedNoise
 from deepforcing.rollout.rolling import rolling
 from deepforcing.rollout.rules import Rolling
@@ -30,7 +30,7 @@ def generate(total: int, policy: CachePolicy = SMALL, seeds: tuple[int, ...] = (
     text = MODEL.encode_text(
         torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(8)).expand(len(seeds), -1, -1)
     )
-    cache = RollingCache(policy, CONFIG, (2, 2), 3, total, len(seeds))
+    cache = KVCache(Rolling().cached(policy, 3), CONFIG, (2, 2), 3, total, len(seeds))
     chunks = list(rolling(MODEL, text, cache, SCHEDULE, KeyedNoise([(i, "p") for i in seeds]), total, (4, 4)))
     assert [c.start for c in chunks] == list(range(0, total, 3))
     return torch.cat([c.latents for c in chunks], 1), [c.tokens // 4 for c in chunks]
@@ -46,8 +46,8 @@ def generate(total: int, policy: CachePolicy = SMALL, seeds: tuple[int, ...] = (
     ],
 )
 def test_cache_holds_what_either_kind_of_pass_reads(policy: CachePolicy, capacity: int) -> None:
-    assert RollingCache(policy, CONFIG, (2, 2), 3, 90).capacity == capacity
-    assert RollingCache(policy, CONFIG, (2, 2), 3, 9).capacity == 9
+    assert Rolling().cached(policy, 3).slots(3, 90) == capacity
+    assert Rolling().cached(policy, 3).slots(3, 9) == 9
 
 
 def test_window_never_reads_more_than_the_policy_allows() -> None:
@@ -92,7 +92,3 @@ def test_refusals() -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             check(policy, total)
-    cache = RollingCache(CachePolicy(ParticipativeCompression()), CONFIG, (2, 2), 3, 18)
-    assert cache.capacity == 18  # until it would have to choose
-    with pytest.raises(ValueError, match="reads whole frames"):
-        RollingCache(CachePolicy(ParticipativeCompression()), CONFIG, (2, 2), 3, 90)

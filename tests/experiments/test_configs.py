@@ -79,6 +79,18 @@ def test_every_row_of_an_experiment_is_a_rollout_that_can_be_made(name: str, wor
         assert planned.measurements(protocol)
 
 
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_experiments_show_the_release_beside_the_paper(name: str) -> None:
+    """Which of the two Deep Forcing is is open, so a table that has the one has the other."""
+    rows = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").rows.values()
+    caches = {build_spec(composed("rollout", *row.rollout)).cache.name for row in rows}
+    assert caches & {"deep_forcing", "deep_sink"}
+    if "deep_forcing" in caches:
+        assert "deep_forcing_release" in caches
+    if name in ("table4", "sink_depth"):  # what Deep Sink does alone
+        assert {"deep_sink", "deep_sink_release"} <= caches
+
+
 @pytest.mark.parametrize("suite", [s for s in groups()["suites"] if s != "wan" and s not in published_suites()])
 def test_suite_can_be_drawn(suite: str) -> None:
     spec = build_spec(composed("rollout"))
@@ -108,6 +120,7 @@ def test_the_other_mains_are_usable() -> None:
         "sink",
         "deep_sink",
         "deep_forcing",
+        "deep_forcing_release",
         "longlive",
         "rolling_forcing",
     ]

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from experiments.cli import CONF
-from experiments.recorded import policy_of
+from experiments.parity.published import policy_of
 from experiments.replay import main
 from experiments.rollout import build_spec
 

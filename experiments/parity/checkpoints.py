@@ -27,7 +27,7 @@ from deepforcing.wan.containers import AVERAGED, LORA, open_checkpoint, open_lor
 from deepforcing.wan.lora import LoraSpec
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.weights import load_wan
-from experiments.recorded import RecordedNoise
+from experiments.parity.recording import RecordedNoise
 
 INFO = "info.json"
 EXPECTED = {True: "expected_generator_ema.safetensors", False: "expected_generator_raw.safetensors"}

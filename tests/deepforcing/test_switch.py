@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,7 +12,7 @@ from naive import softmax_attention, turn_frames
 from torch import Tensor
 
 from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.recache import Recache
+from deepforcing.cache.switch import Recompute
 
 BEFORE = 6  # chunks
 NAMES = ("keep_all", "window9", "window11", "sink3of9", "sink4of11", "sink6of9_no_tail", "pc_both", "pc_per_head")
@@ -37,11 +38,11 @@ def test_recache_is_attention_over_sink_and_frames(retention: str, alignment: st
         pass
     start = BEFORE * CHUNK
     cache.absorb()
-    held = cache.layout
+    held = replace(cache.view, slots=tuple(cache.slots))
     sinks = [s.frame for s in held.slots if s.role == "sink" and s.frame is not None]
     whole = len(held.slots) == start
     kept = len(sinks) if keep_sink and not whole else 0
-    again = Recache(cache, keep_sink)
+    again = Recompute(cache, keep_sink)
     assert list(again.frames) == list(range(start - len(held.slots), start))
     if alignment == "absolute" or not kept:
         places = sinks[:kept]
@@ -59,16 +60,16 @@ def test_recache_is_attention_over_sink_and_frames(retention: str, alignment: st
         want = softmax_attention(turn_frames(q, list(again.frames), GRID), keys, values)
         torch.testing.assert_close(again.attend(layer, q, k, v).double(), want, atol=2e-5, rtol=0)
     # What the next chunk finds: whole frames in order, the roles that were there.
-    slots = cache.layout.slots
+    slots = cache.slots
     assert [s.frame for s in slots] == sinks[:kept] + refreshed
     assert [s.role for s in slots if s.role == "sink"] == ["sink"] * len(sinks)
     assert all(s.role != "top" for s in slots)
     cache.begin(start)
     q, k, v = draw("next")
-    cache.attend(0, q, k, v)
+    cache.denoise().attend(0, q, k, v)
     if not isinstance(RETENTIONS[retention], ParticipativeCompression):
-        slots = cache.layout.slots
-        positions = cache.policy.aligned.positions(cache.layout)
+        slots = cache.view.slots
+        positions = cache.policy.aligned.positions(cache.view)
         fresh = passed(again.frames, 0)[1]
         for i, (slot, position) in enumerate(zip(slots, positions, strict=True)):
             assert slot.frame is not None
@@ -88,9 +89,9 @@ def test_compression_goes_on_after_a_recache(name: str, keep_sink: bool) -> None
     cache = cache_for(policy(name, "unified"), 2 * BEFORE)
     for _ in drive(cache, BEFORE):
         pass
-    again = Recache(cache, keep_sink)
+    again = Recompute(cache, keep_sink)
     for layer in (0, 1):
         again.attend(layer, *passed(again.frames, layer))
     for step in drive(cache, BEFORE, first=BEFORE * CHUNK, video="later"):
         assert all(out.isfinite().all() for layers in step.out for out in layers)
-        assert len(step.layout.slots) + CHUNK <= cache.capacity
+        assert len(step.view.slots) + CHUNK <= cache.capacity

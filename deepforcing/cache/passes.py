@@ -1,0 +1,139 @@
+"""A chunk's passes as the transformer sees them: `attend` for every layer.
+
+`Steady` does the same at every chunk on tensors of fixed shape and place, so that a pass can be compiled or captured: what
+changes with the chunk is copied into them at its beginning. `First` is the pass that content waits for.
+
+Shapes: B batch, H heads, D head dim, L query tokens, T key tokens, P = D/2 channel pairs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from deepforcing.cache.observe import Seen
+from deepforcing.cache.policy import Kind, Pass, Slot
+from deepforcing.wan.attention import attend
+from deepforcing.wan.rope import rotate
+
+if TYPE_CHECKING:
+    from deepforcing.cache.kv import KVCache
+    from deepforcing.cache.storage import Layer
+
+
+class CacheMemory(Protocol):
+    """The transformer's memory for one pass. steady: it does the same as the last of its kind, so the pass can be compiled."""
+
+    @property
+    def steady(self) -> bool: ...
+    def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor: ...
+
+
+def hold(held: Tensor | None, new: Tensor) -> Tensor:
+    """`new`, in the place of the tensor held so far where that has its shape."""
+    if held is None or held.shape != new.shape or held.dtype != new.dtype:
+        return new
+    return held.copy_(new, non_blocking=True)
+
+
+class Steady:
+    """One kind of pass. See `settle` for what it holds."""
+
+    def __init__(self, cache: KVCache, kind: Kind) -> None:
+        self.layers, self.kind, self.needs = cache.layers, kind, cache.needs
+        self.slot_tokens = cache.slot_tokens
+        self.watchers = cache.watchers
+        self.remembers = 0
+        if self.needs.queries and (kind == "commit" or self.needs.every_pass):
+            self.remembers = self.needs.queries * self.slot_tokens
+        self.own: Tensor = torch.empty(0, dtype=torch.int64)
+        self.rotation = torch.empty(0)
+        self.index: Tensor | None = None
+        self.origin: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.used = self.start = self.step = 0
+        self.slots: tuple[Slot, ...] = ()
+        self.positions: tuple[int | None, ...] = ()
+
+    @property
+    def steady(self) -> bool:
+        return not self.watchers
+
+    def settle(self, start: int, own: Tensor, rotation: Tensor, index: Tensor | None, used: int) -> None:
+        """For a new chunk. own: the tokens of the buffers that are the chunk's. rotation: of its queries and keys.
+        index: the past tokens that are read; None: the first `used` of the buffers, the chunk's own among them."""
+        self.start, self.used = start, used
+        self.own, self.rotation = hold(self.own, own), hold(self.rotation, rotation)
+        self.index = None if index is None else hold(self.index, index)
+        if self.needs.origins and self.kind == "commit":
+            place = torch.arange(len(own), device=own.device)
+            frame = start + place // self.slot_tokens
+            origin = torch.stack([frame, place % self.slot_tokens, torch.zeros_like(place)])[:, None, None]
+            self.origin = hold(self.origin, origin)
+
+    def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
+        """Self-attention over past and chunk (Memory protocol)."""
+        q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.rotation)
+        return self.run(layer, q, k, v_BHLD, q_BHLD, k_BHLD)
+
+    def run(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        raw_q: Tensor,
+        raw_k: Tensor,
+        told: tuple[Any, ...] = (),
+        spill: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        store, own = self.layers[layer], self.own
+        if self.index is None or self.kind == "commit":
+            store.put(own, k, v)
+        if spill is not None:
+            store.put(own[: spill[0].shape[2]], *spill)
+        if self.kind == "commit":
+            store.keep(own, raw_k)
+            if self.origin is not None and store.origin is not None:
+                store.origin.index_copy_(3, own, self.origin.expand(-1, *store.origin.shape[1:3], -1))
+        if self.remembers:
+            store.remember(q, self.remembers)
+        if self.index is None:
+            keys, values = store.read(self.used)
+        else:
+            past_keys, past_values = store.pick(self.index)
+            keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
+        out = attend(q, keys, values, self._mask(store))
+        for watch in self.watchers:
+            watch(
+                Seen(
+                    layer, self.start, self.kind, self.step, q, keys, raw_q, raw_k, self.slots, self.positions, told
+                )
+            )  # fmt: skip
+        return out
+
+    def _mask(self, store: Layer) -> Tensor | None:
+        visible = store.visible
+        if visible is not None:
+            visible = visible[:, :, None, : self.used] if self.index is None else None
+        if self.bias is None:
+            return visible
+        return self.bias if visible is None else self.bias.masked_fill(~visible, float("-inf"))
+
+
+class First:
+    """A chunk's first pass where content waits for it: makes each layer's content, then attends."""
+
+    steady = False
+
+    def __init__(self, cache: KVCache, then: Steady) -> None:
+        self.cache, self.then = cache, then
+
+    def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
+        """Self-attention over past and chunk (Memory protocol)."""
+        then = self.then
+        q, k = rotate(q_BHLD, then.rotation), rotate(k_BHLD, then.rotation)
+        told, spill = self.cache.prepare(layer, Pass(q, k, v_BHLD, q_BHLD, k_BHLD))
+        return then.run(layer, q, k, v_BHLD, q_BHLD, k_BHLD, told, spill)

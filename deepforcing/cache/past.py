@@ -1,0 +1,45 @@
+"""One layer's cache, as content is made from it (policy.Past)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from deepforcing.cache.kv import KVCache
+
+
+class LayerPast:
+    """What the slots hold that this chunk's plan was asked about; valid until the plan's moves are made."""
+
+    def __init__(self, cache: KVCache, layer: int) -> None:
+        self.cache, self.layer, self.view, self.slot_tokens = cache, layer, cache.asked, cache.slot_tokens
+        self.store = cache.layers[layer]
+        self.shared: dict[str, Any] = cache.shared
+        self.notes: dict[str, Any] = cache.layer_notes[layer]
+
+    @property
+    def queries(self) -> Tensor | None:
+        return self.store.past_queries
+
+    def keys(self, slots: range, turned: bool = True) -> Tensor:
+        buffer = self.store.k if turned else self.store.raw
+        assert buffer is not None, "a retention that makes content from un-rotated keys says so in Needs.raw"
+        return self._of(buffer, slots, 2)
+
+    def values(self, slots: range) -> Tensor:
+        return self._of(self.store.v, slots, 2)
+
+    def origin(self, slots: range) -> Tensor:
+        assert self.store.origin is not None, "a retention that asks for origins says so in Needs.origins"
+        return self._of(self.store.origin, slots, 3)
+
+    def _of(self, buffer: Tensor, slots: range, axis: int) -> Tensor:
+        """Tokens of these slots, without a copy where they lie side by side."""
+        s, places = self.slot_tokens, [self.cache.before[i] for i in slots]
+        if all(b == a + 1 for a, b in pairwise(places)):
+            first = places[0] if places else 0
+            return buffer.narrow(axis, first * s, len(places) * s)
+        return buffer.index_select(axis, self.cache.tokens(places))
