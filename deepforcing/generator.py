@@ -62,6 +62,10 @@ class ModelSpec(Protocol):
         """What of the model changes pixels: name and sha256 of the checkpoint."""
         ...
 
+    def notes(self) -> list[str]:
+        """What is to be told before a run, a line each."""
+        ...
+
     def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
         """What is done once for all prompts before `build`, such as running a large text encoder."""
         ...

@@ -38,6 +38,8 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
         f"{len(plan) - len(todo)} already there",
         style="bold",
     )
+    for note in spec.model.notes():
+        console.print(note, markup=False)
     for _ in range((len(plan) - len(todo)) * chunks):
         tick()
     if todo:

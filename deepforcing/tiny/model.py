@@ -118,6 +118,9 @@ class TinySpec:
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
 
+    def notes(self) -> list[str]:
+        return []
+
     def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
         pass
 
