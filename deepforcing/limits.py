@@ -10,10 +10,13 @@ LARGEST_SIZE = 100_000  # latent frames, tokens of anything: of every whole numb
 LONGEST_SECONDS = 86_400  # a day
 
 
-def within(low: float, high: float, **values: float) -> None:
-    """Raise ValueError, naming the first of the values that is not finite or lies outside low..high, both included."""
+def within(low: float, high: float, **values: float | None) -> None:
+    """Raise ValueError, naming the first of the values that is not finite or lies outside low..high, both included.
+
+    None is a value that is not given.
+    """
     for name, value in values.items():
-        if not low <= value <= high:  # NaN is on neither side
+        if value is not None and not low <= value <= high:  # NaN is on neither side
             raise ValueError(f"{name}={value} must be at least {low} and at most {high}")
 
 
