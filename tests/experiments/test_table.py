@@ -116,7 +116,7 @@ def test_stars_are_holms_and_their_number_is_said() -> None:
     assert found.comparisons == 8
     line = next(line for line in markdown(found).split("Difference from")[1].splitlines() if line.startswith("| x"))
     assert re.findall(r"\\\*|\*\*", line) == ["**", "**", "\\*", "**", "**"]
-    assert "]}*" in latex(found)
+    assert "+10.63]}{*} & \\textbf{+0.80} {\\scriptsize {[}+0.07, +1.53]} &" in latex(found)
     for text in (markdown(found), latex(found)):
         assert "all 8 comparisons made here" in text
     lines = flat(found).set_index(["run", "metric"])
