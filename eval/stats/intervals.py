@@ -141,7 +141,7 @@ def _scale(values: FloatArray, bounds: tuple[float, float]) -> float:
 
 def _counts(values: FloatArray) -> bool:
     """Whether the variance is known from the mean, all values being -1, 0 or 1, or not at all, all being equal."""
-    return bool(np.isin(values, (-1.0, 0.0, 1.0)).all()) or not np.ptp(values)
+    return bool(np.isin(values, (-1.0, 0.0, 1.0)).all()) or not np.ptp(values) or not values.var()
 
 
 def _wilson(values: FloatArray) -> tuple[float, float]:
