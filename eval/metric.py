@@ -36,13 +36,41 @@ class Window(NamedTuple):
 class Value:
     """One number that a metric gives per window; `name` is what the table's `metric` column says.
 
-    higher_is_better: None where neither direction is better by itself (then read it beside the real video's).
+    higher_is_better: None where neither direction is better by itself (then read it beside the real video's). share: it
+    is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals).
     """
 
     name: str
     unit: str
     higher_is_better: bool | None
     description: str
+    share: bool = False
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """In what pieces a video was made: latent frames of a chunk and of the cache's window, frames of a latent frame.
+
+    The first latent frame decodes to a single frame. As it stands: Self Forcing and its kin.
+    """
+
+    chunk_frames: int = 3
+    window_frames: int = 21
+    temporal_stride: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.chunk_frames, self.window_frames, self.temporal_stride) < 1:
+            raise ValueError(f"{self} must have whole numbers of at least 1")
+
+    def frames_of(self, latent_frames: int) -> int:
+        return self.temporal_stride * latent_frames
+
+    def first_frame(self, latent: NDArray[np.int_]) -> NDArray[np.int_]:
+        """The frame with which each latent frame begins; 0 for the first."""
+        return np.asarray(np.maximum(self.temporal_stride * (latent - 1) + 1, 0))
+
+
+SELF_FORCING = Chunks()
 
 
 @dataclass(frozen=True)
@@ -51,8 +79,9 @@ class Video:
 
     height, width: pixels of the file. fps: frames a second. prompt: "" where none is known. pixel_scale: every decoded
     pixel is pixel_scale x pixel_scale pixels of the file. world: name of the procedural world that the prompt
-    describes, or None. grain: every window begins at a multiple of so many frames, and ends at one or with the video, so
-    what is only summed over windows may be summed over so many frames at once. Raises ValueError if it cannot be.
+    describes, or None. chunks: in what pieces it was made. grain: every window begins at a multiple of so many frames, and
+    ends at one or with the video, so what is only summed over windows may be summed over so many frames at once. Raises
+    ValueError if it cannot be.
     """
 
     height: int
@@ -61,6 +90,7 @@ class Video:
     prompt: str
     pixel_scale: int = 1
     world: str | None = None
+    chunks: Chunks = SELF_FORCING
     grain: int = 1
 
     def __post_init__(self) -> None:

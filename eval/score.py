@@ -221,8 +221,8 @@ class Measured:
 
     def run_stream(self) -> None:
         size = self.info.height, self.info.width
-        said, coarsest = self.video.prompt or "", grain(self.clips, self.info.frames)
-        video = Pictures(*size, self.info.fps, said, self.group.pixel_scale, self.group.world, coarsest)
+        group, prompt, coarsest = self.group, self.video.prompt or "", grain(self.clips, self.info.frames)
+        video = Pictures(*size, self.info.fps, prompt, group.pixel_scale, group.world, group.chunks, coarsest)
         watch = Watch(video, self.metrics, self.info.frames)
         opened: dict[int, list[Started]] = {}
         finished = 0

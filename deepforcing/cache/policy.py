@@ -177,6 +177,7 @@ class Retention(Protocol):
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
+        return None
 
     def capacity(self, chunk_frames: int) -> int | None:
         """Slots that the cache needs at most, current chunk included; None: the whole video."""
@@ -195,6 +196,7 @@ class Retention(Protocol):
 
     def watch(self, seen: Seen, notes: dict[str, Any]) -> None:
         """Told of every pass of every layer where Needs.watches; what it keeps in `notes` comes back in View.notes."""
+        return None
 
 
 class Bias(Protocol):

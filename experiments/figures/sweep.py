@@ -16,6 +16,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a label or prompt is one
+
 REFERENCE_DASHES = ("--", ":", "-.")
 
 

@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from experiments.tables.summary import Estimate, arrow, interval, number
-from experiments.tables.vbench import MISSING, Column, Comparison
-
-LATEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-}
-
-
-def latex_text(text: str) -> str:
-    """Any text as LaTeX would print it."""
-    return "".join(LATEX.get(letter, letter) for letter in text)
-
-
-def markdown_text(text: str) -> str:
-    """Any text inside a cell; underscores stay, as in the names of runs."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
+from experiments.tables.estimate import MISSING, Estimate, interval, number
+from experiments.tables.summary import arrow
+from experiments.tables.text import latex_text, markdown_text
+from experiments.tables.vbench import Column, Comparison
 
 
 def markdown(comparison: Comparison) -> str:
     """Tables and below them a paragraph for each note."""
-    heads = ["run", "prompts", *(heading(column) for column in comparison.columns)]
+    heads = ["run", "prompts", *(markdown_text(heading(column)) for column in comparison.columns)]
     rule = f"|---|{'---:|' * (len(heads) - 1)}"
     parts = ["\n".join([_row(heads), rule, *(_row(cells) for cells in _means(comparison, markdown_text))])]
     if comparison.differences:
@@ -43,7 +20,7 @@ def markdown(comparison: Comparison) -> str:
         bold = "**{}**".format
         rows = [_row(cells) for cells in _differences(comparison, markdown_text, bold, str)]
         parts.append("\n".join([_row(heads), rule, *rows]))
-    return "\n\n".join([*parts, *comparison.notes]) + "\n"
+    return "\n\n".join([*parts, *map(markdown_text, comparison.notes)]) + "\n"
 
 
 def latex(comparison: Comparison) -> str:
@@ -101,7 +78,8 @@ def _differences(
         for column, estimate in zip(comparison.columns, found, strict=True):
             value = text(number(estimate.value, column.decimals, sign=True))
             around = text(interval(estimate, column.decimals, sign=True))
-            cells.append(f"{bold(value) if estimate.excludes_zero else value}{f' {small(around)}' if around else ''}")
+            marked = bold(value) if estimate.excludes_zero else value
+            cells.append(f"{marked}{f' {small(around)}' if around else ''}{text(estimate.star)}")
         yield [text(comparison.labels[run]), text(prompts_behind(found)), *cells]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
-from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, plural
+from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
 from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
 from experiments.tables.runs import Run
+from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
 
 
@@ -74,10 +75,11 @@ def written(done: Done, published: Table, windows: Table) -> str:
     if done.said:
         parts.append(done.said)
     label = next((row.label for row in published.rows if row.name == published.baseline), published.baseline)
+    label = markdown_text(label)
     differences = beside_differences(published)
     if differences:
         parts += [
-            f"Differences from {label}, ours paired by prompt and seed; bold: the interval excludes zero.",
+            f"Differences from {label}, ours paired by prompt and seed; {marks(published.comparisons)}.",
             differences,
         ]
     parts += sign_words(published)
@@ -85,7 +87,7 @@ def written(done: Done, published: Table, windows: Table) -> str:
         parts += ["## Without any network", *window_words(done, windows), beside(windows)]
         differences = beside_differences(windows)
         parts += (
-            [f"Differences from {label}, paired; bold: the interval excludes zero.", differences] if differences else []
+            [f"Differences from {label}, paired; {marks(windows.comparisons)}.", differences] if differences else []
         )
     if done.figure:
         parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]
@@ -98,14 +100,17 @@ def written(done: Done, published: Table, windows: Table) -> str:
 def opening(done: Done) -> list[str]:
     videos = f"{plural(done.prompts, 'prompt')}, {plural(len(done.samples), 'video')} of {done.seconds:g} s a row"
     devices = sorted(
-        {str((run.record.get("environment") or {}).get("device") or "unrecorded") for run in done.runs.values()}
+        {
+            markdown_text(str((run.record.get("environment") or {}).get("device") or "unrecorded"))
+            for run in done.runs.values()
+        }
     )
     of = (
         " (the embedded world, which is not Wan)"
         if any(r.record.get("world") == "tiny" for r in done.runs.values())
         else ""
     )
-    first = f"Ours: model {done.model}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
+    first = f"Ours: model {markdown_text(done.model)}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
     paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')}, one H100 ({done.source})."
     if done.differs:
         last = (
@@ -154,13 +159,14 @@ def run_words(done: Done, row: Row) -> str:
     run = done.runs[row.name]
     wanted = {sample.name for sample in done.samples}
     there = len({str(sample["sample"]) for sample in run.samples} & wanted)
-    return f"- {row.label}: `{' '.join(row.overrides)}`; {there} of {plural(len(wanted), 'video')}; `{run.path}`"
+    command, path = markdown_code(" ".join(row.overrides)), markdown_code(str(run.path))
+    return f"- {markdown_text(row.label)}: {command}; {there} of {plural(len(wanted), 'video')}; {path}"
 
 
 def not_run_words(done: Done, published: Table) -> list[str]:
     labels = {row.name: row.label for row in published.rows}
-    found = [f"- row {labels.get(name, name)}: {why}" for name, why in done.not_run.items()]
-    found += [f"- {metric}: {why}" for metric, why in done.absent.items()]
+    found = [f"- row {markdown_text(f'{labels.get(name, name)}: {why}')}" for name, why in done.not_run.items()]
+    found += [f"- {markdown_text(f'{metric}: {why}')}" for metric, why in done.absent.items()]
     unmeasured = [c.title for c in published.columns if not published.measured(c) and c.metric not in done.absent]
     found += [f"- {title}: scored, but without any value" for title in unmeasured]
     if done.other_world:

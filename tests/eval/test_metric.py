@@ -63,7 +63,7 @@ def test_the_background_is_the_exact_mean_of_blocks_and_frames(scale: int, grain
     size = 16 * scale
     grey = np.random.default_rng(0).integers(0, 256, (9, size, size, 1), dtype=np.uint8)
     frames = grey.repeat(3, 3)
-    watch = Watch(Video(size, size, 16, "", scale, "tiny", grain), WEIGHT_FREE)
+    watch = Watch(Video(size, size, 16, "", scale, "tiny", grain=grain), WEIGHT_FREE)
     watch.add(frames)
     spans = [Window(0, 8, 0.0, 0.5), Window(8, 9, 0.5, 0.6)] if grain <= 8 else [Window(0, 9, 0.0, 0.6)]
     for picture, span in zip(background_pictures(watch.finish(), spans), spans, strict=True):

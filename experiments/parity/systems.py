@@ -1,0 +1,28 @@
+"""Recorded systems by what options.repo of a fixture's config.json calls them. One line for each further one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.parity import causvid, published, rolling
+from experiments.parity.recording import Produced, refuse_what_is_not_replayed
+
+SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
+    "sf": published.run,
+    "causalf": published.run,
+    "deepf": published.run,
+    "longlive1": published.run,
+    "rolling": rolling.run,
+    "causvid": causvid.run,
+}
+
+
+def run(directory: Path, config: dict[str, Any]) -> Produced:
+    """Generate the fixture's video with our engine. Raises ValueError for a system that is not in SYSTEMS."""
+    system = config["options"].get("repo")
+    if system not in SYSTEMS:
+        raise ValueError(f"system {system!r} is not one that this engine replays: {', '.join(SYSTEMS)}")
+    refuse_what_is_not_replayed(config)
+    return SYSTEMS[system](directory, config)
