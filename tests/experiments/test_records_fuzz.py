@@ -176,9 +176,7 @@ def test_scores_of_a_run(run: Path, tmp_path: Path, every: int) -> None:
     for number, what in enumerate(edited_tables(good, file)):
         if number % every:
             continue
-        for name in (
-            ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate")
-        ):
+        for name in ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate"):
             said = outcome(chosen[name], file)
             if "windows" in said or "not scored" in said or "no scores" in said:
                 said = ""  # of all that there is nothing else to be said
