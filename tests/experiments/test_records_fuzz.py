@@ -216,6 +216,22 @@ def test_scored_folders(run: Path, tmp_path: Path, command: Command, every: int)
     assert not found, "\n".join(found[:20])
 
 
+def test_files_of_scores_that_say_two_things(run: Path) -> None:
+    (file,) = (run / "scores").glob("*.parquet")
+    for name, words in (
+        ("other@1.parquet", "scores of saturation are in two files"),
+        ("saturation@2.parquet", "scores of another version than its name says"),
+        ("saturation@²." + "parquet", "is not named <metric>@<version>.parquet"),
+        ("saturation@99999999999999999999.parquet", "is not named <metric>@<version>.parquet"),
+    ):
+        twin = file.with_name(name)
+        twin.write_bytes(file.read_bytes())
+        said = outcome(lambda: read_scores(read_runs([run]), 2.0), run)
+        assert words in said
+        assert not said.startswith("!")
+        twin.unlink()
+
+
 def test_a_table_that_unpacks_without_end_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kilobytes of one value: rows are counted before anything is unpacked, and what is unpacked is weighed as it comes."""
     assert score_files.MOST_ROWS <= 10**7
