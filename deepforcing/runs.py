@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from deepforcing.records import NAME, SCHEMA, DamagedError, RunRecord, SampleRecord, check, read_run, read_sample
+from deepforcing.records import NAME, SCHEMA, DamagedError, RunRecord, SampleRecord, check, check_inside, read_run, read_sample
 from deepforcing.video import sha256_file, sync_directory
 
 MIN_FREE_BYTES = 50_000_000
@@ -119,6 +119,7 @@ class RunDir:
         full = {"schema": SCHEMA, "name": name, "created": created, "identity": identity, **(record or {})}
         check(RunRecord, full, run._json)
         run.path.mkdir(parents=True, exist_ok=True)
+        check_inside(run._samples, run.path)  # nothing is written through a link to somewhere else
         with _lock(run.path / ".lock", wait=True):
             if run._json.exists():
                 if canonical_json(run.record().get("identity")) != canonical_json(identity):
