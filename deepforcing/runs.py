@@ -27,7 +27,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from deepforcing.records import NAME, SCHEMA, DamagedError, RunRecord, SampleRecord, check, check_inside, read_run, read_sample
+from deepforcing.records import (
+    NAME,
+    SCHEMA,
+    DamagedError,
+    RunRecord,
+    SampleRecord,
+    check,
+    check_inside,
+    read_run,
+    read_sample,
+)
 from deepforcing.video import sha256_file, sync_directory
 
 MIN_FREE_BYTES = 50_000_000
