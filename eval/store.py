@@ -16,7 +16,9 @@ from typing import Protocol
 
 import pandas as pd
 
+from deepforcing.records import check_place
 from eval import protocol as protocols
+from eval.score_files import read_scores, write_scores
 from eval.videos import Videos, open_run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
@@ -50,14 +52,9 @@ def name_and_version(path: Path) -> tuple[str, int]:
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_parquet(path)
-        for column, value in EARLIER.items():
-            if column not in rows:
-                rows[column] = value
-        return rows[COLUMNS + KEYS]
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are kinds of these
-        raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
+    """A scores file. Raises ValueError if it is none, or a link that leaves the directory whose scores it has."""
+    check_place(path, path.parent.parent)
+    return read_scores(path, COLUMNS + KEYS, EARLIER)
 
 
 def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFrame:
@@ -84,8 +81,9 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
             rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
         temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
         try:
-            with open(temporary, "wb") as handle:
-                rows.to_parquet(handle, index=False)
+            temporary.unlink(missing_ok=True)  # of a killed process, or a link to what is somebody's
+            with open(temporary, "xb") as handle:
+                write_scores(rows, handle)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
@@ -98,7 +96,8 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process dies, however it dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
+    check_place(folder / ".lock", folder.parent)  # nothing is written through a link to somewhere else
+    with open(folder / ".lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

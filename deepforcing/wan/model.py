@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
+from deepforcing.limits import LARGEST_SIZE, within
 from deepforcing.wan.catalogue import RELEASES, TAEHV, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.containers import LORA_IN_A_DIRECTORY, file_of, notes_of
@@ -68,6 +69,9 @@ class WanSpec:
     train_frames: int = 21
 
     def __post_init__(self) -> None:
+        within(1, 1024, vae_dim=self.vae_dim, pixel_scale=self.pixel_scale)
+        within(1, LARGEST_SIZE, lora_rank=self.lora_rank, train_frames=self.train_frames)
+        within(-LARGEST_SIZE, LARGEST_SIZE, lora_alpha=self.lora_alpha)
         if self.config.in_dim != self.geometry.latent_channels:
             raise ValueError(
                 f"config.in_dim={self.config.in_dim} must equal geometry.latent_channels={self.geometry.latent_channels}"
