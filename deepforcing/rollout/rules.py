@@ -103,6 +103,10 @@ class Rule(Protocol):
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
 
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        """Raise ValueError for a policy with which the prompt cannot change as this rule would have it."""
+        return None
+
     def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
         """The policy as this rule runs it."""
         return policy
@@ -135,10 +139,13 @@ class Chunkwise(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
+
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
         if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
             raise ValueError(
-                f"on_switch={self.on_switch} computes the cached frames again, but cache {policy.name or 'policy'!r} stores "
-                "more than it reads and keeps it over a change of prompt: use generator.on_switch=nothing"
+                f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
+                f"{policy.name or 'policy'!r} stores more than it reads: with a schedule use generator.on_switch=nothing, "
+                "which leaves the cache as it is"
             )
 
     @property
