@@ -176,9 +176,7 @@ def test_scores_of_a_run(run: Path, tmp_path: Path, every: int) -> None:
     for number, what in enumerate(edited_tables(good, file)):
         if number % every:
             continue
-        for name in (
-            ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate")
-        ):
+        for name in ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate"):
             said = outcome(chosen[name], file)
             if "windows" in said or "not scored" in said or "no scores" in said:
                 said = ""  # of all that there is nothing else to be said
@@ -216,6 +214,22 @@ def test_scored_folders(run: Path, tmp_path: Path, command: Command, every: int)
         said = outcome(table, file)
         found += [f"{what}: {said}"] if said.startswith("!") else []
     assert not found, "\n".join(found[:20])
+
+
+def test_files_of_scores_that_say_two_things(run: Path) -> None:
+    (file,) = (run / "scores").glob("*.parquet")
+    for name, words in (
+        ("other@1.parquet", "scores of saturation are in two files"),
+        ("saturation@2.parquet", "scores of another version than its name says"),
+        ("saturation@²." + "parquet", "is not named <metric>@<version>.parquet"),
+        ("saturation@99999999999999999999.parquet", "is not named <metric>@<version>.parquet"),
+    ):
+        twin = file.with_name(name)
+        twin.write_bytes(file.read_bytes())
+        said = outcome(lambda: read_scores(read_runs([run]), 2.0), run)
+        assert words in said
+        assert not said.startswith("!")
+        twin.unlink()
 
 
 def test_a_table_that_unpacks_without_end_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
