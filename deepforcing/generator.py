@@ -155,6 +155,8 @@ class GeneratorSpec:
                 f"generator {self.name} denoises several chunks at once, so the prompt cannot change at a chunk: "
                 "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
             )
+        if len(cues) > 1:
+            self.rule.check_schedule(self.cache, self.chunk_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
