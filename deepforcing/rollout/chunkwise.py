@@ -51,6 +51,16 @@ def mix(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
     return ((1 - sigma) * x0.float() + sigma * noise.float()).to(noise.dtype)
 
 
+def pass_of(model: CausalWan, steady: Forward | None) -> Callable[[Tensor, Tensor, TextMemory, CacheMemory], Tensor]:
+    """The model's forward, and the compiled one, where there is one, for the passes that it fits."""
+
+    def run(x: Tensor, t: Tensor, text: TextMemory, memory: CacheMemory) -> Tensor:
+        forward: Forward = model if steady is None or not memory.steady else steady
+        return forward(x, t, text, memory)
+
+    return run
+
+
 @torch.no_grad()
 def chunkwise(
     model: CausalWan,
@@ -99,9 +109,10 @@ def chunkwise(
     if late:
         raise ValueError(f"prompts change at latent frames {late}, which begin no later chunk of {frames}")
 
+    forward = pass_of(model, steady)
+
     def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory) -> Tensor:
-        forward = model if steady is None or not memory.steady else steady
-        prediction: Tensor = forward(x, t, text, memory)
+        prediction = forward(x, t, text, memory)
         if watch is not None:
             watch(start, t, prediction)
         return prediction

@@ -46,7 +46,8 @@ def differences(directory: Path, config: dict[str, Any]) -> Iterator[tuple[str, 
 
 def in_pieces(vae: WanVAE, latents: Tensor, pieces: list[int]) -> Tensor:
     """Decode with one decoder in pieces of these lengths, the last repeated."""
-    decode, out, at = vae.stream(), [], 0
+    out: list[Tensor] = []
+    decode, at = vae.stream(), 0
     while at < latents.shape[2]:
         length = pieces[min(len(out), len(pieces) - 1)]
         out.append(decode(latents[:, :, at : at + length]))
