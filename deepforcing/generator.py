@@ -18,6 +18,7 @@ from torch import Tensor
 from deepforcing import script
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
+from deepforcing.limits import check_numbers
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
@@ -59,6 +60,10 @@ class ModelSpec(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What of the model changes pixels: name and sha256 of the checkpoint."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What is to be told before a run, a line each."""
         ...
 
     def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
@@ -109,6 +114,8 @@ class GeneratorSpec:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
         if self.chunk_frames < 1:
             raise ValueError(f"chunk_frames={self.chunk_frames} must be at least 1")
+        for part in (self.chunk_frames, self.cache, self.rule):
+            check_numbers(part, "chunk_frames")
 
     def latent_frames(self, seconds: float) -> int:
         return self.model.geometry.latent_frames(seconds, self.chunk_frames)

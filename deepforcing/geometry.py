@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from deepforcing.limits import LONGEST_SECONDS, within
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -27,6 +29,9 @@ class Geometry:
     latent_channels: int = 16
 
     def __post_init__(self) -> None:
+        within(1, 64, spatial_stride=self.spatial_stride, temporal_stride=self.temporal_stride, patch=self.patch)
+        within(1, 1024, latent_channels=self.latent_channels)
+        within(1, 240, fps=self.fps)
         unit = self.spatial_stride * self.patch
         for name, size in (("height", self.height), ("width", self.width)):
             if size <= 0 or size % unit:
@@ -34,6 +39,7 @@ class Geometry:
                 raise ValueError(
                     f"{name}={size} is not a positive multiple of {unit} pixels; try {low} or {low + unit}"
                 )
+        within(unit, 8192, height=self.height, width=self.width)
 
     @property
     def latent_height(self) -> int:
@@ -66,5 +72,7 @@ class Geometry:
         """
         if not seconds > 0 or not math.isfinite(seconds):
             raise ValueError(f"seconds={seconds} must be a positive number")
+        if seconds > LONGEST_SECONDS:
+            raise ValueError(f"seconds={seconds:g} must be at most {LONGEST_SECONDS}, a day")
         exact = (seconds * self.fps - 1) / self.temporal_stride + 1
         return max(1, round(exact / chunk_frames)) * chunk_frames

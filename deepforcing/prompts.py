@@ -104,9 +104,11 @@ def shard(plan: Sequence[Item], part: str) -> list[Item]:
     Every process slices the whole plan, before what is finished is dropped: that way the parts stay disjoint however
     far each of them has come. Raises ValueError unless 0 <= i < n.
     """
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", part)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", part)
     if match is None or not int(match[1]) < int(match[2]):
-        raise ValueError(f"shard={part!r} must be i/n with 0 <= i < n, for example 0/4, 1/4, 2/4 and 3/4")
+        raise ValueError(
+            f"shard={part!r} must be i/n with 0 <= i < n and n below a million, for example 0/4, 1/4, 2/4 and 3/4"
+        )
     return list(plan[int(match[1]) :: int(match[2])])
 
 

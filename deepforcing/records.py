@@ -83,7 +83,7 @@ class GeometryRecord(_Strict):
 
 class Checkpoint(_Strict):
     path: Text | None = None
-    sha256: Sha256 | None = None
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|random)$")] | None = None
 
 
 class Identity(_Strict):

@@ -92,6 +92,13 @@ def is_safetensors(path: Path) -> bool:
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= min(size - 8, 100_000_000)
 
 
+def is_torch_file(path: Path) -> bool:
+    """By its first bytes: a zip or a pickle of protocol 2 or later."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return start == ZIP or (start[:1] == b"\x80" and start[1:2] <= b"\x05")
+
+
 def read_torch_file(path: Path, foreign: bool = False, script: bool = False) -> Any:
     """What torch.save put into the file. Tensors are on the CPU, mapped where the file has them aligned.
 

@@ -46,12 +46,38 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Chunks:
+    """In what pieces a video was made: latent frames of a chunk and of the cache's window, frames of a latent frame.
+
+    The first latent frame decodes to a single frame. As it stands: Self Forcing and its kin.
+    """
+
+    chunk_frames: int = 3
+    window_frames: int = 21
+    temporal_stride: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.chunk_frames, self.window_frames, self.temporal_stride) < 1:
+            raise ValueError(f"{self} must have whole numbers of at least 1")
+
+    def frames_of(self, latent_frames: int) -> int:
+        return self.temporal_stride * latent_frames
+
+    def first_frame(self, latent: NDArray[np.int_]) -> NDArray[np.int_]:
+        """The frame with which each latent frame begins; 0 for the first."""
+        return np.asarray(np.maximum(self.temporal_stride * (latent - 1) + 1, 0))
+
+
+SELF_FORCING = Chunks()
+
+
+@dataclass(frozen=True)
 class Video:
     """What is known of a video before its frames come.
 
     height, width: pixels of the file. fps: frames a second. prompt: "" where none is known. pixel_scale: every decoded
     pixel is pixel_scale x pixel_scale pixels of the file. world: name of the procedural world that the prompt
-    describes, or None. Raises ValueError if it cannot be.
+    describes, or None. chunks: in what pieces it was made. Raises ValueError if it cannot be.
     """
 
     height: int
@@ -60,6 +86,7 @@ class Video:
     prompt: str
     pixel_scale: int = 1
     world: str | None = None
+    chunks: Chunks = SELF_FORCING
 
     def __post_init__(self) -> None:
         height, width, scale = self.height, self.width, self.pixel_scale

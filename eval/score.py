@@ -221,7 +221,8 @@ class Measured:
 
     def run_stream(self) -> None:
         size = self.info.height, self.info.width
-        video = Pictures(*size, self.info.fps, self.video.prompt or "", self.group.pixel_scale, self.group.world)
+        group, prompt = self.group, self.video.prompt or ""
+        video = Pictures(*size, self.info.fps, prompt, group.pixel_scale, group.world, group.chunks)
         watch = Watch(video, self.metrics)
         opened: dict[int, list[Started]] = {}
         finished = 0

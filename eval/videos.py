@@ -6,13 +6,15 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepforcing.records import read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
+from eval.metric import SELF_FORCING, Chunks
 from eval.name_order import by_value
 from eval.prompt_lists import read_prompts, shown
 
@@ -65,8 +67,8 @@ class Videos:
     """Videos that belong together, and the directory whose scores/ holds what is known of them.
 
     name: the `run` of the table. problems: one line for each video or record that is unusable. notes: a line each of what
-    is worth knowing and costs no video. folder: whether they are plain files, and no run's samples. pixel_scale, world: see
-    eval.metric.Clip.
+    is worth knowing and costs no video. folder: whether they are plain files, and no run's samples. pixel_scale, world,
+    chunks: see eval.metric.Video.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Videos:
     world: str | None = None
     notes: tuple[str, ...] = ()
     folder: bool = False
+    chunks: Chunks = SELF_FORCING
 
 
 def open_run(directory: str | os.PathLike[str]) -> Videos:
@@ -89,7 +92,20 @@ def open_run(directory: str | os.PathLike[str]) -> Videos:
             videos.append(recorded(path))
         except ValueError as error:
             problems.append(f"{run.name}: sample {path.stem}: {error}")
-    return Videos(run.name, run, tuple(videos), tuple(problems), record.get("pixel_scale") or 1, record.get("world"))
+    scale, world = record.get("pixel_scale") or 1, record.get("world")
+    return Videos(run.name, run, tuple(videos), tuple(problems), scale, world, chunks=chunks_of(record))
+
+
+def chunks_of(record: Mapping[str, Any]) -> Chunks:
+    """In what pieces a run's videos were made, as far as run.json says."""
+    identity, geometry = record.get("identity") or {}, record.get("geometry") or {}
+    retention = identity.get("retention")
+    found = {
+        "chunk_frames": identity.get("chunk_frames"),
+        "window_frames": retention.get("window_frames") if isinstance(retention, dict) else None,
+        "temporal_stride": geometry.get("temporal_stride"),
+    }
+    return Chunks(**{name: value for name, value in found.items() if type(value) is int and value >= 1})
 
 
 def recorded(path: Path) -> Video:

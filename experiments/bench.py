@@ -22,8 +22,9 @@ from omegaconf import DictConfig
 from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopwatch
 from deepforcing.video import VideoWriter
 from experiments import bench_eval
-from experiments.cli import command, is_list, positive, whole
-from experiments.rollout import build_spec, peak_memory, pick_device, set_threads
+from experiments.command import command
+from experiments.request import build_spec, pick_device, set_threads
+from experiments.videos import peak_memory
 
 PARTS = ("denoise", "commit", "decode", "write")
 DEFAULT_LENGTHS = "lengths=[60,600]"
@@ -32,13 +33,12 @@ DEFAULT_LENGTHS = "lengths=[60,600]"
 def bench_task(config: DictConfig) -> None:
     device = pick_device(str(config.device))
     set_threads(config.threads)
-    timed_chunks, repeats = whole(config.chunks, "chunks"), whole(config.repeats, "repeats")
+    timed_chunks, repeats = config.chunks, config.repeats
     spec = build_spec(config)
     if config.lengths is not None:
-        lengths = list(config.lengths) if is_list(config.lengths) else [config.lengths]
-        if not lengths:
+        if not config.lengths:
             raise ValueError("lengths=[] is empty; give seconds, as in lengths=[60,600]")
-        totals = [spec.latent_frames(positive(seconds, "lengths")) for seconds in lengths]
+        totals = [spec.latent_frames(seconds) for seconds in config.lengths]
         for total in totals:
             spec.check_sizes(total)
         model = spec.model.build(device, DTYPES[spec.dtype])
@@ -46,7 +46,7 @@ def bench_task(config: DictConfig) -> None:
             print(json.dumps(by_length(spec, model, device, total, timed_chunks)), flush=True)
         return
     if config.from_start is not None:
-        total, skip = whole(config.from_start, "from_start"), 0
+        total, skip = int(config.from_start), 0
         if total % spec.chunk_frames:
             raise ValueError(f"from_start={total} must be a multiple of the chunk, {spec.chunk_frames} latent frames")
     else:

@@ -21,10 +21,11 @@ from omegaconf import DictConfig
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from eval.metrics import DIMENSIONS
 from eval.protocol import LONG_SECONDS, Protocol, long_clips
-from experiments.cli import command, positive, shown, whole
+from experiments.command import command
+from experiments.command.words import shown
 from experiments.evalbench import videos as pictures
 from experiments.evaluate import choose
-from experiments.rollout import pick_device
+from experiments.request import pick_device
 
 NETWORKS = ("small", "mixed", "full")
 TOLERANCE = 1e-6
@@ -35,7 +36,7 @@ def bench_eval_task(config: DictConfig) -> int:
     """Exit status 1 when a score is not the package's."""
     job = settings(config)
     if config.out is not None:
-        check_writable(config.out)
+        check_writable(config.out, key="out")
     with tempfile.TemporaryDirectory() as folder:
         result = measure(job, Path(folder))
     text = table(result)
@@ -57,14 +58,10 @@ def settings(config: DictConfig) -> dict[str, Any]:
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(f"metrics={','.join(unknown)}: the package has {', '.join(sorted(known))}")
     job: dict[str, Any] = {"networks": config.networks, "dimensions": chosen}
-    job |= {key: whole(config[key], key) for key in ("height", "width", "fps", "videos", "repeats")}
-    job["seconds"] = positive(config.seconds, "seconds")
-    job["threads"] = torch.get_num_threads() if config.threads is None else whole(config.threads, "threads")
+    plain = ("height", "width", "fps", "videos", "repeats", "seconds", "package", "floor", "moves")
+    job |= {key: config[key] for key in plain}
+    job["threads"] = torch.get_num_threads() if config.threads is None else config.threads
     job["device"] = str(pick_device(str(config.device)))
-    for key in ("package", "floor", "moves"):
-        if type(config[key]) is not bool:
-            raise ValueError(f"{key}={shown(config[key])} must be true or false")
-        job[key] = config[key]
     if job["height"] % 2 or job["width"] % 2 or min(job["height"], job["width"]) < 128:
         raise ValueError(
             f"height={job['height']} width={job['width']} must be even and at least 128: H.264 in 4:2:0 has no odd sizes, "

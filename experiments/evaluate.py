@@ -13,8 +13,6 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepforcing.prompts import shard
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
@@ -30,8 +28,10 @@ from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
 from eval.videos import Video, Videos, open_folder, open_run
-from experiments.cli import command, is_list, positive, say, shown
-from experiments.rollout import pick_device
+from experiments.command import command, say
+from experiments.command.terminal import bar, console
+from experiments.command.words import is_list, positive, shown
+from experiments.request import pick_device
 from experiments.tables.runs import find_runs
 
 VIDEOS, SCORES, SUMMARY = "videos.csv", "scores.parquet", "summary.json"  # in out=DIR
@@ -63,7 +63,7 @@ def evaluate_task(config: DictConfig) -> int:
         groups = [open_folder(videos or "", prompts, out or "")]
         prepare(groups[0])
     metrics = [*metrics, *between]
-    results = evaluate(groups, metrics, protocol, device, part, Console())
+    results = evaluate(groups, metrics, protocol, device, part, console())
     if between:
         for group, result in zip(groups, results, strict=True):
             add_fused(group, result, between, Path(str(config.clip_to_clip)))
@@ -164,38 +164,35 @@ def evaluate(
     protocol: Protocol,
     device: torch.device,
     part: str,
-    console: Console,
+    out: Console,
 ) -> list[Scored]:
     """Score every group; what is absent is said once."""
     results = []
     said: set[str] = set()
     index, count = (int(number) for number in part.split("/"))
     passed = 0  # videos of the groups before: many groups of one video are shared out too
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos left"),
-        TimeRemainingColumn(), console=console,
-    ) as bar:  # fmt: skip
+    with bar(out, "videos left") as bars:
         for group in groups:
             for note in group.notes:
-                console.print(note, soft_wrap=True, highlight=False, markup=False)
-            task = bar.add_task(escape(group.name), total=None)
+                out.print(note, soft_wrap=True, highlight=False, markup=False)
+            task = bars.add_task(group.name, total=None)
 
             def tick(done: int, total: int, _: str, task: Any = task) -> None:
-                bar.update(task, completed=done, total=total)
+                bars.update(task, completed=done, total=total)
 
             scored = score(group, metrics, protocol, device, tick, f"{(index - passed) % count}/{count}")
             passed += len(group.videos)
-            bar.update(task, total=scored.decoded, completed=scored.decoded)
+            bars.update(task, total=scored.decoded, completed=scored.decoded)
             results.append(scored)
             for name, why in scored.absent.items():
                 if name not in said:
-                    console.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False, markup=False)
+                    out.print(f"{name}: absent: {why}", soft_wrap=True, highlight=False, markup=False)
                     said.add(name)
             for note in scored.notes:
-                console.print(note, soft_wrap=True, highlight=False, markup=False)
+                out.print(note, soft_wrap=True, highlight=False, markup=False)
             known = scored.table["sample"].nunique()
             told = f"{group.name}: {known} videos scored, {scored.decoded} of them now"
-            console.print(told, soft_wrap=True, highlight=False, markup=False)
+            out.print(told, soft_wrap=True, highlight=False, markup=False)
     return results
 
 

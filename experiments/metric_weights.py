@@ -15,12 +15,11 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
 from deepforcing.runs import atomic_write_json
 from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
 from eval.weights import FILES, File, directory_sha256, torch_home, vbench_cache
+from experiments.command.terminal import download_bar
 
 BLOCK = 1 << 20
 
@@ -159,7 +158,7 @@ def fetch(url: str, target: Path, file: File) -> None:
                 have = 0
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length else None
-            with open(partial, "ab" if have else "wb") as out, progress() as bar:
+            with open(partial, "ab" if have else "wb") as out, download_bar() as bar:
                 task = bar.add_task(file.what, total=total, completed=have)
                 while block := answer.read(BLOCK):
                     out.write(block)
@@ -203,9 +202,3 @@ def fetch_tree(file: File, target: Path) -> None:
     for member in file.members:
         fetch(f"{file.source}/{member}", partial / member, file)
     partial.rename(target)
-
-
-def progress() -> Progress:
-    return Progress(
-        TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    )

@@ -20,7 +20,7 @@ from deepforcing.runs import RunDir
 from deepforcing.tiny.model import CHUNK_FRAMES, TINY_GEOMETRY, TRAIN_FRAMES, TinySpec
 from deepforcing.tiny.world import DATA_VERSION, parse_caption, render, sample_scenes
 from deepforcing.video import VideoWriter
-from experiments.rollout import sample_record
+from experiments.videos import sample_record
 
 NAME = "real_video"
 

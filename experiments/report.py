@@ -5,8 +5,8 @@ python -m experiments.report runs=[DIR,DIR,...] out=reports/name.html
 
 from __future__ import annotations
 
+import difflib
 import math
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepforcing.runs import atomic_write_text
 from eval.metrics import VALUES
 from eval.protocol import Protocol
 from eval.store import other_weights
-from experiments.cli import command
+from experiments.command import command
+from experiments.command.outputs import check_output
+from experiments.command.terminal import console as plain_console
 from experiments.html import Numbers, Options, page_html
 from experiments.tables import formats, prose
 from experiments.tables.decay import ends_rows
@@ -71,6 +74,12 @@ class Report:
                 raise ValueError(f"{key}={value} must be a positive number")
         if not isinstance(self.max_rows, int) or self.max_rows < 1:
             raise ValueError(f"max_rows={self.max_rows} must be a whole number of at least 1")
+        known = sorted(value.name for value in VALUES)
+        unknown = [name for name in self.chief if name not in known]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, 1)
+            hint = f" did you mean {near[0]}?" if near else ""
+            raise ValueError(f"chief={unknown[0]} is no metric;{hint} there are {', '.join(known)}")
 
 
 def from_config(config: DictConfig) -> Report:
@@ -90,7 +99,7 @@ def from_config(config: DictConfig) -> Report:
         ends=values["ends"],
         window_seconds=values["window_seconds"],
         chief=words("chief"),
-        common=bool(values["common"]),
+        common=values["common"],
         max_rows=values["max_rows"],
         page_megabytes=values["page_megabytes"],
     )
@@ -104,17 +113,6 @@ def baseline_index(runs: Sequence[Run], wanted: str | None) -> int:
     if not found:
         raise ValueError(f"baseline={wanted} is none of the runs: {', '.join(run.label for run in runs)}")
     return found[0]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def terminal_tables(rows: Sequence[MetricRow], runs: Sequence[Run], width: int) -> Iterator[Table]:
@@ -175,6 +173,7 @@ def compare_protocols(scores: pd.DataFrame, runs: Sequence[Run], baseline: str, 
 
 def make(report: Report, console: Console) -> Path:
     """Read the runs, write page and tables, print the tables. Returns the page's path."""
+    check_output(report.out)
     runs = read_runs(find_runs(report.runs))
     runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
@@ -206,19 +205,19 @@ def make(report: Report, console: Console) -> Path:
     )
     with console.status("drawing the page (large videos are made smaller for it)"):
         page = page_html(runs, Numbers(table, rows, chief, silent, of_ends, comparisons), options)
-    write_atomically(report.out, page)
+    atomic_write_text(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
-        write_atomically(report.out.with_suffix(".csv"), csv_text(flat_table(rows, labels, report.window_seconds)))
+        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat_table(rows, labels, report.window_seconds)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
         console.print(f"windows of {report.window_seconds:g} s: {both}, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
-            console.print(part)
+            console.print(part, soft_wrap=False)
     if rows or comparisons:
         text = markdown_tables(rows, comparisons, labels, report)
-        write_atomically(report.out.with_suffix(".md"), text)
+        atomic_write_text(report.out.with_suffix(".md"), text)
     for part in comparison_tables(comparisons, console.width):
-        console.print(part)
+        console.print(part, soft_wrap=False)
     for comparison in comparisons:
         notes = [note for note in comparison.notes if prose.INTERVALS not in note]  # those the page says
         console.print(" ".join(notes), highlight=False, markup=False, soft_wrap=True)
@@ -254,7 +253,7 @@ def commands(runs: Sequence[Run], report: Report, lengths: str, protocols: Seque
 
 
 def main_task(config: DictConfig) -> None:
-    make(from_config(config), Console())
+    make(from_config(config), plain_console())
 
 
 main = command("report")(main_task)

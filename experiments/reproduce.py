@@ -15,24 +15,25 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepforcing.prompts import Sample, plan_samples
-from deepforcing.runs import atomic_write_text, check_writable
+from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.protocol import Protocol
 from eval.score import Measurement, score
 from eval.videos import open_run
-from experiments.cli import command, describe, is_list, positive, say, whole
-from experiments.demo import compose
+from experiments.command import command, say
+from experiments.command.compose import chosen, compose
+from experiments.command.outputs import check_output
+from experiments.command.terminal import bar, console
+from experiments.command.words import describe, is_list, positive, whole
 from experiments.figures.sweep import draw_sweep
 from experiments.reference import reference_run
-from experiments.rollout import build_spec, check_request, find_prompts, find_seeds, pick_device, rollout
+from experiments.request import build_spec, check_request, find_prompts, find_seeds, pick_device
 from experiments.tables.prose import plural, runs_argument
 from experiments.tables.published import FPS, Column, Row, compare, flat
 from experiments.tables.reproduction import Done, written
@@ -40,6 +41,7 @@ from experiments.tables.runs import read_runs
 from experiments.tables.scores import COLUMNS
 from experiments.tables.speed import speed
 from experiments.tables.text import csv_text
+from experiments.videos import rollout
 
 REAL = Row("real_video", "Real video (what the world's renderer draws)")
 OTHER_WEIGHTS = "(its rule, other weights)"
@@ -76,9 +78,9 @@ class Planned:
 
 def model_words() -> list[str]:
     """What was typed of the model, for the rollouts: `model=` and its keys."""
-    given = HydraConfig.get()
-    keys = [word for word in given.overrides.task if word.lstrip("+~").startswith("model.")]
-    return [f"model={given.runtime.choices['model']}", *keys]
+    choices, typed = chosen()
+    keys = [word for word in typed if word.lstrip("+~").startswith("model.")]
+    return [f"model={choices['model']}", *keys]
 
 
 def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
@@ -182,12 +184,12 @@ class Results:
         say(f"row {row}: {self.failed[row]}")
 
 
-def make_videos(planned: Planned, results: Results, console: Console) -> None:
+def make_videos(planned: Planned, results: Results, out: Console) -> None:
     """Row by row; one that fails does not keep the others."""
     for number, (row, config) in enumerate(planned.configs.items(), start=1):
-        console.print(f"[bold]{row}[/bold] ({number} of {len(planned.configs)} rows)")
+        out.print(f"{row} ({number} of {len(planned.configs)} rows)", style="bold")
         try:
-            results.runs[row] = rollout(config, console).path
+            results.runs[row] = rollout(config, out).path
         except Exception as error:
             results.fail(row, error)
         if torch.cuda.is_available():
@@ -197,18 +199,17 @@ def make_videos(planned: Planned, results: Results, console: Console) -> None:
         results.runs[REAL.name] = reference_run(config.runs_root, planned.samples, float(config.seconds)).path
 
 
-def score_videos(planned: Planned, results: Results, device: torch.device, shard: str, console: Console) -> None:
+def score_videos(planned: Planned, results: Results, device: torch.device, shard: str, out: Console) -> None:
     names = {sample.name for sample in planned.samples}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos scored")
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+    with bar(out, "videos scored") as bars:
         for row, path in results.runs.items():
             for protocol in planned.protocols.values():
                 if row == REAL.name and protocol.name != "windows":
                     continue  # no row of the published table
-                task = bar.add_task(f"{row}, {protocol.name}", total=None, visible=False)
+                task = bars.add_task(f"{row}, {protocol.name}", total=None, visible=False)
 
                 def tick(done: int, total: int, _: str, task: Any = task) -> None:
-                    bar.update(task, completed=done, total=total, visible=True)
+                    bars.update(task, completed=done, total=total, visible=True)
 
                 try:
                     group = open_run(path)
@@ -239,19 +240,19 @@ def speeds(path: Path, names: set[str]) -> pd.DataFrame:
 
 def reproduce_task(config: DictConfig) -> int:
     """Exit status 1 if a row failed or a video could not be scored: the rest is reported."""
-    console = Console()
-    name = str(HydraConfig.get().runtime.choices["experiment"])
+    over = console()
+    name = chosen()[0]["experiment"]
     out = Path(str(config.out or f"reports/{name}.md"))
     if out.suffix != ".md":
         raise ValueError(f"out={out} must end in .md; the .csv and the figure go beside it")
     ends = positive(config.ends, "ends")
     planned = plan(config, name, model_words())
     device = pick_device(str(config.device))
-    check_writable(out.parent)
+    check_output(out)
     results = Results()
     keep_freed_memory()
-    make_videos(planned, results, console)
-    score_videos(planned, results, device, str(config.shard), console)
+    make_videos(planned, results, over)
+    score_videos(planned, results, device, str(config.shard), over)
     text = report(config, planned, results, ends, out)
     print(f"\n{text}")
     print(f"report: {out.absolute()}")

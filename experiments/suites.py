@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepforcing.prompts import Prompt, load_prompts, prompts_from_texts
 from deepforcing.wan.catalogue import weights_root
 from deepforcing.wan.weights import sha256
-from experiments.cli import CONF
+from experiments.command import CONF
 
 
 @dataclass(frozen=True)

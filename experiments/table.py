@@ -11,7 +11,9 @@ from eval.drift import NUMBERS
 from eval.metrics import VALUES
 from eval.protocol import Protocol
 from eval.store import other_weights
-from experiments.cli import command, is_list, positive, shown
+from experiments.command import command
+from experiments.command.outputs import check_output
+from experiments.command.words import is_list, positive, shown
 from experiments.tables import formats
 from experiments.tables.runs import Run, find_runs, read_runs
 from experiments.tables.scores import check_windows, read_scores, scored_folder
@@ -24,6 +26,8 @@ ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parqu
 def table_task(config: DictConfig) -> None:
     out = None if config.out is None else Path(str(config.out))
     kind = choose_format(config.format, out)
+    if out is not None:
+        check_output(out)
     window = positive(config.window_seconds, "window_seconds")
     runs = find_sources(words(config.runs), words(config.folders))
     wanted = str(config.metrics) if not is_list(config.metrics) else [str(name) for name in config.metrics]
@@ -58,7 +62,7 @@ def choose_number(wanted: object) -> str:
 def words(value: object) -> list[str]:
     if value is None:
         return []
-    return [str(item) for item in value] if is_list(value) else [str(value)]  # type: ignore[attr-defined]
+    return [str(item) for item in value] if is_list(value) else [str(value)]
 
 
 def find_sources(patterns: list[str], folders: list[str]) -> list[Run]:
@@ -118,8 +122,6 @@ def read_comparison(
 
 def written(comparison: Comparison, kind: str, out: Path | None) -> str:
     """The table in a format, in the file if there is one (whole or not at all); its text, empty for parquet."""
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "parquet":
         assert out is not None
         with atomic_path(out) as partial:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from eval.store import other_weights
-from experiments.cli import command, is_list, positive, say, shown
+from experiments.command import command, say
+from experiments.command.terminal import console
+from experiments.command.words import is_list, positive, shown
 from experiments.tables.runs import find_runs, read_runs
 from experiments.tables.scores import read_scores
 from experiments.tracking import Tracked, Tracker, sync_command, track
@@ -20,22 +22,38 @@ def track_task(config: DictConfig) -> int:
     window = positive(config.window_seconds, "window_seconds")
     tracker = from_config(config)
     patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
-    runs = read_runs(find_runs([str(p) for p in patterns]))
-    scores = read_scores(runs, window)
-    for line in other_weights(scores):
-        say(line)
-    done = track(runs, scores, tracker)
-    tell(done, Console())
+    done = Tracked()
+    for paths in apart(find_runs([str(p) for p in patterns])):
+        runs = read_runs(paths)
+        scores = read_scores(runs, window)
+        for line in other_weights(scores):
+            say(line)
+        done.add(track(runs, scores, tracker))
+        if done.problems:
+            break
+    tell(done)
     return int(bool(done.problems))
 
 
-def tell(done: Tracked, console: Console) -> None:
+def apart(paths: Sequence[Path]) -> list[list[Path]]:
+    """The run directories in lists that hold no name twice: runs of one configuration have one name, and scores go by it."""
+    lists: list[list[Path]] = []
+    for path in paths:
+        free = next((found for found in lists if path.name not in {other.name for other in found}), None)
+        if free is None:
+            lists.append([path])
+        else:
+            free.append(path)
+    return lists
+
+
+def tell(done: Tracked) -> None:
     """The problems, one line each, and how to upload what is on disk."""
     for problem in done.problems:
         say(problem)
     if done.written:
         uploaded = len(done.written) - len(done.unsynced)
-        console.print(f"{len(done.written)} runs tracked, {uploaded} of them uploaded", highlight=False)
+        console().print(f"{len(done.written)} runs tracked, {uploaded} of them uploaded")
     if done.unsynced:
         print(f"to upload: {sync_command(done.unsynced)}")
 

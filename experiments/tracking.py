@@ -1,8 +1,10 @@
 """Weights & Biases as a sink: the run directory stays the source of truth, and what is logged is always all of it.
 
-Every rollout run is one W&B run with the same id. It is written offline, into a directory that replaces the run's earlier
-one, and uploaded by `wandb sync`, then or later. Nothing is ever resumed: a resumed run takes only steps beyond its last,
-so a metric that was scored since would be lost or its curve doubled, while a whole upload under the same id replaces.
+Every run directory is one W&B run: its id is made of the directory's name, place and beginning, because directories of one
+configuration have one name wherever they are and whichever prompts they hold. It is written offline, into a directory that
+replaces the one that was written for the same run directory and project, and uploaded by `wandb sync`, then or later. Nothing
+is ever resumed: a resumed run takes only steps beyond its last, so a metric that was scored since would be lost or its curve
+doubled, while a whole upload under the same id replaces.
 
 Whatever goes wrong here becomes one line; no score depends on it. wandb is imported when something is to be tracked, and
 its collection of code, console, git, packages, machine and system is off.
@@ -11,7 +13,11 @@ its collection of code, console, git, packages, machine and system is off.
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import importlib
+import json
+import logging
 import math
 import os
 import re
@@ -27,10 +33,14 @@ from typing import Any
 
 import pandas as pd
 
+from deepforcing.runs import atomic_write_json, check_writable
 from eval.aggregate import curves, first_last, overall, sample_means
 from eval.drift import slope
 from experiments.tables.runs import Run
 
+NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
+ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one
+ROOM_LEFT = 1_000_000
 START_SECONDS = 20  # that wandb's service and a run may take to start
 FINISH_SECONDS = 60  # that a run's files may take to be written
 RECORDED = ("label", "spec", "geometry", "world", "environment", "checkpoint", "command", "created")
@@ -60,6 +70,11 @@ class Tracked:
     unsynced: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def add(self, other: Tracked) -> None:
+        self.written += other.written
+        self.unsynced += other.unsynced
+        self.problems += other.problems
+
 
 @dataclass(frozen=True)
 class Payload:
@@ -81,6 +96,7 @@ def track(runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker) -> Tracked
     """
     done = Tracked()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # wandb's crash reports go over the network
+    logging.raiseExceptions = False  # a log of wandb's that cannot be written is no page of tracebacks
     try:
         wandb = importlib.import_module("wandb")
         if not hasattr(wandb, "init"):  # a folder called wandb, as wandb itself makes them
@@ -151,13 +167,14 @@ def steps(table: pd.DataFrame) -> list[dict[str, float]]:
 
 
 def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
-    """One offline W&B run, in place of the earlier ones of the same id. Returns its directory."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", run.path.resolve().name)
+    """One offline W&B run, in place of those that were written before of the same run directory for the same project.
+
+    Returns its directory. Raises OSError for a place that cannot be written or has too little room.
+    """
     root = (tracker.directory or run.path).absolute()
-    root.mkdir(parents=True, exist_ok=True)
-    if not os.access(root, os.W_OK):  # wandb would go elsewhere
-        raise OSError(f"{root} cannot be written")
     videos = choose_videos(run, tracker.videos)
+    check_writable(root, ROOM + sum(path.stat().st_size for path, _ in videos), "dir")  # wandb would go elsewhere
+    name = run_id(run)
     session = wandb.init(
         project=tracker.project, entity=tracker.entity, id=name, name=run.label, group=tracker.group or group_of(run),
         job_type="rollout", config=dict(content.config), reinit="create_new", settings=quiet(wandb, root),
@@ -184,10 +201,30 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     session.finish()
+    if shutil.disk_usage(root).free < ROOM_LEFT:  # W&B's service does not say when it could not write
+        shutil.rmtree(directory, ignore_errors=True)
+        raise OSError(errno.ENOSPC, "the disk has run full; choose another directory with dir=...", str(root))
+    written_for = {"run": str(run.path.resolve()), "project": tracker.project, "entity": tracker.entity}
     for log in (root / "wandb").glob(f"offline-run-*/run-{name}.wandb"):
-        if log.parent.resolve() != directory:
+        if log.parent.resolve() != directory and _note(log.parent) == written_for:
             shutil.rmtree(log.parent, ignore_errors=True)
+    atomic_write_json(directory / NOTE, written_for)
     return directory
+
+
+def run_id(run: Run) -> str:
+    """W&B's id of a run directory, at most 64 characters: its name, and what tells it from others of that name."""
+    place = f"{run.path.resolve()} {run.record.get('created')}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", run.path.resolve().name)
+    return f"{name[:55]}-{hashlib.sha256(place.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def _note(directory: Path) -> object:
+    """For what an offline directory was written; None where it does not say."""
+    try:
+        return json.loads((directory / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def quiet(wandb: Any, root: Path) -> Any:
@@ -240,4 +277,6 @@ def upload(paths: Sequence[Path], seconds: float) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"[:300]
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

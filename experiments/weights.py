@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 from deepforcing.wan.catalogue import COMPONENTS, RELEASES, TAEHV, HubFile, weights_root
 from deepforcing.wan.containers import open_checkpoint
-from deepforcing.wan.model import SOURCE, converted
+from deepforcing.wan.origin import SOURCE, TAKEN, converted
 from deepforcing.wan.weights import sha256
 from experiments.cli import describe
 from experiments.metric_weights import download_metrics, show_metrics, verify_metrics
@@ -186,7 +186,7 @@ def convert(name: str, root: Path) -> Path:
     if target.is_file():
         return target
     contents = open_checkpoint(source, release.use_ema)
-    notes = {SOURCE: sha256(source), "source": source.name, "taken": "/".join(contents.taken)}
+    notes = {SOURCE: sha256(source), "source": source.name, TAKEN: "/".join(contents.taken)}
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         save_file({f"model.{n}": t.contiguous() for n, t in contents.tensors.items()}, partial, metadata=notes)

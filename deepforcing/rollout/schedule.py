@@ -40,8 +40,8 @@ class Schedule:
                 raise ValueError(
                     f"{name}={list(steps)} must be descending integers in 1..{TABLE}, e.g. [1000, 750, 500, 250]"
                 )
-        if not self.shift > 0:
-            raise ValueError(f"shift={self.shift} must be positive; the published models use 5.0")
+        if not 0 < self.shift <= TABLE:
+            raise ValueError(f"shift={self.shift} must be positive, at most {TABLE}; the published models use 5.0")
 
     def table(self) -> Tensor:
         """Sigmas, float32 [1000], descending from 1."""

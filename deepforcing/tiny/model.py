@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepforcing.geometry import Geometry
+from deepforcing.limits import LARGEST_SIZE, within
 from deepforcing.tiny.codec import CHANNELS, STRIDE_SPACE, STRIDE_TIME, TinyCodec
 from deepforcing.tiny.text import TEXT_DIM, TEXT_LEN, CaptionEmbedding
 from deepforcing.tiny.world import SIZE, parse_caption
@@ -96,9 +97,13 @@ class TinySpec:
     world: str | None = "tiny"
     train_frames: int = TRAIN_FRAMES
 
+    def __post_init__(self) -> None:
+        within(1, 64, pixel_scale=self.pixel_scale)
+        within(1, LARGEST_SIZE, train_frames=self.train_frames)
+
     @property
     def path(self) -> Path:
-        return SHIPPED if self.checkpoint is None else Path(self.checkpoint)
+        return SHIPPED if self.checkpoint is None else Path(self.checkpoint).expanduser()
 
     @property
     def geometry(self) -> Geometry:
@@ -112,6 +117,9 @@ class TinySpec:
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
+
+    def notes(self) -> list[str]:
+        return []
 
     def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
         pass

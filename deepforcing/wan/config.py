@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from deepforcing.limits import within
+
 
 @dataclass(frozen=True)
 class WanConfig:
@@ -34,19 +36,15 @@ class WanConfig:
         object.__setattr__(self, "patch", tuple(self.patch))
         if self.spatial_embedding is not None:
             object.__setattr__(self, "spatial_embedding", tuple(self.spatial_embedding))
-        for name in (
-            "dim",
-            "ffn_dim",
-            "freq_dim",
-            "in_dim",
-            "out_dim",
-            "num_heads",
-            "num_layers",
-            "text_dim",
-            "text_len",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        within(1, 16_384, dim=self.dim, freq_dim=self.freq_dim)
+        within(1, 131_072, ffn_dim=self.ffn_dim, text_dim=self.text_dim)
+        within(1, 1024, in_dim=self.in_dim, out_dim=self.out_dim, num_heads=self.num_heads, num_layers=self.num_layers)
+        within(1, 8192, text_len=self.text_len)
+        within(0, 1, eps=self.eps)
+        for size in self.patch:
+            within(1, 64, patch=size)
+        for size in self.spatial_embedding or ():
+            within(1, 8192, spatial_embedding=size)
         if self.dim % (2 * self.num_heads):
             raise ValueError(f"dim={self.dim} must be a multiple of 2 * num_heads={2 * self.num_heads}")
         if self.patch[0] != 1:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,19 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
+from deepforcing.limits import LARGEST_SIZE, within
 from deepforcing.wan.catalogue import RELEASES, TAEHV, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.containers import file_of, open_checkpoint, system_of
-from deepforcing.wan.lora import LoraSpec
+from deepforcing.wan.containers import LORA_IN_A_DIRECTORY, file_of, notes_of
+from deepforcing.wan.lora import LoraSpec, fit_lora
+from deepforcing.wan.origin import SOURCE, origin, preferred, refuse_official, took_averaged
 from deepforcing.wan.taehv import TaehvDecoder, TaehvSpec
 from deepforcing.wan.text import Embeddings, TextEncoderSpec
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.vae import WanVAE, load_vae, random_vae
-from deepforcing.wan.weights import check_wan, load_wan, random_wan, sha256
+from deepforcing.wan.weights import check_wan, load_wan, random_wan, sha256_of_all
 
 NONE = "none"
-SOURCE = "source_sha256"  # note in a converted file
 VAE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -34,7 +34,8 @@ class WanSpec:
 
     generator: whose published weights are meant when no file is named. checkpoint: a file, or the name of a release
     (catalogue.RELEASES). use_ema: averaged or raw weights; None: as the release's authors run it, else averaged where
-    there is a choice. lora, lora_rank, lora_alpha: over the checkpoint; None: the release's; "none": without.
+    there is a choice. lora: over the checkpoint; None: the release's; "none": without. lora_rank, lora_alpha: of `lora`,
+    where its file does not say; see LoraSpec.
     vae, taehv, text_encoder, tokenizer: files; None: looked up under weights_root (see catalogue.py); vae "none": no encoding.
     decoder: "vae", or "taehv", the tiny decoder (clips are encoded by the VAE even so). vae_dtype, taehv_dtype: None: the
     run's. channels_last: memory layout of the VAE. embeddings: directory where prompt embeddings are kept; None: <weights
@@ -49,8 +50,8 @@ class WanSpec:
     checkpoint: str | None = None
     use_ema: bool | None = None
     lora: str | None = None
-    lora_rank: int = 256
-    lora_alpha: float = 256.0
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
     vae: str | None = None
     vae_dim: int = 96
     vae_dtype: str | None = None
@@ -68,6 +69,9 @@ class WanSpec:
     train_frames: int = 21
 
     def __post_init__(self) -> None:
+        within(1, 1024, vae_dim=self.vae_dim, pixel_scale=self.pixel_scale)
+        within(1, LARGEST_SIZE, lora_rank=self.lora_rank, train_frames=self.train_frames)
+        within(-LARGEST_SIZE, LARGEST_SIZE, lora_alpha=self.lora_alpha)
         if self.config.in_dim != self.geometry.latent_channels:
             raise ValueError(
                 f"config.in_dim={self.config.in_dim} must equal geometry.latent_channels={self.geometry.latent_channels}"
@@ -78,6 +82,8 @@ class WanSpec:
             raise ValueError(f"decoder={self.decoder!r} must be vae, or taehv for the tiny decoder")
         if self.taehv_spec is None and (self.taehv or self.taehv_dtype):
             raise ValueError("taehv and taehv_dtype are the tiny decoder's: they go with decoder=taehv")
+        if self.lora in (None, NONE) and (self.lora_rank, self.lora_alpha) != (None, None):
+            raise ValueError("lora_rank and lora_alpha are of a LoRA file of yours: they go with lora=FILE")
 
     # ---- which files ----------------------------------------------------------------------------------------------
 
@@ -104,8 +110,16 @@ class WanSpec:
         return self.release.use_ema if self.use_ema is None and self.release is not None else self.use_ema
 
     def choice(self, path: Path) -> bool | None:
-        """use_ema for opening the file: a converted one holds what was chosen, nothing else."""
-        return None if SOURCE in metadata_of(path) else self.averaged
+        """use_ema for opening the file: a converted one holds what was chosen, nothing else. Raises ValueError."""
+        if SOURCE not in notes_of(file_of(path)):
+            return self.averaged
+        held = bool(took_averaged(path, None))
+        if self.use_ema not in (None, held):
+            kind = "averaged" if held else "raw"
+            raise ValueError(
+                f"checkpoint {path} was converted from the {kind} weights, so use_ema={held} is all it has"
+            )
+        return None
 
     @property
     def lora_spec(self) -> LoraSpec | None:
@@ -181,8 +195,16 @@ class WanSpec:
             self.taehv_spec.check()
         path = self.checkpoint_path
         if path is not None:
-            check_wan(path, self.config, self.choice(path), self.lora_spec)
+            lora = check_wan(path, self.config, self.choice(path), self.lora_spec)
+            if lora is not None and lora.own_alpha and self.lora_alpha is not None:
+                raise ValueError(f"{lora.summary()}: lora_alpha={self.lora_alpha} has no meaning there, leave it away")
             refuse_official(path)
+        elif self.lora_spec is not None:
+            raise ValueError(f"LoRA {self.lora} goes over a checkpoint, and the transformer's weights are random")
+
+    def notes(self) -> list[str]:
+        """What is told before a run, a line each: how much of the model a LoRA updates."""
+        return [] if self.lora_spec is None else [fit_lora(self.lora_spec, self.config).summary()]
 
     def refuse_missing(self, wanted: dict[str, Path]) -> None:
         missing = [f"{what} {path}" for what, path in wanted.items() if not path.exists()]
@@ -195,20 +217,32 @@ class WanSpec:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Digests of all files, and how they are put together."""
+        """Digests of all files, how they are put together, and what of config and geometry is not Wan2.1-1.3B's."""
         path, lora, text, vae = self.checkpoint_path, self.lora_spec, self.text_spec, self.vae_path
         known: dict[str, Any] = {"name": self.name, "checkpoint": "random" if path is None else origin(path)}
         if path is not None:
-            known["averaged"] = self.averaged
+            took = took_averaged(path, self.choice(path))
+            known["averaged"] = self.averaged if took is None else took
         if lora is not None:
-            known["lora"] = {"sha256": sha256(file_of(lora.path)), "scale": lora.scale}
+            digest = sha256_of_all(lora.path, LORA_IN_A_DIRECTORY)
+            known["lora"] = {"sha256": digest, "scale": fit_lora(lora, self.config).scales()}
         if self.vae != NONE:
-            known["vae"] = f"random {self.vae_dim}" if vae is None else sha256(file_of(vae))
+            known["vae"] = f"random {self.vae_dim}" if vae is None else sha256_of_all(vae)
             known["vae_dtype"] = self.vae_dtype
         if self.taehv_spec is not None:
             known |= {"decoder": self.decoder, "taehv": self.taehv_spec.identity()}
         known["text"] = "random" if text is None else text.identity()
-        return known
+        return known | self.unusual()
+
+    def unusual(self) -> dict[str, Any]:
+        """What changes pixels and stands for no file, where it is not the published model's: only then in an identity."""
+        found: dict[str, Any] = {}
+        for name, own, usual in (("config", self.config, WanConfig()), ("geometry", self.geometry, Geometry())):
+            values = {f.name: getattr(own, f.name) for f in fields(own)}
+            other = {k: v for k, v in values.items() if v != getattr(usual, k)}
+            found |= {name: other} if other else {}
+        found |= {"channels_last": True} if self.channels_last and self.vae != NONE else {}
+        return found | ({"pixel_scale": self.pixel_scale} if self.pixel_scale != 1 else {})
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
@@ -222,7 +256,7 @@ class WanSpec:
 
     def make_embeddings(self) -> Embeddings | None:
         spec = self.text_spec
-        folder = self.root / "embeddings" if self.embeddings is None else Path(self.embeddings)
+        folder = self.root / "embeddings" if self.embeddings is None else Path(self.embeddings).expanduser()
         return None if spec is None else Embeddings(spec, folder)
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> CausalWan:
@@ -303,47 +337,3 @@ def random_text(prompt: str, rows: int, dim: int) -> Tensor:
     out = torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
     out[min(rows, len(prompt.split()) + 1) :] = 0
     return out
-
-
-def converted(path: Path, averaged: bool | None) -> Path:
-    """Where experiments.weights puts the safetensors of a checkpoint."""
-    kind = {True: "ema.", False: "raw.", None: ""}[averaged]
-    return path.with_name(f"{path.stem}.{kind}safetensors")
-
-
-def preferred(path: Path, averaged: bool | None) -> Path:
-    """The converted file where it is there, else the published one."""
-    return converted(path, averaged) if converted(path, averaged).is_file() else path
-
-
-def origin(path: Path) -> str:
-    """sha256 of a checkpoint; of a converted one, its source's: the same weights make the same run."""
-    path = file_of(path)
-    return metadata_of(path).get(SOURCE) or sha256(path)
-
-
-def metadata_of(path: Path) -> dict[str, str]:
-    """A safetensors file's own notes; empty for other files."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
-def refuse_official(path: Path) -> None:
-    """Raises ValueError for the official bidirectional Wan: it fits, and few-step causal rollout of it is noise."""
-    path = file_of(path)
-    beside = path.with_name("config.json")
-    if not beside.is_file() or not system_of(open_checkpoint(path)).startswith("an official"):
-        return
-    try:
-        kind = json.loads(beside.read_text()).get("_class_name")
-    except (ValueError, AttributeError):
-        return
-    if kind == "WanModel":
-        raise ValueError(
-            f"checkpoint {path} is the official bidirectional Wan2.1 ({beside.name} says {kind}), not an autoregressive "
-            f"generator; give one of {', '.join(RELEASES)}, or a file of yours"
-        )

@@ -30,8 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepforcing.wan.containers import file_of, looks_like, open_checkpoint
-from deepforcing.wan.weights import check_fits, load_strict, sha256
+from deepforcing.wan.containers import open_checkpoint
+from deepforcing.wan.recognise import looks_like
+from deepforcing.wan.weights import check_fits, load_strict, sha256_of_all
 
 WIDTHS = (256, 128, 64, 64)  # of the three stages, and after them
 GROWTH = (1, 2, 2)  # frames out of one
@@ -150,7 +151,7 @@ class TaehvSpec:
             _opened(self.path, self.channels, WIDTHS)
 
     def identity(self) -> dict[str, Any]:
-        return {"sha256": "random" if self.path is None else sha256(file_of(self.path)), "dtype": self.dtype}
+        return {"sha256": "random" if self.path is None else sha256_of_all(self.path), "dtype": self.dtype}
 
     def build(self, device: torch.device, dtype: torch.dtype) -> TaehvDecoder:
         """dtype: the run's."""

@@ -30,8 +30,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
-from deepforcing.wan.containers import file_of, looks_like, open_checkpoint
-from deepforcing.wan.weights import load_strict, sha256
+from deepforcing.wan.containers import file_of, open_checkpoint
+from deepforcing.wan.recognise import looks_like
+from deepforcing.wan.weights import load_strict, sha256, sha256_of_all
 
 RECIPE = 1  # counts up when cleaning or padding change, so that old files are not taken
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
@@ -66,7 +67,7 @@ class TextEncoderSpec:
     def identity(self) -> str:
         """Hex digest of everything that an embedding depends on besides the text."""
         tokenizer = {n: sha256(self.tokenizer / n) for n in TOKENIZER_FILES if (self.tokenizer / n).is_file()}
-        parts = [RECIPE, sha256(file_of(self.weights)), tokenizer, self.text_len]
+        parts = [RECIPE, sha256_of_all(self.weights), tokenizer, self.text_len]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

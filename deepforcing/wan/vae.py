@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
-from deepforcing.wan.containers import looks_like, open_checkpoint
+from deepforcing.wan.containers import open_checkpoint
+from deepforcing.wan.recognise import looks_like
 from deepforcing.wan.weights import load_strict
 
 MEAN = (

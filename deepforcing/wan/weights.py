@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.containers import looks_like, open_checkpoint
+from deepforcing.wan.containers import IN_A_DIRECTORY, file_of, files_of, open_checkpoint
 from deepforcing.wan.lora import Lora, LoraSpec, load_lora
+from deepforcing.wan.names import listed
+from deepforcing.wan.recognise import looks_like
 from deepforcing.wan.transformer import CausalWan
 
 WAN_1_3B = WanConfig()
@@ -51,19 +53,30 @@ def sha256(path: Path) -> str:
     return digest
 
 
+def sha256_of_all(path: Path, names: tuple[str, ...] = IN_A_DIRECTORY) -> str:
+    """sha256 of what a path means (containers.file_of); of shards, over the digests of the index and of each of them."""
+    digests = [sha256(file) for file in files_of(path, names)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
 def check_fits(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Names and shapes. Raises ValueError naming what is missing, unexpected or misshapen."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    missing = sorted(wanted.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - wanted.keys())
+    """Names, shapes and kinds of numbers. Raises ValueError naming what is missing, unexpected or misshapen."""
+    wanted = module.state_dict()
+    both = sorted(wanted.keys() & tensors.keys())
     misshapen = [
-        f"{n} {tuple(tensors[n].shape)} instead of {wanted[n]}"
-        for n in sorted(wanted.keys() & tensors.keys())
-        if tuple(tensors[n].shape) != wanted[n]
+        f"{n} {tuple(tensors[n].shape)} instead of {tuple(wanted[n].shape)}"
+        for n in both
+        if tensors[n].shape != wanted[n].shape
     ]
+    typed = [f"{n} {tensors[n].dtype}" for n in both if tensors[n].is_floating_point() != wanted[n].is_floating_point()]
     problems = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        f"{len(names)} {kind} ({listed(names)})"
+        for kind, names in (
+            ("missing", sorted(wanted.keys() - tensors.keys())),
+            ("unexpected", sorted(tensors.keys() - wanted.keys())),
+            ("misshapen", misshapen),
+            ("of another type", typed),
+        )
         if names
     ]
     if problems:
@@ -113,9 +126,9 @@ def load_wan(
     return model.eval().requires_grad_(False)
 
 
-def check_wan(path: Path, config: WanConfig, use_ema: bool | None = None, lora: LoraSpec | None = None) -> None:
-    """Everything that load_wan would refuse, without reading the weights."""
-    _opened(path, config, use_ema, lora)
+def check_wan(path: Path, config: WanConfig, use_ema: bool | None = None, lora: LoraSpec | None = None) -> Lora | None:
+    """Everything that load_wan would refuse, without reading the checkpoint's weights; what it found of the LoRA."""
+    return _opened(path, config, use_ema, lora)[2]
 
 
 def _opened(
@@ -129,7 +142,38 @@ def _opened(
         check_fits(model, contents.tensors, f"checkpoint {path}")
     except ValueError as error:
         raise ValueError(f"{error}; it looks like {looks_like(contents)}") from None
+    check_config(file_of(path), config)
     return model, contents.tensors, None if lora is None else load_lora(lora, config)
+
+
+BESIDE = {
+    "num_attention_heads": "num_heads", "in_channels": "in_dim", "out_channels": "out_dim", "patch_size": "patch",
+    **{n: n for n in ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "text_dim", "eps")},
+}  # fmt: skip
+
+
+def check_config(path: Path, config: WanConfig) -> None:
+    """What the config.json beside a checkpoint says must be ours: tensors do not show the number of heads, nor eps.
+
+    Only beside files of the usual names: elsewhere it may be another model's. Raises ValueError.
+    """
+    beside = path.with_name("config.json")
+    if path.name not in IN_A_DIRECTORY or not beside.is_file():
+        return
+    try:
+        given = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError(f"{beside}, beside the checkpoint, is damaged: it must be a JSON object")
+    for theirs, ours in BESIDE.items():
+        own = getattr(config, ours)
+        said = tuple(given[theirs]) if isinstance(given.get(theirs), list) else given.get(theirs, own)
+        if said != own:
+            raise ValueError(
+                f"checkpoint {path} is of a model with {theirs}={listed([said])} ({beside.name}), not {ours}={own}; "
+                f"set model.config.{ours}"
+            )
 
 
 def random_wan(

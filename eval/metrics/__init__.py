@@ -10,12 +10,16 @@ from eval.metrics.background_colour import BackgroundColour
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.background_texture import BackgroundTexture
 from eval.metrics.clip_drift import ClipDrift
+from eval.metrics.coherence import Coherence
 from eval.metrics.colour_drift import ColourDrift
 from eval.metrics.cover import Cover
 from eval.metrics.dynamic_degree import DynamicDegree
 from eval.metrics.exposure import Exposure
 from eval.metrics.flow_magnitude import FlowMagnitude
+from eval.metrics.hue import Hue
 from eval.metrics.imaging_quality import ImagingQuality
+from eval.metrics.joints import Joints
+from eval.metrics.motion_kept import MotionKept
 from eval.metrics.motion_magnitude import MotionMagnitude
 from eval.metrics.motion_progress import MotionProgress
 from eval.metrics.motion_smoothness import MotionSmoothness
@@ -58,6 +62,10 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Saturation(),
     Sharpness(),
     MotionMagnitude(),
+    MotionKept(),
+    Hue(),
+    Coherence(),
+    Joints(),
 )
 
 # How to speak of every number in a table of scores, in the order in which they are shown.

@@ -8,10 +8,13 @@ import matplotlib
 import numpy as np
 from omegaconf import DictConfig
 
+from deepforcing.runs import atomic_path
 from deepforcing.video import read_video
 from eval.aggregate import curves
 from eval.store import load_scores
-from experiments.cli import command
+from experiments.command import command
+from experiments.command.outputs import check_output
+from experiments.command.words import is_list
 from experiments.figures.colours import inks
 from experiments.tables.runs import Run, find_runs, read_runs
 
@@ -24,11 +27,11 @@ matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a label or pr
 def filmstrip_task(config: DictConfig) -> None:
     if config.runs is None:
         raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
-    patterns = [config.runs] if isinstance(config.runs, str) else list(config.runs)
-    runs = read_runs(find_runs(patterns))
-    if int(config.frames) < 2:
-        raise ValueError(f"frames={config.frames} must be at least 2")
-    draw(runs, int(config.prompt), int(config.frames), list(config.metrics), Path(config.out))
+    out = check_output(config.out)
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"out={out} must end in .png, .pdf or .svg")
+    patterns, metrics = ([*v] if is_list(v) else [v] for v in (config.runs, config.metrics))
+    draw(read_runs(find_runs(patterns)), config.prompt, config.frames, metrics, out)
     print(f"figure: {config.out}")
 
 
@@ -76,8 +79,8 @@ def draw(runs: list[Run], prompt: int, frames: int, metrics: list[str], out: Pat
         trained = runs[0].train_seconds
         if trained:
             axis.axvline(trained, color="#999999", lw=0.8, ls=":")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    with atomic_path(out) as partial:
+        figure.savefig(partial, dpi=110, format=out.suffix[1:])
     plt.close(figure)
 
 

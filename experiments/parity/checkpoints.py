@@ -23,8 +23,9 @@ from deepforcing.cache.retention import SinkWindow
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.schedule import TABLE, Schedule
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.containers import AVERAGED, LORA, open_checkpoint, open_lora
+from deepforcing.wan.containers import open_checkpoint, open_lora
 from deepforcing.wan.lora import LoraSpec
+from deepforcing.wan.recognise import AVERAGED, LORA
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.weights import load_wan
 from experiments.parity.recording import RecordedNoise

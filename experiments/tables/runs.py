@@ -73,7 +73,7 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for pattern in patterns:
         literal = Path(pattern)
-        matches = [literal] if literal.exists() else sorted(Path(match) for match in glob.glob(pattern))
+        matches = [literal] if literal.exists() else matching(pattern)
         runs = [path for path in matches if (path / "run.json").is_file()]
         if not matches:
             raise ValueError(f"no such run directory: {pattern} (a run directory is <runs_root>/<name>-<8 hex>)")
@@ -86,6 +86,16 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     if not found:
         raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
     return list(found.values())
+
+
+def matching(pattern: str) -> list[Path]:
+    """What a glob pattern leads to. As much of it as is there by its literal name is taken literally, brackets and all."""
+    parts = Path(pattern).parts
+    for count in range(len(parts) - 1, 0, -1):
+        folder = Path(*parts[:count])
+        if folder.is_dir():
+            return sorted(folder / match for match in glob.glob(str(Path(*parts[count:])), root_dir=folder))
+    return sorted(Path(match) for match in glob.glob(pattern))
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -103,7 +113,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     names = Counter(run.name for run in runs)
     for run in runs:
         if names[run.name] > 1:
-            raise ValueError(f"two of the runs are called {run.name}: name one of them only, they hold the same videos")
+            both = " and ".join(str(other.path) for other in runs if other.name == run.name)
+            raise ValueError(
+                f"two of the runs are called {run.name}, by which tables tell them apart: {both}; rename one"
+            )
     counts = Counter((run.label, run.mark) for run in runs)
     labels = [run.label if counts[run.label, run.mark] == 1 else _telling_label(run, runs) for run in runs]
     return [replace(run, label=label + run.mark) for run, label in zip(runs, labels, strict=True)]

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.containers import looks_like, open_checkpoint
+from deepforcing.wan.containers import open_checkpoint
+from deepforcing.wan.recognise import looks_like
 from deepforcing.wan.weights import load_wan, random_wan
 
 CONFIG = WanConfig(

@@ -15,6 +15,7 @@ from wan_files import CONFIG, write_taehv
 
 from deepforcing.geometry import Geometry
 from deepforcing.wan.catalogue import TAEHV
+from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import WanSpec
 from deepforcing.wan.taehv import TaehvDecoder, load_taehv, random_taehv
 from deepforcing.wan.vae import load_vae, random_vae
@@ -219,7 +220,8 @@ def spec_of(root: Path, **changes: object) -> WanSpec:
 
 
 def test_identities_without_it_are_what_they_were(tmp_path: Path) -> None:
-    assert spec_of(tmp_path).identity() == {
+    usual = spec_of(tmp_path, config=WanConfig(), geometry=Geometry())
+    assert usual.identity() == {
         "name": "small", "checkpoint": "random", "vae": "random 4", "vae_dtype": None, "text": "random"
     }  # fmt: skip
 

@@ -257,7 +257,7 @@ def test_unexpected_faults_keep_their_name_and_stay_one_line(make: Command, monk
     def broken(*_: object) -> None:
         raise KeyError("what\nnow")
 
-    monkeypatch.setattr("experiments.rollout.plan_samples", broken)
+    monkeypatch.setattr("experiments.request.plan_samples", broken)
     status, _, err = make()
     assert status == 2
     assert "KeyError" in only_line(err)

@@ -112,7 +112,7 @@ def test_a_glance_is_the_end_of_one_video(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     ticks: list[int] = []
-    monkeypatch.setattr("experiments.demo.tick", lambda: ticks.append(1), raising=False)
+    monkeypatch.setattr("experiments.workers.counted", lambda: ticks.append(1))
     run = reference_run(tmp_path, plan_samples(prompts_from_texts([RED, BLUE]), [0]), 5.0)
     last = max(run.completed())
     score_videos(str(run.path), "glance", last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +23,7 @@ from eval.drift import slope
 from experiments import tracking
 from experiments.tables.runs import Run, read_runs
 from experiments.tables.scores import read_scores
-from experiments.tracking import Tracker, payload, steps, track
+from experiments.tracking import NOTE, Tracker, payload, run_id, steps, track
 
 SECRET = "0123456789abcdef" * 2 + "01234567"
 SECONDS = 12
@@ -122,7 +122,7 @@ def test_offline_files_are_written_once_and_hold_no_secret(
         assert out.splitlines() == [
             "1 runs tracked, 0 of them uploaded", f"to upload: python -m wandb sync {found.relative_to(tmp_path)}"
         ]  # fmt: skip
-        assert (found / f"run-{path.name}.wandb").stat().st_size > 0
+        assert (found / f"run-{run_id(read_runs([path])[0])}.wandb").stat().st_size > 0
         assert len(list(found.rglob("*.mp4"))) == 2
         assert len(list(found.rglob("*.table.json"))) == 2
     assert directories[0] != directories[1]
@@ -130,7 +130,7 @@ def test_offline_files_are_written_once_and_hold_no_secret(
     contents = {file.name: file.read_bytes() for file in files}
     assert not [name for name, data in contents.items() if SECRET.encode() in data]
     assert not {"wandb-metadata.json", "requirements.txt", "output.log", "diff.patch"} & contents.keys()
-    log = contents[f"run-{path.name}.wandb"]
+    (log,) = (data for name, data in contents.items() if name.endswith(".wandb"))
     for name in (b"over_time/windows/shape", b"score/windows/shape", b"heldout", b"Deep Sink", b"tests"):
         assert name in log
     assert {file: file.read_bytes() for file in before} == before
@@ -177,7 +177,7 @@ def test_runs_keep_id_and_group_and_show_the_same_few_videos(
     table = read_scores([run], 1.0)
     assert not track([run], table, Tracker()).problems
     assert {key: fake.given[key] for key in ("id", "name", "group")} == {
-        "id": run.name, "name": "Deep Sink", "group": "heldout"
+        "id": run_id(run), "name": "Deep Sink", "group": "heldout"
     }  # fmt: skip
     assert "resume" not in fake.given
     assert fake.given["settings"]["mode"] == "offline"
@@ -215,16 +215,32 @@ def test_wandb_that_is_absent_or_broken_is_one_line(
 def test_an_earlier_upload_stays_until_the_new_one_is_whole(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    names = {"old": run.name, "another": f"very-{run.name}"}
-    for folder, name in names.items():
-        (tmp_path / "wandb" / f"offline-run-{folder}-{name}").mkdir(parents=True)
-        (tmp_path / "wandb" / f"offline-run-{folder}-{name}" / f"run-{name}.wandb").touch()
+    mine = {"run": str(run.path.resolve()), "project": "deepforcing", "entity": None}
+    notes = {"old": mine, "project": {**mine, "project": "other"}, "place": {**mine, "run": "/elsewhere"}, "none": None}
+    for folder, note in notes.items():
+        directory = tmp_path / "wandb" / f"offline-run-{folder}"
+        directory.mkdir(parents=True)
+        (directory / f"run-{run_id(run)}.wandb").touch()
+        if note is not None:
+            (directory / NOTE).write_text(json.dumps(note))
     table = read_scores([run], 1.0)
-    for fail, left in ((True, 2), (False, 1)):
+    for fail in (True, False):
         use(monkeypatch, FakeWandb(tmp_path / f"new{fail}", fail))
         track([run], table, Tracker(directory=tmp_path))
-        assert len(list((tmp_path / "wandb").iterdir())) == left
-    assert "another" in next((tmp_path / "wandb").iterdir()).name
+        left = {path.name.removeprefix("offline-run-") for path in (tmp_path / "wandb").iterdir()}
+        assert left == set(notes) - (set() if fail else {"old"})
+
+
+def test_runs_of_one_configuration_are_runs_of_their_own(path: Path, command: Command, real_wandb: Any) -> None:
+    """The same name and record under another root, as runs of other prompts have: each keeps what it wrote."""
+    other = path.parents[1] / "other" / path.name
+    shutil.copytree(path, other)
+    assert len({run_id(run) for folder in (path, other) for run in read_runs([folder])}) == 2
+    arguments = [f"dir={path.parents[1] / 'w'}", "window_seconds=1"]
+    for runs in (f"runs={path}", f"runs={other}", f"runs=[{path},{other}]"):
+        status, _, err = command("track", runs, *arguments)
+        assert (status, err) == (0, "")
+    assert len(list((path.parents[1] / "w" / "wandb").glob("offline-run-*"))) == 2
 
 
 def test_online_without_login_or_network_is_bounded_and_told(
@@ -272,5 +288,20 @@ def test_mistakes_are_told_before_anything_is_written(path: Path, command: Comma
 
 def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, FakeWandb(tmp_path / "w"))
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert f"{run.path} cannot be written" in track([run], read_scores([run], 1.0), Tracker()).problems[0]
+    table, file = read_scores([run], 1.0), tmp_path / "file"
+    file.touch()
+    said = track([run], table, Tracker(directory=file)).problems[0]
+    assert f"{file}: cannot write there" in said
+    assert "dir=" in said
+    monkeypatch.setattr("deepforcing.runs.shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    assert f"{run.path}: only 1 MB free, at least 20 MB are needed" in track([run], table, Tracker()).problems[0]
+
+
+def test_a_disk_that_runs_full_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B's service does not say when it could not write: what is left of the disk does."""
+    use(monkeypatch, FakeWandb(tmp_path / "w"))
+    free = iter([100_000_000, 0])
+    monkeypatch.setattr("deepforcing.runs.shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    (problem,) = track([run], read_scores([run], 1.0), Tracker()).problems
+    assert f"{run.path}: the disk has run full" in problem
+    assert not list((tmp_path / "w").iterdir())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Command, Outcome
+from safetensors.torch import save_file
 from wan_files import CONFIG, write_generator, write_taehv, write_tokenizer, write_umt5
 
 from deepforcing.video import VideoWriter, read_video
@@ -76,6 +77,30 @@ def test_a_checkpoint_in_its_place_with_everything_else_random(roll: Command, ro
     done = roll("model.random_weights=true", "model.checkpoint=self_forcing", "cache=deep_forcing", "dtype=bfloat16")
     assert done.status == 0, done.err
     assert len(samples(tmp_path)) == 2
+
+
+def test_a_lora_tells_how_much_it_updates(roll: Command, root: Path, tmp_path: Path) -> None:
+    """In kohya's format, its alpha in the file; another alpha on the command line is refused before any work."""
+    base = write_generator(root / "base.pt")
+    tensors = {}
+    for block in range(2):
+        name = f"lora_unet_blocks_{block}_self_attn_q"
+        tensors |= {f"{name}.lora_down.weight": torch.randn(4, 24), f"{name}.lora_up.weight": torch.randn(24, 4)}
+        tensors |= {f"{name}.alpha": torch.tensor(2.0)}
+    save_file(tensors, root / "style.safetensors")
+    common = (f"model.checkpoint={base}", f"model.lora={root / 'style.safetensors'}", "model.random_weights=true")
+    done = roll(*common, "prompts=['a red dog runs']")
+    assert done.status == 0, done.err
+    assert "2 of 27 modules matched, rank 4, scale 0.5 (alpha from the file)" in " ".join(done.out.split())
+    [run] = tmp_path.glob("runs/*/run.json")
+    assert json.loads(run.read_text())["identity"]["model"]["lora"]["scale"] == 0.5
+    done = roll(*common, "model.lora_alpha=4")
+    assert done.status == 2
+    assert "lora_alpha=4" in done.err
+    assert done.err.count("\n") == 1
+    done = roll(*common, "model.checkpoint=null")
+    assert done.status == 2
+    assert "goes over a checkpoint" in done.err
 
 
 def test_the_tiny_decoder_makes_a_labelled_run_of_its_own(roll: Command, root: Path, tmp_path: Path) -> None:

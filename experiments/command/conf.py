@@ -1,0 +1,35 @@
+"""conf/ as text: which keys, groups and choices there are, without Hydra."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups and their options."""
+    return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
+
+
+def used_groups(text: str) -> list[str]:
+    """The groups in the defaults of a main configuration."""
+    return [name for name in groups() if re.search(rf"^  - {name}:", text, re.M)]
+
+
+def top_keys(config_name: str) -> set[str]:
+    """The keys that a command takes."""
+    text = (CONF / f"{config_name}.yaml").read_text()
+    own = set(re.findall(r"^([a-z_]\w*):", text, re.M)) - {"defaults"}
+    return own | set(used_groups(text))
+
+
+def help_text(config_name: str) -> str:
+    text = (CONF / f"{config_name}.yaml").read_text()
+    used = used_groups(text)
+    lines = [line for line in text.splitlines() if line.strip() != "- _self_"]
+    shown = re.sub(r"^defaults:\n(?!  -)", "", "\n".join(lines), flags=re.M)
+    options = "\n".join(f"  {name:<12}{', '.join(groups()[name])}" for name in used)
+    tail = f"\n\nChoices:\n{options}" if options else ""
+    return shown.rstrip() + tail + "\n\nAny key can be set: key=value, nested.key=value. Sweeps: -m key=a,b,c"

@@ -1,0 +1,257 @@
+"""The keys of every command: which kind of value each takes, and its range. conf/<command>.yaml says what they mean.
+
+pydantic checks them strictly: nothing is read as what it is not (`true` is no number, "maybe" is no yes). What the classes
+of a config take (model, cache, generator) is checked against their own annotations by `kinds.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+
+from deepforcing.limits import LARGEST_SIZE, LONGEST_SECONDS
+from experiments.command.words import shown
+
+
+def text(value: Any) -> Any:
+    """Names and folders may look like numbers."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def path(value: Any) -> Any:
+    value = text(value)
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
+def words(value: Any) -> Any:
+    """A word or a list of them."""
+    found = [text(item) for item in value] if isinstance(value, list) else text(value)
+    if not all(isinstance(item, str) for item in (found if isinstance(found, list) else [found])):
+        raise ValueError
+    return found
+
+
+def paths(value: Any) -> Any:
+    found = words(value)
+    return [os.path.expanduser(item) for item in found] if isinstance(found, list) else os.path.expanduser(found)
+
+
+def listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def number(low: float, high: float) -> Any:
+    return Field(ge=low, le=high, description=f"a positive number of at least {low:g} and at most {high:g}")
+
+
+def count(high: int, low: int = 1) -> Any:
+    return Field(ge=low, le=high, description=f"a whole number of at least {low} and at most {high}")
+
+
+LENGTH = f"a positive number of at most {LONGEST_SECONDS}, for example 5"
+Any_ = Any  # checked where it is used: seeds where samples are planned, vbench by the demo
+Group = Any  # a config of its own
+Switch = Annotated[bool, Field(description="true or false")]
+Text = Annotated[str, BeforeValidator(text), Field(description="text")]
+Place = Annotated[str, BeforeValidator(path), Field(min_length=1, description="one path: give a directory or a file")]
+Words = Annotated[Any, PlainValidator(words), Field(description="a name or a list of names, such as [a,b]")]
+Places = Annotated[Any, PlainValidator(paths), Field(description="a path or a list of paths, such as [a,b]")]
+Prompts = Annotated[Any, PlainValidator(paths), Field(description="a suite, a text file or a list of texts")]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, description=LENGTH)]
+Lengths = Annotated[list[Seconds], BeforeValidator(listed), Field(description=LENGTH)]
+Window = Annotated[float, number(0.01, LONGEST_SECONDS)]
+Threads = Annotated[int, count(1024)]
+Many = Annotated[int, count(10_000)]
+Frames = Annotated[int, count(LARGEST_SIZE)]
+Pixels = Annotated[int, count(8192)]
+Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
+
+
+class Keys(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class Rollout(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    prompts: Prompts
+    seconds: Seconds
+    start_from: Place | None
+    seeds: Any_
+    name: Text | None
+    label: Text | None
+    runs_root: Place
+    shard: Text
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+
+
+class Bench(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    chunks: Many
+    repeats: Many
+    from_start: Frames | None
+    lengths: Lengths | None
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+
+
+class BenchEval(Keys):
+    networks: Text
+    metrics: Words
+    package: Switch
+    height: Pixels
+    width: Pixels
+    seconds: Seconds
+    fps: Annotated[int, count(240)]
+    videos: Many
+    moves: Switch
+    repeats: Many
+    floor: Switch
+    threads: Threads | None
+    device: Text
+    out: Place | None
+
+
+class Demo(Keys):
+    model: Group
+    caches: Words
+    generators: Words
+    prompts: Prompts
+    seconds: Seconds
+    seeds: Any_
+    runs_root: Place
+    out: Place
+    title: Text | None
+    jobs: Threads
+    vbench: Any_
+
+
+class Evaluate(Keys):
+    runs: Places | None
+    videos: Place | None
+    prompts: Place | None
+    out: Place | None
+    metrics: Words | None
+    protocol: Text
+    clip_to_clip: Place | None
+    extractors: Annotated[dict[str, str], Field(description="{metric: extractor, ...}")] | None
+    window_seconds: Window
+    device: Text
+    shard: Text | None
+
+
+class Report(Keys):
+    runs: Places | None
+    out: Place
+    title: Text | None
+    baseline: Text | None
+    ends: Seconds
+    window_seconds: Window
+    chief: Words
+    common: Switch
+    max_rows: Many
+    page_megabytes: Annotated[float, number(0.1, 100_000)]
+
+
+class Table(Keys):
+    runs: Places | None
+    folders: Places | None
+    metrics: Words
+    baseline: Text | None
+    protocol: Text | None
+    window_seconds: Window
+    number: Text
+    ends: Seconds
+    common: Switch
+    format: Text | None
+    out: Place | None
+
+
+class Filmstrip(Keys):
+    runs: Places | None
+    out: Place
+    prompt: Annotated[int, count(LARGEST_SIZE, 0)]
+    frames: Annotated[int, count(1000, 2)]
+    metrics: Words
+
+
+class Track(Keys):
+    runs: Places | None
+    window_seconds: Window
+    project: Text | None
+    entity: Text | None
+    group: Text | None
+    mode: Text
+    timeout: Seconds
+    dir: Place | None
+    videos: Annotated[int, count(LARGEST_SIZE, 0)] | Words
+
+
+class Reproduce(Keys):
+    model: Group
+    experiment: Group
+    rows: Words
+    prompts: Prompts | None
+    first: Frames | None
+    seconds: Seconds | None
+    seeds: Any_
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
+    window_seconds: Window
+    ends: Seconds
+    beside: Words
+
+
+COMMANDS: dict[str, type[Keys]] = {
+    "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
+    "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
+}  # fmt: skip
+"""By the name of the file in conf/."""
+
+
+def check_keys(config_name: str, config: DictConfig) -> None:
+    """Every key's kind and range; home directories (~) are filled in. Raises ValueError for the first that does not fit."""
+    model = COMMANDS[config_name]
+    given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    try:
+        found = model.model_validate(given)
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+        key, value = str(where[0]), given[str(where[0])]
+        for index in where[1:]:
+            if isinstance(index, int) and isinstance(value, list):
+                value = value[index]
+        raise ValueError(f"{key}={shown(value)} must be {wanted(model, key)}") from None
+    for key, value in found:
+        if value != given[key]:
+            config[key] = value
+
+
+def wanted(model: type[Keys], key: str) -> str:
+    """What a key takes, in words."""
+    field = model.model_fields[key]
+    parts = [field.description] if field.description else list(descriptions(field.annotation))
+    nothing = type(None) in typing.get_args(field.annotation)
+    return " or ".join(parts) + (", or null" if nothing else "")
+
+
+def descriptions(annotation: Any) -> typing.Iterator[str]:
+    for inner in (*getattr(annotation, "__metadata__", ()), *typing.get_args(annotation)):
+        if getattr(inner, "description", None):
+            yield str(inner.description)
+            return
+        yield from descriptions(inner)

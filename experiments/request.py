@@ -1,0 +1,118 @@
+"""From words to a checked request: what to make, where, on which device. Everything that can fail early fails here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from deepforcing.clip import Clip, read_clip
+from deepforcing.generator import GeneratorSpec
+from deepforcing.memory import check_memory
+from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
+from deepforcing.runs import check_writable
+from experiments.command.kinds import check_values
+from experiments.command.words import is_list, shown, whole
+from experiments.suites import load_suite, suite_files
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request: what to make, where, on which device."""
+
+    spec: GeneratorSpec
+    plan: list[Sample]
+    total_frames: int
+    device: torch.device
+    name: str
+    start: Clip | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        start = None if self.start is None else self.start.sha256
+        return self.spec.identity(self.total_frames, start, self.device.type)
+
+
+def check_request(config: DictConfig, here: bool = True) -> Request:
+    """Checked before the first weight is read. here: whether it will run on this machine: where it will not, as on a login
+    node, the device is looked at where it is. Raises ValueError or OSError."""
+    spec = build_spec(config)
+    prompts = find_prompts(config.prompts)
+    plan = shard(plan_samples(prompts, find_seeds(config.seeds)), str(config.shard))
+    total_frames = spec.latent_frames(float(config.seconds))
+    device = pick_device(str(config.device), here)
+    set_threads(config.threads)
+    spec.check_sizes(total_frames)
+    for prompt in prompts:
+        spec.cues(prompt.text, total_frames)
+    start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
+    spec.check(total_frames)
+    if device.type == "cuda" and here:
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
+    check_writable(str(config.runs_root))
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start)
+
+
+def default_name(spec: GeneratorSpec) -> str:
+    """The cache's name, after the generator's where that is not the rule that all policies are compared on."""
+    parts = [spec.cache.name]
+    if spec.name not in ("self_forcing", "deep_forcing", spec.cache.name):
+        parts.insert(0, spec.name)
+    return "_".join(filter(None, parts)) or "run"
+
+
+def build_spec(config: DictConfig) -> GeneratorSpec:
+    """Plain dataclasses from the config; no DictConfig goes further."""
+    for key in ("model", "cache", "generator"):
+        check_values(config[key], key)
+    model = instantiate(config.model, _convert_="object")
+    cache = instantiate(config.cache, _convert_="object")
+    make = instantiate(config.generator, _convert_="object", _partial_=True)
+    spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
+    return spec
+
+
+def find_seeds(choice: Any) -> list[Any]:
+    """One seed or a list of them; plan_samples sees that they are whole numbers."""
+    return list(choice) if is_list(choice) else [choice]
+
+
+def set_threads(choice: Any) -> None:
+    if choice is not None:
+        torch.set_num_threads(whole(choice, "threads"))
+
+
+def find_prompts(choice: Any) -> list[Prompt]:
+    """A list of texts, a text file, or the name of a suite in conf/suites/."""
+    if is_list(choice):
+        return prompts_from_texts([str(text) for text in choice])
+    suites = suite_files()
+    if str(choice) in suites:
+        return load_suite(str(choice))
+    if not Path(str(choice)).is_file():
+        raise ValueError(
+            f"prompts={shown(choice)} is neither a suite ({', '.join(suites)}) nor a text file; "
+            "or give texts: 'prompts=[\"a red disc ...\"]'"
+        )
+    return load_prompts(Path(str(choice)))
+
+
+def pick_device(choice: str, here: bool = True) -> torch.device:
+    """here: whether it is to be on this machine; otherwise its name alone is checked. Raises ValueError."""
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(choice)
+    except RuntimeError:
+        raise ValueError(f"device={choice} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={choice} is not supported; use auto, cpu, cuda or cuda:N")
+    if here and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={choice}, but torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu"
+        )
+    return device
