@@ -6,7 +6,7 @@ noise down to the next; then one clean pass at timestep 0 commits the chunk's ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -76,6 +76,7 @@ def chunkwise(
     switches: Mapping[int, TextMemory] = MappingProxyType({}),
     on_switch: OnSwitch = "nothing",
     steady: Forward | None = None,
+    cuts: Container[int] = (),
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
@@ -86,6 +87,7 @@ def chunkwise(
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
     switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
+    cuts: those of the switches that follow a cut, for policies that have a rule for it.
     steady: the model's forward, compiled, for the passes that do the same at every chunk; None: the model for all.
     The model sees float32 timesteps; everything else runs in its own dtype.
     """
@@ -125,7 +127,7 @@ def chunkwise(
                 again = Recompute(cache, keep_sink=on_switch == "recache")
                 past = recent[:, -len(again.frames) :]
                 run(again.frames.start, past, zero[:, :1].expand(-1, past.shape[1]), again)
-        cache.begin(start, switched=start in switches)
+        cache.begin(start, switched=start in switches, cut=start in cuts)
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
         else:
