@@ -46,7 +46,7 @@ class FlushedWindow(SinkWindow):
 
     def plan(self, view: View) -> Plan:
         past = len(view.slots)
-        if not view.switched or past <= 1 + self.flush_frames and not self.release:
+        if not view.switched or (past <= 1 + self.flush_frames and not self.release):
             return super().plan(view)
         if self.release and past < self.window_frames:
             held = range(self.window_frames - self.flush_frames, past)  # buffer slots at its end that hold something

@@ -104,8 +104,8 @@ class KVCache:
         """Settle everything for the chunk whose first latent frame is `start`.
 
         frames: of a joint window, so many latent frames that are denoised together from there on, read and not stored;
-        None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window that moved on over an
-        unfinished chunk, only plans again.
+        None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
+        that moved on over an unfinished chunk, only plans again.
         """
         again = bool(self.own) and start == self.view.start
         if not again:
@@ -113,7 +113,15 @@ class KVCache:
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
         asked = View(
-            tuple(self.slots), start, last.first_drop, last.last_drop, frames, self.chunk_frames, switched, cut, self.notes
+            tuple(self.slots),
+            start,
+            last.first_drop,
+            last.last_drop,
+            frames,
+            self.chunk_frames,
+            switched,
+            cut,
+            self.notes,
         )
         plan = self.policy.retention.plan(asked)
         self._check(plan)

@@ -85,7 +85,8 @@ class Memory:
         if not self.merged:
             return Tokens(torch.cat([new_k, new_k], 2), torch.cat([new_v, new_v], 2)), None
         (long_k, short_k), (long_v, short_v) = (
-            t.split(s, 2) for t in (past.keys(range(self.at, self.at + 2), turned=False), past.values(range(self.at, self.at + 2)))
+            t.chunk(2, 2)
+            for t in (past.keys(range(self.at, self.at + 2), turned=False), past.values(range(self.at, self.at + 2)))
         )
         fast: float | Tensor = rule.fast
         if rule.adaptive:  # per place, from the keys, for keys and values alike: 0.1 to 5 times as fast
@@ -98,11 +99,11 @@ class Memory:
 
     def _mean(self, tokens: Tensor, s: int) -> Tensor:
         """Of the frames that leave: per place, or over all places. [B, H, S, D]."""
-        frames = tokens.unflatten(2, (len(self.leaving), s))
-        if self.rule.adaptive:
-            return frames.mean(2)
-        return frames.mean((2, 3)).unsqueeze(2).expand(-1, -1, s, -1)
+        frames = tokens.view(*tokens.shape[:2], len(self.leaving), s, tokens.shape[3])
+        mean: Tensor = frames.mean(2) if self.rule.adaptive else frames.mean((2, 3))[:, :, None].expand(-1, -1, s, -1)
+        return mean
 
 
 def merge(old: Tensor, new: Tensor, share: float | Tensor) -> Tensor:
-    return share * new + (1 - share) * old
+    merged: Tensor = share * new + (1 - share) * old
+    return merged

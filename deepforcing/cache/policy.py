@@ -52,7 +52,8 @@ class View:
     slots: the past in temporal order. start: first latent frame of the current chunk. first_drop, last_drop: the
     `start` of the first and of the latest chunk at which anything was dropped, None before that. frames: latent frames
     denoised together (a joint window spans several chunks; chunk otherwise). chunk: latent frames that a commit stores.
-    switched: this chunk is the first of a new prompt; cut: which follows a cut. notes: what the retention's `watch` has kept of this video.
+    switched: this chunk is the first of a new prompt; cut: which follows a cut. notes: what the retention's `watch` has kept
+    of this video.
     """
 
     slots: tuple[Slot, ...]

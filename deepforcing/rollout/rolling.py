@@ -69,7 +69,7 @@ def rolling(
         prediction = run(noisy_window, torch.cat([times[w - b] for b in window], 1), text, cache.denoise())
         x0 = {
             b: clean(model, noisy[b], part, sigmas[w - b])
-            for b, part in zip(window, prediction.split(frames, 1), strict=True)
+            for b, part in zip(window, prediction.chunk(len(window), 1), strict=True)
         }
         for b in window:
             if w - b + 1 < steps:
