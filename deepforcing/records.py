@@ -29,7 +29,7 @@ class DamagedError(ValueError):
     """A record is cut off, empty or no JSON object: what a full disk or a copy that broke off may leave of it."""
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """As deepforcing.prompts has it: nothing that could act on a terminal or break a line of a table, and not nothing."""
     if not text.strip():
         raise ValueError("is empty")
@@ -45,7 +45,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-Text = Annotated[str, Field(max_length=10_000), AfterValidator(_printable)]
+Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -53,13 +53,13 @@ Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Free = dict[str, JsonValue]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     """No value is taken for another kind: "3", 3.0 and true are no whole numbers."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
-class Environment(_Strict):
+class Environment(Strict):
     """See deepforcing.environment."""
 
     git_commit: Text | None = None
@@ -70,7 +70,7 @@ class Environment(_Strict):
     threads: Count | None = None
 
 
-class GeometryRecord(_Strict):
+class GeometryRecord(Strict):
     """See deepforcing.geometry."""
 
     height: Count | None = None
@@ -81,25 +81,25 @@ class GeometryRecord(_Strict):
     latent_channels: Count | None = None
 
 
-class Checkpoint(_Strict):
+class Checkpoint(Strict):
     path: Text | None = None
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|random)$")] | None = None
 
 
-class Identity(_Strict):
+class Identity(Strict):
     """What changes pixels. Free but for what readers look at."""
 
     model: Free | None = None
 
 
-class Spec(_Strict):
+class Spec(Strict):
     """The configuration as it was asked for. Free but for what readers look at."""
 
     model: Free | Text | None = None
     train_seconds: Seconds | None = None
 
 
-class RunRecord(_Strict):
+class RunRecord(Strict):
     """run.json. pixel_scale: pixels of the file, a side, for one of the model. world: of the embedded world's metrics."""
 
     name: Text
@@ -115,7 +115,7 @@ class RunRecord(_Strict):
     command: Annotated[str, Field(max_length=100_000)] | None = None
 
 
-class Chunk(_Strict):
+class Chunk(Strict):
     """Seconds that the parts of a chunk took, and the tokens that it attended to. given: it was not made but given."""
 
     denoise_s: Seconds | None = None
@@ -126,7 +126,7 @@ class Chunk(_Strict):
     given: bool | None = None
 
 
-class SampleRecord(_Strict):
+class SampleRecord(Strict):
     """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels."""
 
     sample: Annotated[str, AfterValidator(_plain_name)]
@@ -159,7 +159,7 @@ def read_run(directory: Path) -> dict[str, Any]:
     """run.json. Raises DamagedError, or ValueError for a schema of another version and for fields that are not what they
     must be."""
     path = directory / "run.json"
-    _check_place(path, directory)
+    check_place(path, directory)
     record = read_object(path)
     check(RunRecord, record, path)
     return record
@@ -172,12 +172,12 @@ def read_sample(path: Path) -> dict[str, Any]:
     directory, or no file.
     """
     run = path.parent.parent
-    _check_place(path, run)
+    check_place(path, run)
     record = read_object(path)
     check(SampleRecord, record, path)
     if record["sample"] != path.stem:
         raise ValueError(f"{path} is the record of sample {record['sample']}; a record has its sample's name")
-    _check_place(path.with_name(record["video"]), run)
+    check_place(path.with_name(record["video"]), run)
     return record
 
 
@@ -280,11 +280,11 @@ def _no_constant(name: str) -> Never:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _RefusedError(f"has the key {twice[:80]!r} twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RefusedError(f"has the key {key[:80]!r} twice")
+        found[key] = value
     return found
 
 
@@ -306,7 +306,7 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     raise ValueError(f"{path} is nested too deeply to be a record")
 
 
-def _check_place(path: Path, directory: Path) -> None:
+def check_place(path: Path, directory: Path) -> None:
     """ValueError if a file of a run directory, links followed, is outside of it, or is there and no file."""
     try:
         inside = path.resolve().is_relative_to(directory.resolve())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Protocol
 
 import pandas as pd
 
+from deepforcing.records import check_place
 from eval import protocol as protocols
+from eval.score_files import read_scores, write_scores
 from eval.videos import Videos, open_run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
@@ -44,20 +47,19 @@ def scores_path(home: Path, name: str, version: int) -> Path:
 def name_and_version(path: Path) -> tuple[str, int]:
     """Of a scores file. ValueError if its name is not <metric>@<whole number>.parquet."""
     name, _, version = path.stem.rpartition("@")
-    if not name or not version.isdigit():
+    if not name or not re.fullmatch("[0-9]{1,6}", version):
         raise ValueError(f"{path} is not named <metric>@<version>.parquet; move it away")
     return name, int(version)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_parquet(path)
-        for column, value in EARLIER.items():
-            if column not in rows:
-                rows[column] = value
-        return rows[COLUMNS + KEYS]
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are kinds of these
-        raise ValueError(f"{path} is unreadable ({error}); delete it and evaluate again") from None
+    """A scores file. Raises ValueError if it is none, or a link that leaves the directory whose scores it has."""
+    check_place(path, path.parent.parent)
+    rows = read_scores(path, COLUMNS + KEYS, EARLIER)
+    _, version = name_and_version(path)
+    if not (rows["version"] == version).all():
+        raise ValueError(f"{path} holds scores of another version than its name says; delete it and evaluate again")
+    return rows
 
 
 def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFrame:
@@ -84,8 +86,9 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
             rows = pd.concat([old[~again], rows], ignore_index=True) if not again.all() else rows
         temporary = path.with_name(f".{path.name}.part")  # the lock's holder is its only writer
         try:
-            with open(temporary, "wb") as handle:
-                rows.to_parquet(handle, index=False)
+            temporary.unlink(missing_ok=True)  # of a killed process, or a link to what is somebody's
+            with open(temporary, "xb") as handle:
+                write_scores(rows, handle)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
@@ -98,7 +101,8 @@ def add_rows(path: Path, rows: pd.DataFrame) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process dies, however it dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
+    check_place(folder / ".lock", folder.parent)  # nothing is written through a link to somewhere else
+    with open(folder / ".lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -169,4 +173,8 @@ def stored(
     if not parts:
         return pd.DataFrame(columns=COLUMNS + KEYS)
     table = pd.concat(parts, ignore_index=True)
+    again = table.duplicated(["run", "sample", "metric", "protocol", "window_seconds", "t_start", "t_end"])
+    if again.any():
+        row = table[again].iloc[0]
+        raise ValueError(f"{row['run']}: scores of {row['metric']} are in two files of its scores; delete one of them")
     return table.sort_values(["run", "metric", "sample", "t_start"], ignore_index=True)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from deepforcing.prompts import shard
+from deepforcing.records import SCHEMA
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from deepforcing.video import VideoInfo, probe
 from eval.allocator import keep_freed_memory
@@ -23,9 +24,10 @@ from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.overall import overall
 from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
+from eval.score_files import write_scores
+from eval.stats.vbench import overall
 from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.command import command, say
@@ -224,8 +226,8 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-    with atomic_path(out / SCORES) as partial:
-        rows[names].to_parquet(partial, index=False)
+    with atomic_path(out / SCORES) as partial, open(partial, "wb") as file:
+        write_scores(rows[names], file)
     values = overall(table).set_index("metric")["value"].to_dict()
     summary: dict[str, Any] = {}
     applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
@@ -234,6 +236,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         number = values.get(name, math.nan)
         summary[name] = None if math.isnan(number) else number
     summary["about"] = {
+        "schema": SCHEMA,
         "protocol": protocol.name,
         "window_seconds": protocol.length_key or None,
         "videos": len(group.videos),

@@ -8,18 +8,20 @@ file once it is known.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
 
-from deepforcing.runs import atomic_write_json
+from pydantic import TypeAdapter
+
+from deepforcing.records import Sha256, Text
 from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
 from eval.weights import FILES, File, directory_sha256, torch_home, vbench_cache
 from experiments.command.terminal import download_bar
+from experiments.manifest import read_entries, write_entries
 
 BLOCK = 1 << 20
 
@@ -36,13 +38,7 @@ def records_path() -> Path:
 
 def records() -> dict[str, str]:
     """{name of FILES: sha256 when it was first fetched or verified}. Raises ValueError if the record is not readable."""
-    try:
-        loaded = json.loads(records_path().read_text())
-        return {str(k): str(v) for k, v in loaded.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError):
-        raise ValueError(f"{records_path()} is not readable; remove it to record everything anew") from None
+    return read_entries(records_path(), TypeAdapter(dict[Text, Sha256]))
 
 
 def digest(path: Path, file: File) -> str:
@@ -63,7 +59,7 @@ def verify(name: str) -> str:
     if known.get(name, found) != found:
         raise ValueError(f"{path} has changed: its sha256 begins {found[:12]}, recorded is {known[name][:12]}")
     with contextlib.suppress(OSError):  # a cache that others own: nothing is recorded there
-        atomic_write_json(records_path(), known | {name: found})
+        write_entries(records_path(), known | {name: found})
     return found
 
 

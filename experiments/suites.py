@@ -1,13 +1,14 @@
 """Prompt suites of conf/suites/: lists of our own, and published lists that are not part of the repository.
 
-A published list names its file, the sha256 of the whole file, how many prompts from its start are meant, and where it is
-fetched from. It is looked for under <weights root>/prompts and taken only with that sha256.
+A published list names its file, the sha256 of the whole file, which prompts of it are meant, and where it is fetched from. It
+is looked for under <weights root>/prompts and taken only with that sha256.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +20,11 @@ from experiments.command import CONF
 
 @dataclass(frozen=True)
 class Published:
-    """A list of prompts that others published. first: the prompts from its start that are meant; None: all."""
+    """A list of prompts that others published.
+
+    first: the prompts from its start that are meant; lines: the numbers of those lines that are, from 0, as they stand in
+    the file; neither: all. Raises ValueError for both, and for numbers that are no lines or twice there.
+    """
 
     suite: str
     file: str
@@ -27,6 +32,15 @@ class Published:
     url: str
     licence: str
     first: int | None = None
+    lines: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.lines is None:
+            return
+        if self.first is not None:
+            raise ValueError(f"suite {self.suite}: give first or lines, not both")
+        if any(type(line) is not int or line < 0 for line in self.lines) or len(set(self.lines)) < len(self.lines):
+            raise ValueError(f"suite {self.suite}: lines must be different whole numbers from 0")
 
     def local(self, root: Path) -> Path:
         return root / "prompts" / self.file
@@ -42,8 +56,17 @@ class Published:
 
     def read(self, path: Path) -> list[Prompt]:
         self.verify(path)
-        prompts = load_prompts(path)
-        return prompts if self.first is None else prompts[: self.first]
+        if self.lines is None:
+            return load_prompts(path)[: self.first]
+        texts = path.read_text(encoding="utf-8").split("\n")
+        if max(self.lines) >= len(texts):
+            raise ValueError(
+                f"suite {self.suite}: {path} has {len(texts)} lines, so no line {max(self.lines)} (from 0)"
+            )
+        prompts = prompts_from_texts([texts[line] for line in self.lines])
+        if len(prompts) < len(self.lines):
+            raise ValueError(f"suite {self.suite}: some of its lines of {path} are empty or hold the same prompt")
+        return prompts
 
 
 def suite_files() -> dict[str, Path]:
@@ -55,7 +78,9 @@ def published_suites() -> dict[str, Published]:
     for name, path in suite_files().items():
         config = OmegaConf.load(path)
         if isinstance(config, DictConfig) and "file" in config:
-            fields = {str(k): config[k] for k in config}
+            fields: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+            if fields.get("lines") is not None:
+                fields["lines"] = tuple(fields["lines"])
             found[name] = Published(suite=name, **fields)
     return found
 

@@ -34,8 +34,9 @@ from typing import Any
 import pandas as pd
 
 from deepforcing.runs import atomic_write_json, check_writable
-from eval.aggregate import curves, first_last, overall, sample_means
-from eval.drift import slope
+from eval.stats.drift import slope
+from eval.stats.means import curves, first_last, overall
+from eval.stats.samples import sample_means
 from experiments.tables.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for

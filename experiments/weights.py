@@ -16,14 +16,12 @@ that differs from its record is an error. Exit status: 0, 1 if something is miss
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 
@@ -32,6 +30,7 @@ from deepforcing.wan.containers import open_checkpoint
 from deepforcing.wan.origin import SOURCE, TAKEN, converted
 from deepforcing.wan.weights import sha256
 from experiments.cli import describe
+from experiments.manifest import Manifest
 from experiments.metric_weights import download_metrics, show_metrics, verify_metrics
 from experiments.suites import published_suites
 
@@ -83,36 +82,6 @@ def files_of(name: str) -> Iterator[HubFile]:
     if release.lora is not None:
         yield release.lora
     yield from COMPONENTS
-
-
-class Manifest:
-    """root/manifest.json: what was fetched or found, by path under the root."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.path = root, root / "manifest.json"
-        try:
-            self.entries: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
-        except ValueError:
-            raise ValueError(f"{self.path} is not JSON; remove it to record everything anew") from None
-
-    def revision(self, repo: str) -> str | None:
-        return next((e["revision"] for e in self.entries.values() if e.get("repo") == repo and "revision" in e), None)
-
-    def record(self, file: HubFile, path: Path, revision: str | None = None) -> str:
-        """Digest of a file that is there, recorded; raises ValueError when an earlier record or a known digest differs."""
-        digest, key = sha256(path), str(path.relative_to(self.root))
-        for wanted in (file.sha256, self.entries.get(key, {}).get("sha256")):
-            if wanted not in (None, digest):
-                raise ValueError(f"{path} has changed: its sha256 begins {digest[:12]}, recorded is {wanted[:12]}")
-        entry = {"repo": file.repo, "path": file.path, "sha256": digest, "bytes": path.stat().st_size}
-        if revision is not None:
-            entry["revision"] = revision
-        self.entries[key] = {**self.entries.get(key, {}), **entry}
-        self.root.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
-        partial.replace(self.path)
-        return digest
 
 
 def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None) -> Path:
@@ -204,7 +173,7 @@ def line(file: HubFile, root: Path, manifest: Manifest) -> str:
     path = file.local(root)
     here = path.is_file()
     size = size_text(path.stat().st_size / 1e9 if here else file.gigabytes)
-    known = file.sha256 or manifest.entries.get(str(path.relative_to(root)), {}).get("sha256")
+    known = file.sha256 or manifest.digest(path)
     digest = f"sha256 {known[:12]}" if known else "sha256 not known yet"
     mark = "here   " if here else "missing"
     return f"  {mark}  {file.what:<12}  {path}  ({file.repo}, {size}, {file.licence}, {digest})"

@@ -8,13 +8,11 @@ two expected ones throughout; which, the record says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deepforcing.cache.kv import KVCache
@@ -28,6 +26,7 @@ from deepforcing.wan.lora import LoraSpec
 from deepforcing.wan.recognise import AVERAGED, LORA
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.weights import load_wan
+from experiments.parity.files import read_fields, read_tensors
 from experiments.parity.recording import RecordedNoise
 
 INFO = "info.json"
@@ -42,12 +41,12 @@ def is_checkpoint_fixture(directory: Path) -> bool:
 
 def differences(directory: Path) -> Iterator[Difference]:
     """(what, largest absolute difference, details)."""
-    info = json.loads((directory / INFO).read_text())
+    info = read_fields(directory / INFO)
     sizes = {k: v for k, v in info["model_config"].items() if k in WanConfig.__dataclass_fields__}
     config = WanConfig(**sizes)
     official = directory / "config.json"
     if official.is_file():
-        given = json.loads(official.read_text())
+        given = read_fields(official)
         wrong = {k: given[k] for k in sizes if k in given and given[k] != sizes[k]}
         yield "config.json", float("inf") if wrong else 0.0, {"fields": sorted(k for k in sizes if k in given)}
     expected = {ema: _expected(directory / name) for ema, name in EXPECTED.items() if (directory / name).is_file()}
@@ -99,7 +98,7 @@ def _recorded(
         outputs = inputs.with_name(inputs.name.replace("_inputs", "_outputs"))
     if inputs is None or outputs is None or not outputs.is_file():
         return
-    given, want = load_file(inputs), load_file(outputs)
+    given, want = read_tensors(inputs), read_tensors(outputs)
     for name, adapter in (("latents_base_only", None), ("latents_with_lora", lora)):
         if name in want:
             got = _rollout(load_wan(base, config, torch.float32, lora=adapter), info, given)
@@ -150,7 +149,7 @@ def _is_lora(path: Path) -> bool:
 
 
 def _expected(path: Path) -> dict[str, Tensor]:
-    return {name.removeprefix("model."): tensor for name, tensor in load_file(path).items()}
+    return {name.removeprefix("model."): tensor for name, tensor in read_tensors(path).items()}
 
 
 def _worst(got: dict[str, Tensor], want: dict[str, Tensor]) -> float:

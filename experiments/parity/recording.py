@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deepforcing.rollout.chunkwise import clean
@@ -15,6 +14,7 @@ from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.weights import load_strict
+from experiments.parity.files import read_tensors
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Recording:
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         self.config, self.options = config, config["options"]
-        self.inputs = load_file(directory / "inputs.safetensors")
+        self.inputs = read_tensors(directory / "inputs.safetensors")
         self.model = model_of(directory, config)
         self.size = (int(config["latent_hw"][0]), int(config["latent_hw"][1]))
         patch = self.model.config.patch
@@ -82,8 +82,8 @@ def model_of(directory: Path, config: dict[str, Any]) -> CausalWan:
     with torch.device("meta"):
         model = CausalWan(WanConfig(**sizes, **({"patch": given["patch_size"]} if "patch_size" in given else {})))
     prefix = config.get("weights_key_prefix", "")
-    weights = {k.removeprefix(prefix): v for k, v in load_file(directory / config["weights"]).items()}
-    load_strict(model, weights, f"weights {config['weights']}", torch.float32)
+    weights = {k.removeprefix(prefix): v for k, v in read_tensors(directory / config["weights"]).items()}
+    load_strict(model, weights, f"weights {directory / config['weights']}", torch.float32)
     return model.eval()
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deepforcing.wan.vae import WanVAE, load_vae
+from experiments.parity.files import read_tensors
 
 
 def is_vae_fixture(config: dict[str, Any]) -> bool:
@@ -27,7 +27,7 @@ def differences(directory: Path, config: dict[str, Any]) -> Iterator[tuple[str, 
     sizes["base_dim"] = sizes.pop("dim")
     sizes |= {key: config[key] for key in ("latents_mean", "latents_std")}
     vae = load_vae(directory / config["weights"], torch.float32, config=sizes)
-    inputs, outputs = (load_file(directory / f"{name}.safetensors") for name in ("inputs", "outputs"))
+    inputs, outputs = (read_tensors(directory / f"{name}.safetensors") for name in ("inputs", "outputs"))
     for name, want in sorted(outputs.items()):
         if name.startswith("encode"):
             got = vae.means(inputs["video"])
@@ -46,8 +46,8 @@ def differences(directory: Path, config: dict[str, Any]) -> Iterator[tuple[str, 
 
 def in_pieces(vae: WanVAE, latents: Tensor, pieces: list[int]) -> Tensor:
     """Decode with one decoder in pieces of these lengths, the last repeated."""
-    out: list[Tensor] = []
     decode, at = vae.stream(), 0
+    out: list[Tensor] = []
     while at < latents.shape[2]:
         length = pieces[min(len(out), len(pieces) - 1)]
         out.append(decode(latents[:, :, at : at + length]))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
-from deepforcing.records import read_object
+from deepforcing.records import SCHEMA, Strict, Text, first_problem, read_object
 from eval.protocol import NAMES, Protocol
+from eval.score_files import read_scores as read_score_file
 from eval.store import stored
 from eval.videos import open_run
 from experiments.tables.runs import Run
@@ -40,26 +42,39 @@ def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
 
 def read_folder(folder: Run) -> pd.DataFrame:
     """Of what evaluate videos=... out=DIR wrote. Raises ValueError if it is unreadable."""
-    file = folder.path / SCORES
-    try:
-        rows = pd.read_parquet(file)
-        lacking = [column for column in COLUMNS[1:] if column not in rows]
-    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
-        raise ValueError(f"{file} is unreadable ({error}); evaluate again") from None
-    if lacking:
-        raise ValueError(f"{file} lacks the columns {', '.join(lacking)}; evaluate again")
+    rows = read_score_file(folder.path / SCORES, COLUMNS[1:])
     known = weights_of(folder.path / "summary.json")
     pairs = zip(rows["metric"], rows["protocol"], strict=True)
     return rows.assign(run=folder.name, weights_sha256=[known.get(pair, math.nan) for pair in pairs])
 
 
+class About(Strict):
+    """What a scored folder's summary says beside its numbers, as far as it is read."""
+
+    weights: dict[Text, dict[Text, Text]] | None = None
+
+
+class Summary(Strict):
+    about: About | None = None
+
+
 def weights_of(summary: Path) -> dict[tuple[str, str], str]:
-    """{(metric, protocol): sha256 of the weights} as a scored folder's summary tells it; empty if it tells nothing."""
-    try:
-        told = read_object(summary).get("about", {}).get("weights", {})
-        return {(name, protocol): str(value) for protocol, of in told.items() for name, value in of.items()}
-    except (ValueError, AttributeError):
+    """{(metric, protocol): sha256 of the weights} as a scored folder's summary tells it; empty if there is none.
+
+    Raises ValueError if it is damaged or of a later version.
+    """
+    if not summary.exists():
         return {}
+    record = read_object(summary)
+    try:
+        Summary.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(f"{summary}: {first_problem(error)}; evaluate again") from None
+    about = record.get("about") or {}
+    if about.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"{summary} has schema {str(about['schema'])[:40]}, this version reads schema {SCHEMA}")
+    told = about.get("weights") or {}
+    return {(name, protocol): value for protocol, of in told.items() for name, value in of.items()}
 
 
 def check_windows(table: pd.DataFrame, window_seconds: float) -> None:

@@ -165,3 +165,71 @@ def test_one_wrong_value_in_a_component_fixture_is_a_miss(
     save_file(tensors, directory / file)
     assert main([f"golden={directory}"]) == 1
     assert not all(r["ok"] for r in records(capsys)[:-1])
+
+
+# ---- what is no fixture ---------------------------------------------------------------------------------------------
+
+
+def test_a_tolerance_alone_replays_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tolerance=1e-4"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "nothing to replay: give golden=DIR" in err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.json", "[1, 2]", "holds a list and not an object"),
+        ("config.json", "3", "holds a int and not an object"),
+        ("config.json", "{", "is not JSON"),
+        ("config.json", "\udcff", "is not JSON"),
+        ("config.json", "[" * 100_000, "is not JSON"),
+        ("config.json", "{}", "lacks the field options"),
+        ("config.json", '{"options": []}', "do not fit together"),
+        ("config.json", '{"options": {"repo": "sf"}}', "lacks the field"),
+        ("config.json", '{"options": {"repo": "nosuch"}}', "'nosuch' is not one that this engine replays"),
+        ("inputs.safetensors", "", "inputs.safetensors cannot be read"),
+        ("outputs.safetensors", "<html>", "outputs.safetensors cannot be read"),
+        ("outputs.safetensors", None, "outputs.safetensors is not there"),
+    ],
+)
+def test_a_damaged_fixture_is_one_record_that_names_the_file(
+    file: str, content: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = copied(GOLDEN / "self_forcing_framewise", tmp_path)
+    if content is None:
+        (directory / file).unlink()
+    else:
+        (directory / file).write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert main([f"golden={directory}"]) == 2
+    out, err = capsys.readouterr()
+    assert err == ""
+    (record,) = (json.loads(line) for line in out.splitlines())
+    assert (record["ok"], record["fixture"]) == (False, directory.name)
+    assert says in record["error"]
+    assert file in record["error"] or "nosuch" in says
+
+
+def test_every_field_of_a_config_may_be_missing_or_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, never a traceback; a field that is not needed leaves the replay as it was."""
+    directory = copied(GOLDEN / "self_forcing_framewise", tmp_path)
+    config = json.loads((directory / "config.json").read_text())
+    for key in config:
+        for wrong in ({k: v for k, v in config.items() if k != key}, {**config, key: None}, {**config, key: [["x"]]}):
+            (directory / "config.json").write_text(json.dumps(wrong))
+            status = main([f"golden={directory}"])
+            out, err = capsys.readouterr()
+            assert err == ""
+            last = json.loads(out.splitlines()[-1])
+            assert (status, last["ok"]) in ((0, True), (1, False), (2, False))
+            if status == 2:
+                assert "\n" not in last["error"]
+                assert str(directory) in last["error"]
+
+
+def test_a_fixture_without_any_tensor_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = copied(GOLDEN / "self_forcing_framewise", tmp_path)
+    save_file({}, directory / "outputs.safetensors")
+    assert main([f"golden={directory}"]) == 2
+    assert "holds nothing to compare" in records(capsys)[-1]["error"]  # type: ignore[operator]

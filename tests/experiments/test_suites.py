@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 
 from deepforcing.prompts import Prompt
 from experiments.rollout import find_prompts
-from experiments.suites import load_suite, published_suites, suite_files
+from experiments.suites import Published, load_suite, published_suites, suite_files
 
-MOVIEGEN = ("moviegen_128", "moviegen_128_refined")
+MOVIEGEN = ("moviegen", "moviegen_128", "moviegen_128_refined", "rollf200")
 
 
 def test_our_suites_are_distinct_prompts() -> None:
@@ -26,7 +26,9 @@ def test_our_suites_are_distinct_prompts() -> None:
 
 
 def test_pinned_digests_are_whole() -> None:
-    assert [published_suites()[n].sha256[:12] for n in MOVIEGEN] == ["50293c2717c8", "f497cf94af9f"]
+    assert [published_suites()[n].sha256[:12] for n in MOVIEGEN] == [
+        "50293c2717c8", "50293c2717c8", "f497cf94af9f", "50293c2717c8",
+    ]  # fmt: skip
     assert all(len(p.sha256) == 64 and p.url.startswith("https://") for p in published_suites().values())
 
 
@@ -55,6 +57,45 @@ def test_a_published_list_is_verified_and_cut(monkeypatch: pytest.MonkeyPatch, t
     path.write_bytes(text.replace(b"\n", b"\r\n"))
     with pytest.raises(ValueError, match=rf"is not the published list.txt: its sha256 begins .*, not {digest[:12]}"):
         find_prompts("moviegen_128")
+
+
+def published(lines: tuple[int, ...], text: bytes, root: Path) -> Published:
+    path = root / "prompts" / "list.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text)
+    return Published("some", "list.txt", hashlib.sha256(text).hexdigest(), "https://nowhere", "none", lines=lines)
+
+
+def test_a_suite_by_line_numbers_counts_the_file_s_lines_from_0(tmp_path: Path) -> None:
+    """Also those that a list read whole would drop: blank lines and repeats."""
+    text = b"zero\n\ntwo \ntwo\nfour\nfive\n"
+    made = published((4, 0, 3), text, tmp_path)
+    assert made.read(made.local(tmp_path)) == [Prompt("four"), Prompt("zero"), Prompt("two")]
+    for lines, words in (
+        ((0, 7), r"has 7 lines, so no line 7 \(from 0\)"),
+        ((0, 1), r"prompt 2|are empty or hold the same prompt"),
+        ((2, 3), r"are empty or hold the same prompt"),
+    ):
+        wrong = published(lines, text, tmp_path)
+        with pytest.raises(ValueError, match=words) as caught:
+            wrong.read(wrong.local(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lines", [(0, 0), (-1,), (True,), ("1",)])
+def test_what_is_no_line_number_is_refused(lines: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="different whole numbers from 0"):
+        Published("some", "list.txt", "0" * 64, "https://nowhere", "none", lines=lines)
+    with pytest.raises(ValueError, match="first or lines, not both"):
+        Published("some", "list.txt", "0" * 64, "https://nowhere", "none", first=3, lines=(1,))
+
+
+def test_the_200_lines_are_spread_over_the_whole_list() -> None:
+    lines = published_suites()["rollf200"].lines
+    assert lines is not None
+    assert len(lines) == len(set(lines)) == 200
+    assert list(lines) == sorted(lines)
+    assert (lines[:5], lines[-1]) == ((0, 5, 10, 15, 24), 996)
 
 
 @pytest.mark.parametrize(

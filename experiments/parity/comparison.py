@@ -1,0 +1,84 @@
+"""What our engine makes of a fixture beside what the fixture holds, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.parity import checkpoints, vae
+from experiments.parity.files import read_fields, read_tensors
+from experiments.parity.recording import Produced
+from experiments.parity.systems import run
+
+
+def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[str, float]]:
+    """(tensor name, largest absolute difference); infinity for a missing or misshapen one, choices count as 0 or inf.
+
+    Scores are sums of thousands of products, in the hundreds, so theirs is relative to the largest score.
+    """
+    for name, want in sorted(expected.items()):
+        if name == "latents":
+            got: Tensor | None = produced.latents
+        elif name.startswith("call"):
+            number, _, kind = name.removeprefix("call").partition(".")
+            got = produced.calls[int(number)].get(kind) if int(number) < len(produced.calls) else None
+        else:
+            got = produced.tensors.get(name)
+        if got is None or got.shape != want.shape or not (got.isfinite().all() and want.isfinite().all()):
+            yield name, float("inf")
+        elif not want.dtype.is_floating_point:
+            yield name, 0.0 if torch.equal(got.to(want.dtype), want) else float("inf")
+        else:
+            scale = float(want.abs().max().clamp_min(1)) if name.endswith(".scores") else 1.0
+            yield name, float((got - want).abs().max()) / scale
+
+
+def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is."""
+    config = read_fields(directory / "config.json")
+    if checkpoints.is_checkpoint_fixture(directory):
+        yield from checkpoints.differences(directory)
+    elif vae.is_vae_fixture(config):
+        yield from vae.differences(directory, config)
+    else:
+        expected = read_tensors(directory / "outputs.safetensors")
+        for name, difference in compare(expected, run(directory, config)):
+            yield name, difference, {}
+
+
+@torch.no_grad()
+def replayed(directory: Path, tolerance: float) -> list[dict[str, Any]]:
+    """JSON records: one per tensor, then one for the fixture. Raises ValueError, naming the file, for one that is unusable."""
+    records: list[dict[str, Any]] = []
+    try:
+        for name, difference, details in differences(directory):
+            good = difference <= tolerance
+            records.append({"fixture": directory.name, "tensor": name, **measured(difference), "ok": good, **details})
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:  # of other files' sizes
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{directory / 'config.json'} and its tensors do not fit together: {type(error).__name__}: {reason}"
+        ) from None
+    if not records:
+        raise ValueError(f"{directory} holds nothing to compare")
+    worst = max(r["max_abs"] if r["max_abs"] is not None else float("inf") for r in records)
+    ok = all(r["ok"] for r in records)
+    return [*records, {"fixture": directory.name, **measured(worst), "tolerance": tolerance, "ok": ok}]
+
+
+def measured(difference: float) -> dict[str, Any]:
+    """JSON has no infinity: what cannot be compared is null, with the reason."""
+    if difference == float("inf"):
+        return {"max_abs": None, "reason": "missing, of another shape, not finite, or another choice"}
+    return {"max_abs": difference}
