@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def scores_path(home: Path, name: str, version: int) -> Path:
 def name_and_version(path: Path) -> tuple[str, int]:
     """Of a scores file. ValueError if its name is not <metric>@<whole number>.parquet."""
     name, _, version = path.stem.rpartition("@")
-    if not name or not version.isdigit():
+    if not name or not re.fullmatch("[0-9]{1,6}", version):
         raise ValueError(f"{path} is not named <metric>@<version>.parquet; move it away")
     return name, int(version)
 
@@ -56,7 +57,11 @@ def name_and_version(path: Path) -> tuple[str, int]:
 def read_rows(path: Path) -> pd.DataFrame:
     """A scores file. Raises ValueError if it is none, or a link that leaves the directory whose scores it has."""
     check_place(path, path.parent.parent)
-    return read_scores(path, COLUMNS + KEYS, EARLIER)
+    rows = read_scores(path, COLUMNS + KEYS, EARLIER)
+    _, version = name_and_version(path)
+    if not (rows["version"] == version).all():
+        raise ValueError(f"{path} holds scores of another version than its name says; delete it and evaluate again")
+    return rows
 
 
 def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol | None) -> pd.DataFrame:
@@ -177,4 +182,8 @@ def stored(
         numbers = ("t_start", "t_end", "value", "window_seconds")
         return pd.DataFrame(columns=COLUMNS + KEYS).astype(dict.fromkeys(numbers, float))
     table = pd.concat(parts, ignore_index=True)
+    again = table.duplicated(["run", "sample", "metric", "protocol", "window_seconds", "t_start", "t_end"])
+    if again.any():
+        row = table[again].iloc[0]
+        raise ValueError(f"{row['run']}: scores of {row['metric']} are in two files of its scores; delete one of them")
     return table.sort_values(["run", "metric", "sample", "t_start"], ignore_index=True)

@@ -207,7 +207,9 @@ def test_nobody_calls_what_runs_code_from_a_file() -> None:
         ("yaml", "load"), ("yaml", "unsafe_load"), ("hub", "load_state_dict_from_url"),
     }  # fmt: skip
     found = []
-    for file in [f for package in ("eval", "experiments", "baselines") for f in (root / package).rglob("*.py")]:
+    for file in [
+        f for package in ("deepforcing", "eval", "experiments", "baselines") for f in (root / package).rglob("*.py")
+    ]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
                 of = getattr(node.value, "attr", getattr(node.value, "id", ""))

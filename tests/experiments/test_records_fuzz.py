@@ -216,6 +216,29 @@ def test_scored_folders(run: Path, tmp_path: Path, command: Command, every: int)
     assert not found, "\n".join(found[:20])
 
 
+def test_what_acts_on_a_terminal_is_written_out_in_errors(run: Path, command: Command) -> None:
+    (run / "samples" / "a\x1b[2J.json").write_text("{")
+    status, _, err = command("report", f"runs={run}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "a\\x1b[2J.json is not readable JSON" in err
+
+
+def test_files_of_scores_that_say_two_things(run: Path) -> None:
+    (file,) = (run / "scores").glob("*.parquet")
+    for name, words in (
+        ("other@1.parquet", "scores of saturation are in two files"),
+        ("saturation@2.parquet", "scores of another version than its name says"),
+        ("saturation@²." + "parquet", "is not named <metric>@<version>.parquet"),
+        ("saturation@99999999999999999999.parquet", "is not named <metric>@<version>.parquet"),
+    ):
+        twin = file.with_name(name)
+        twin.write_bytes(file.read_bytes())
+        said = outcome(lambda: read_scores(read_runs([run]), 2.0), run)
+        assert words in said
+        assert not said.startswith("!")
+        twin.unlink()
+
+
 def test_a_table_that_unpacks_without_end_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kilobytes of one value: rows are counted before anything is unpacked, and what is unpacked is weighed as it comes."""
     assert score_files.MOST_ROWS <= 10**7
