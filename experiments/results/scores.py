@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from deepforcing.records import SCHEMA, Strict, Text, check_name, first_problem, read_object
+from eval.metrics.vbench_quality import with_quality
 from eval.protocol import Protocol
 from eval.score_files import read_scores as read_score_file
 from eval.store import stored
@@ -45,7 +46,8 @@ class Scores:
 def read_scores(runs: Sequence[Run], window_seconds: float | None = None) -> Scores:
     """Of all runs and scored folders. window_seconds: of the protocol `windows`; None: what there is (eval.window_lengths).
 
-    weights_sha256 is NaN where a folder does not say it. Raises ValueError if scores are unreadable.
+    With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench_quality). weights_sha256 is NaN
+    where a folder does not say it. Raises ValueError if scores are unreadable.
     """
     table = stored([open_run(run.path) for run in runs if run.record], None, None)[READ]
     known = {Protocol().window_seconds, *([window_seconds] if window_seconds else [])}
@@ -56,10 +58,11 @@ def read_scores(runs: Sequence[Run], window_seconds: float | None = None) -> Sco
             parts.append(read_folder(run, sorted(known)))
             known |= {length for lengths in window_lengths(parts[-1]).values() for length in lengths}
     parts = [part for part in parts if len(part)]
-    table = pd.concat(parts, ignore_index=True) if parts else table
-    length = choose_length(table, window_seconds)
+    every = pd.concat(parts, ignore_index=True) if parts else table
+    length = choose_length(every, window_seconds)
     columns = [*COLUMNS, "weights_sha256"]
-    return Scores(of_length(table, length)[columns].reset_index(drop=True), length, tuple(other_lengths(table, length)))
+    table = of_length(every, length)[columns].reset_index(drop=True)
+    return Scores(with_quality(table) if len(table) else table, length, tuple(other_lengths(every, length)))
 
 
 def read_folder(folder: Run, lengths: Sequence[float]) -> pd.DataFrame:
