@@ -90,6 +90,7 @@ class Identity(Strict):
     """What changes pixels. Free but for what readers look at."""
 
     model: Free | None = None
+    chunk_frames: Count | None = None
 
 
 class Spec(Strict):
@@ -158,6 +159,7 @@ class SampleRecord(Strict):
 def read_run(directory: Path) -> dict[str, Any]:
     """run.json. Raises DamagedError, or ValueError for a schema of another version and for fields that are not what they
     must be."""
+    check_name(directory)
     path = directory / "run.json"
     check_place(path, directory)
     record = read_object(path)
@@ -306,13 +308,26 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     raise ValueError(f"{path} is nested too deeply to be a record")
 
 
-def check_place(path: Path, directory: Path) -> None:
-    """ValueError if a file of a run directory, links followed, is outside of it, or is there and no file."""
+def check_name(directory: Path) -> None:
+    """ValueError if a directory, which is named in tables and on terminals, has a name that these cannot show."""
+    try:
+        printable(directory.absolute().name)
+    except ValueError as error:
+        raise ValueError(f"the name of the directory {str(directory)!a} {error}; rename it") from None
+
+
+def check_inside(path: Path, directory: Path) -> None:
+    """ValueError if a file or folder of a run directory, links followed, is outside of it."""
     try:
         inside = path.resolve().is_relative_to(directory.resolve())
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:
         raise ValueError(f"{path} leads out of its run directory; a run's files lie in it")
+
+
+def check_place(path: Path, directory: Path) -> None:
+    """As check_inside, and ValueError if it is there and no file: a pipe would be waited for."""
+    check_inside(path, directory)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a file")

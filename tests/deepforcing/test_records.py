@@ -12,7 +12,7 @@ import pytest
 
 from deepforcing.records import DEEPEST, LARGEST, DamagedError, read_run, read_sample
 from deepforcing.runs import RunDir
-from eval.videos import open_run
+from eval.videos import open_folder, open_run
 from experiments.tables.runs import read_runs
 
 SAMPLE = {
@@ -143,6 +143,32 @@ def test_links_that_leave_the_run_directory_are_refused(run: Path, tmp_path: Pat
     assert len(read_runs([run])[0].samples) == 1
     (tmp_path / "link").symlink_to(run)
     assert len(open_run(tmp_path / "link").videos) == 1
+
+
+def test_a_rollout_writes_nothing_through_a_link(run: Path, tmp_path: Path) -> None:
+    """A run directory from elsewhere, at the place of one's own: its folder of samples is somebody's home."""
+    mine = RunDir.create(tmp_path / "mine", "sink", {"a": 1})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (mine.path / "samples").rmdir()
+    (mine.path / "samples").symlink_to(outside)
+    assert "leads out of its run directory" in refusal(lambda: RunDir.create(tmp_path / "mine", "sink", {"a": 1}))
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "a\udcff"])
+def test_directories_with_names_for_a_terminal_are_refused(run: Path, tmp_path: Path, name: str) -> None:
+    moved = run.rename(run.with_name(name))
+    for read in (
+        read_run,
+        RunDir.open,
+        open_run,
+        lambda path: read_runs([path]),
+        lambda path: open_folder(path, None, "x"),
+    ):
+        said = refusal(lambda read=read: read(moved))  # type: ignore[misc]
+        assert "the name of the directory" in said
+        assert said.isprintable()
 
 
 def test_what_is_no_file_is_not_waited_for(run: Path) -> None:
