@@ -54,7 +54,7 @@ class RelaxForcing(Retention):
             )
         if self.only is not None and not (self.choose == "even" and 0 <= self.only < self.history_frames):
             raise ValueError(
-                f"only={self.only} is the number of one of the history_frames={self.history_frames} evenly spread ones, from 0: "
+                f"only={self.only} is the number of one of history_frames={self.history_frames} evenly spread ones, from 0: "
                 "use choose=even and a smaller number, or null for all of them"
             )
 

@@ -127,7 +127,7 @@ def test_every_pass_and_choice_equals_the_reference(name: str, alignment: str) -
         ({"history_frames": 5}, "candidates=4 must be at least 1 and as many as history_frames=5"),
         ({"history_frames": 0, "candidates": 0}, "candidates=0 must be at least 1"),
         ({"choose": "evenly"}, "choose='evenly' must be"),
-        ({"only": 0}, "only=0 is the number of one of the history_frames=1"),
+        ({"only": 0}, "only=0 is the number of one of history_frames=1"),
         ({"only": 1, "choose": "even"}, "only=1 is"),
         ({"only": -1, "choose": "even"}, "only=-1 is"),
     ],
