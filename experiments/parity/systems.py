@@ -12,6 +12,7 @@ from experiments.parity import (
     infinity_rope,
     memrope,
     published,
+    relax_forcing,
     rolling,
     rolling_sink,
 )
@@ -28,6 +29,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "memrope": memrope.run,
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
+    "relax_forcing": relax_forcing.run,
 }
 
 
