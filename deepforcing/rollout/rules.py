@@ -41,7 +41,8 @@ class Job:
     """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them.
+    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
+    follow a cut.
     """
 
     model: CausalWan
@@ -57,6 +58,7 @@ class Job:
     device: torch.device
     clock: Callable[[str], None]
     initial: Tensor | None = None
+    cuts: frozenset[int] = frozenset()
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -169,6 +171,7 @@ class Chunkwise(Rule):
                 clock=job.clock,
                 switches=later,
                 on_switch=self.on_switch,
+                cuts=job.cuts,
             )
         )
 
