@@ -84,7 +84,7 @@ class KVCache:
         self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
         self.shared: dict[str, Any] = {}  # contents', for this chunk
         self.told: dict[int, tuple[Any, ...]] = {}  # layer -> what contents made before a pass tell observers in it
-        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
+        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames, notes=self.notes)
         self.slots: list[Slot] = []  # the past in temporal order
         self.places: list[int] = []  # the buffer slot of each
         self.extra: list[tuple[Slot, int]] = []  # frames that only commit passes still read, and their buffer slots
@@ -108,22 +108,15 @@ class KVCache:
         None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
         that moved on over an unfinished chunk, only plans again.
         """
+        until = self.needs.watched_frames
+        if until is not None and start >= until and self._note in self.watchers:
+            self.watchers.remove(self._note)
         again = bool(self.own) and start == self.view.start
         if not again:
             self.absorb()
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
-        asked = View(
-            tuple(self.slots),
-            start,
-            last.first_drop,
-            last.last_drop,
-            frames,
-            self.chunk_frames,
-            switched,
-            cut,
-            self.notes,
-        )
+        asked = replace(last, slots=tuple(self.slots), start=start, frames=frames, switched=switched, cut=cut)
         plan = self.policy.retention.plan(asked)
         self._check(plan)
         self.asked, self.before, self.shared = asked, self.places, {}

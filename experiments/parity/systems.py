@@ -9,6 +9,7 @@ from typing import Any
 from experiments.parity import (
     causvid,
     commit_forcing,
+    echo_forcing,
     infinity_rope,
     memrope,
     published,
@@ -30,6 +31,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
     "relax_forcing": relax_forcing.run,
+    "echo": echo_forcing.run,
 }
 
 
