@@ -12,7 +12,9 @@ from typing import ClassVar, Protocol, get_args
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.bands import BandedPolicy
+from deepforcing.cache.observe import Watch
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
@@ -40,7 +42,8 @@ class Job:
     """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them.
+    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. watch: told of every layer of
+    every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -56,14 +59,14 @@ class Job:
     device: torch.device
     clock: Callable[[str], None]
     initial: Tensor | None = None
+    watch: Watch | None = None
 
     @property
     def latent_size(self) -> tuple[int, int]:
         return self.geometry.latent_height, self.geometry.latent_width
 
-    def new_cache(self, total_frames: int) -> KVCache:
-        return KVCache(
-            self.policy,
+    def new_cache(self, total_frames: int) -> Cache:
+        return self.policy.new_cache(
             self.model.config,
             self.geometry.grid,
             self.chunk_frames,
@@ -71,6 +74,7 @@ class Job:
             1,
             self.dtype,
             self.device,
+            self.watch,
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
@@ -101,6 +105,10 @@ class Rule(Protocol):
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
+
+    def check_switches(self, policy: CachePolicy) -> None:
+        """Raise ValueError where a change of prompt asks something of the cache that its policy has no rule for."""
+        return None
 
     def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
         """The policy as this rule runs it."""
@@ -134,6 +142,13 @@ class Chunkwise(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
+
+    def check_switches(self, policy: CachePolicy) -> None:
+        if self.on_switch != "nothing" and not policy.recomputes:
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes cached frames again, which cache {policy.name or 'policy'!r} "
+                "has no rule for; use generator.on_switch=nothing: the cache stays as it is when the prompt changes"
+            )
 
     @property
     def upstream_noise(self) -> UpstreamNoiseOf:
@@ -172,6 +187,11 @@ class Rolling(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
+        if isinstance(policy, BandedPolicy):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} keeps bands of heads, chunk by chunk; a rolling window denoises several "
+                "chunks at once: use cache=rolling_forcing or another window with or without a sink"
+            )
         if retention.needs(chunk_frames).origins:
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "
