@@ -6,7 +6,6 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 from deepforcing import script
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
+from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
@@ -160,7 +160,7 @@ class GeneratorSpec:
                 "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
             )
         if len(cues) > 1:
-            self.rule.check_switches(self.cache)
+            self.rule.check_schedule(self.cache, self.chunk_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
@@ -270,19 +270,3 @@ class Stopwatch:
         laps, self.laps = self.laps, {}
         self.last = time.perf_counter()
         return laps
-
-
-def plain(value: Any) -> Any:
-    """A dataclass as JSON values, with its class, so that two classes with equal fields differ.
-
-    Raises ValueError for anything else: an object's repr would make another run of every process.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise ValueError(f"{kind} cannot be part of a run's identity: make it a frozen dataclass of plain values")

@@ -306,13 +306,18 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     raise ValueError(f"{path} is nested too deeply to be a record")
 
 
-def check_place(path: Path, directory: Path) -> None:
-    """ValueError if a file of a run directory, links followed, is outside of it, or is there and no file."""
+def check_inside(path: Path, directory: Path) -> None:
+    """ValueError if a file or folder of a run directory, links followed, is outside of it."""
     try:
         inside = path.resolve().is_relative_to(directory.resolve())
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:
         raise ValueError(f"{path} leads out of its run directory; a run's files lie in it")
+
+
+def check_place(path: Path, directory: Path) -> None:
+    """As check_inside, and ValueError if it is there and no file: a pipe would be waited for."""
+    check_inside(path, directory)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a file")

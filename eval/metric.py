@@ -36,13 +36,15 @@ class Window(NamedTuple):
 class Value:
     """One number that a metric gives per window; `name` is what the table's `metric` column says.
 
-    higher_is_better: None where neither direction is better by itself (then read it beside the real video's).
+    higher_is_better: None where neither direction is better by itself (then read it beside the real video's). share: it
+    is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals).
     """
 
     name: str
     unit: str
     higher_is_better: bool | None
     description: str
+    share: bool = False
 
 
 @dataclass(frozen=True)

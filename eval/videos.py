@@ -21,6 +21,7 @@ from eval.prompt_lists import read_prompts, shown
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # Endings of what may be a video too and is not scored; of .gif the frames' times and colours are another matter.
 OTHER_SUFFIXES = (".gif", ".apng", ".webp", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf")
+MOST_PIXELS = 4096 * 2304  # of a frame: a batch of such takes gigabytes, and a file of them may have kilobytes
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 LONGEST_PROMPT = 10_000  # characters; text encoders look at a few hundred
 
@@ -223,6 +224,10 @@ def checked(video: Video) -> VideoInfo:
         raise ValueError(f"{path} says {info.fps:g} frames a second; its record says {video.fps:g}")
     if info.frames < 2:
         raise ValueError(f"{path} has {info.frames} frame; a video has two at least")
+    if info.width * info.height > MOST_PIXELS:
+        raise ValueError(
+            f"{path} is {info.width} x {info.height} pixels; up to {MOST_PIXELS / 1e6:.1f} million a frame can be scored"
+        )
     if info.width % 2 or info.height % 2:
         raise ValueError(
             f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"

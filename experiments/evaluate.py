@@ -24,10 +24,10 @@ from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.overall import overall
 from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.score_files import write_scores
+from eval.stats.vbench import overall
 from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.command import command, say

@@ -18,8 +18,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from eval.aggregate import curves
 from eval.metrics import DIMENSIONS, OVER_TIME
+from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
 from experiments.figures.preview import preview
@@ -27,12 +27,10 @@ from experiments.html_tables import ends_row, movement, paired, vbench_table
 from experiments.tables import prose
 from experiments.tables.configs import difference_rows, differing, yaml_lines
 from experiments.tables.decay import EndsRow
+from experiments.tables.estimate import number
 from experiments.tables.runs import Run
 from experiments.tables.speed import PARTS, speed
-from experiments.tables.summary import (
-    MetricRow,
-    number,
-)
+from experiments.tables.summary import MetricRow, family
 from experiments.tables.vbench import Comparison
 
 HERE = Path(__file__).parent
@@ -116,12 +114,13 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
         "table": [ends_row(row, runs) for row in short],
         "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, "
         "the drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every "
-        "other run (real video aside), each paired 95 % interval excluding zero.",
+        "other run (real video aside), each paired 95 % interval excluding zero. *: the drift is also told from zero after "
+        f"Holm's adjustment for all {family(rows, 'drift')} drifts of this report.",
         "table_caveats": prose.survivors(short, options.ends),
         **videos,
-        **paired(runs, short, options.baseline, options.ends),
+        **paired(runs, short, rows, options.baseline, options.ends),
         "movement": movement(rows, numbers.of_ends, runs),
-        "movement_note": prose.MOVEMENT,
+        "movement_note": prose.movement(rows),
         **_speed(runs),
         "differences": difference_rows(specs, marked),
         "configs": [

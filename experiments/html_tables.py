@@ -14,10 +14,11 @@ from markupsafe import Markup
 from experiments.figures.interval import interval_mark
 from experiments.tables import prose
 from experiments.tables.decay import EndsRow
+from experiments.tables.estimate import MISSING, Estimate, interval, number
 from experiments.tables.formats import prompts_behind
 from experiments.tables.runs import Run
-from experiments.tables.summary import Estimate, MetricRow, arrow, interval, number, percent_of_windows
-from experiments.tables.vbench import MISSING, Comparison
+from experiments.tables.summary import MetricRow, arrow, family, percent_of_windows
+from experiments.tables.vbench import Comparison
 
 
 def vbench_table(comparison: Comparison, runs: Sequence[Run]) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def _difference(versus: Estimate, decimals: int) -> dict[str, str]:
     """For a dimension of VBench, where higher is better in all."""
     text = number(versus.value, decimals, sign=True) if math.isfinite(versus.value) else ""
     verdict = prose.verdict(versus.value, True) if versus.excludes_zero else ""
-    return {"difference": text, "interval": interval(versus, decimals, sign=True), "verdict": verdict}
+    around = interval(versus, decimals, sign=True)
+    return {"difference": text, "interval": around, "star": versus.star, "verdict": verdict}
 
 
 def movement(rows: Sequence[MetricRow], of_ends: Sequence[EndsRow], runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -66,7 +68,8 @@ def _slope_line(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
         if cell is None or not math.isfinite(cell.slope.value):
             cells.append({"texts": ["–"], "sure": False})
             continue
-        texts = [number(cell.slope.value, row.decimals, sign=True), interval(cell.slope, row.decimals, sign=True)]
+        around = interval(cell.slope, row.decimals, sign=True) + cell.slope.star
+        texts = [number(cell.slope.value, row.decimals, sign=True), around]
         texts.append(f"fluctuation {number(cell.fluctuation.value, row.decimals)}")
         cells.append({"texts": [text for text in texts if text], "sure": cell.slope.excludes_zero})
     return {"title": f"{row.info.title} {arrow(row.info)}".strip(), "unit": row.info.unit, "cells": cells}
@@ -83,6 +86,7 @@ def ends_row(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
                 "first": number(cell.first.value, row.decimals),
                 "last": number(cell.last.value, row.decimals),
                 "drift": number(cell.drift.value, row.decimals, sign=True),
+                "star": cell.drift.star,
                 "interval": interval(cell.drift, row.decimals, sign=True),
                 "best": cell.best,
                 "share": percent_of_windows(cell.share),
@@ -91,8 +95,11 @@ def ends_row(row: MetricRow, runs: Sequence[Run]) -> dict[str, Any]:
     return {"title": row.info.title, "unit": row.info.unit, "arrow": arrow(row.info), "cells": cells}
 
 
-def paired(runs: Sequence[Run], short: Sequence[MetricRow], base: int, ends: float) -> dict[str, Any]:
-    """Differences from the baseline, table and sentences; without another run to compare with, empty."""
+def paired(
+    runs: Sequence[Run], short: Sequence[MetricRow], every: Sequence[MetricRow], base: int, ends: float
+) -> dict[str, Any]:
+    """Differences from the baseline, table and sentences; without another run to compare with, empty. every: all metrics
+    of the report, of which `short` shows some."""
     baseline = runs[base]
     compared = [
         i for i, run in enumerate(runs) if any(c.versus for r in short for n, c in r.cells.items() if n == run.name)
@@ -102,23 +109,25 @@ def paired(runs: Sequence[Run], short: Sequence[MetricRow], base: int, ends: flo
     if not compared:
         return context
     prompts = len({sample["prompt_id"] for sample in baseline.samples})
-    blocks: list[tuple[str, Callable[[Any], Estimate | None]]] = [
-        (f"In the last {ends:g} s", lambda cell: cell.versus),
-        ("In drift (last minus first)", lambda cell: cell.versus_drift),
+    blocks: list[tuple[str, str, Callable[[Any], Estimate | None]]] = [
+        (f"In the last {ends:g} s", "versus", lambda cell: cell.versus),
+        ("In drift (last minus first)", "versus_drift", lambda cell: cell.versus_drift),
     ]
-    for title, pick in blocks:
+    for title, name, pick in blocks:
         rows = []
         for row in short:
             cells = [row.cells.get(runs[i].name) for i in compared]
             rows.append(_paired_row(row, [pick(cell) if cell else None for cell in cells], prompts))
-        context["paired"].append({"title": title, "rows": rows})
+        note = f"*: also told from zero after Holm's adjustment for all {prose.plural(family(every, name), 'comparison')} of "
+        note += f"this kind in the report, {family(short, name)} of them in this table."
+        context["paired"].append({"title": title, "rows": rows, "note": note})
     context["paired_note"] = (
         f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval "
         "excluding zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. "
         "Marks of one line share a scale."
     )
     context["findings"] = prose.findings(runs, short, base, ends)
-    context["findings_notes"] = prose.findings_notes(short)
+    context["findings_notes"] = prose.findings_notes(short, every)
     return context
 
 
@@ -128,11 +137,12 @@ def _paired_row(row: MetricRow, estimates: Sequence[Estimate | None], prompts: i
     cells = []
     for e in estimates:
         if e is None or not math.isfinite(e.value):
-            cells.append({"text": "", "interval": "", "mark": "", "verdict": "", "prompts": ""})
+            cells.append({"text": "", "star": "", "interval": "", "mark": "", "verdict": "", "prompts": ""})
             continue
         cells.append(
             {
                 "text": number(e.value, row.decimals, sign=True),
+                "star": e.star,
                 "interval": interval(e, row.decimals, sign=True),
                 "mark": Markup(interval_mark(e.value, e.low, e.high, max(ends))),
                 "verdict": prose.verdict(e.value, row.info.higher_is_better) if e.excludes_zero else "",

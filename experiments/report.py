@@ -29,17 +29,18 @@ from experiments.command.terminal import console as plain_console
 from experiments.html import Numbers, Options, page_html
 from experiments.tables import formats, prose
 from experiments.tables.decay import ends_rows
+from experiments.tables.estimate import number
 from experiments.tables.runs import Run, find_runs, read_runs, with_common_samples
 from experiments.tables.scores import read_scores
 from experiments.tables.summary import (
     MetricRow,
     arrow,
     chief_metrics,
+    family,
     flat_table,
     markdown_table,
     metric_infos,
     metric_rows,
-    number,
     of_samples,
     scored_samples,
     windows_and_wholes,
@@ -235,7 +236,11 @@ def markdown_tables(
     parts = []
     if rows:
         protocol = f"Protocol: windows of {report.window_seconds:g} s."
-        notes = [protocol, prose.INTERVALS, *prose.survivors(rows, report.ends)]
+        tests = (
+            f"Bold: the interval excludes zero; *: also after Holm's adjustment for all "
+            f"{family(rows, 'drift')} drifts, or all {family(rows, 'versus')} differences from the baseline."
+        )
+        notes = [protocol, prose.INTERVALS, tests, *prose.survivors(rows, report.ends)]
         parts.append(markdown_table(rows, list(labels), labels, report.ends, notes))
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 

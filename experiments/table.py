@@ -7,9 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path, atomic_write_text
-from eval.drift import NUMBERS
 from eval.metrics import VALUES
 from eval.protocol import Protocol
+from eval.stats.drift import NUMBERS
 from eval.store import other_weights
 from experiments.command import command
 from experiments.command.outputs import check_output

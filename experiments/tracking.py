@@ -33,9 +33,11 @@ from typing import Any
 
 import pandas as pd
 
+from deepforcing.records import check_inside
 from deepforcing.runs import atomic_write_json, check_writable
-from eval.aggregate import curves, first_last, overall, sample_means
-from eval.drift import slope
+from eval.stats.drift import slope
+from eval.stats.means import curves, first_last, overall
+from eval.stats.samples import sample_means
 from experiments.tables.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
@@ -172,6 +174,8 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
     Returns its directory. Raises OSError for a place that cannot be written or has too little room.
     """
     root = (tracker.directory or run.path).absolute()
+    if tracker.directory is None:
+        check_inside(root / "wandb", root)
     videos = choose_videos(run, tracker.videos)
     check_writable(root, ROOM + sum(path.stat().st_size for path, _ in videos), "dir")  # wandb would go elsewhere
     name = run_id(run)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from eval.aggregate import curves, first_last, paired_difference, pivot
+from eval.stats.means import curves, first_last, paired_difference, pivot
 from eval.store import load_scores
 from experiments.tables.runs import find_runs, read_runs
 

@@ -143,7 +143,7 @@ class KVCache:
         kept = [item for item in plan.stored if isinstance(item, int)]
         if kept != sorted(set(kept)) or not set(kept) <= set(range(len(self.slots))):
             raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {len(self.slots)} slots")
-        count = sum(1 if isinstance(item, int) else len(item.slots) for item in plan.stored)
+        count = plan.count
         if count + self.chunk_frames > self.capacity:
             raise ValueError(
                 f"{name}.plan keeps {count} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
@@ -236,7 +236,9 @@ class KVCache:
         else:
             oldest = 0 if newest is None else self.view.start + frames - newest
             stored = [*zip(self.slots, self.places, strict=True), *self.extra]
-            past = sorted((s.frame, at, s) for s, at in stored if s.frame is not None and s.frame >= oldest)
+            # A frame may be stored twice, at two places to be read at: its copies are equal.
+            frames_at = {s.frame: (s.frame, at, s) for s, at in reversed(stored) if s.frame is not None}
+            past = sorted(item for frame, item in frames_at.items() if frame >= oldest)
             places, positions = [at for _, at, _ in past], [p for p, _, _ in past]
             self._turn_to(places, [*positions])
             if not self.waiting:

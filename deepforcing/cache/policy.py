@@ -155,6 +155,11 @@ class Plan:
     stored: tuple[int | Content, ...]
     reads: tuple[int, ...] | None = None
 
+    @property
+    def count(self) -> int:
+        """Slots that are stored."""
+        return sum(1 if isinstance(item, int) else len(item.slots) for item in self.stored)
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -297,27 +302,14 @@ class CachePolicy:
 
     def slots(self, chunk_frames: int, total_frames: int) -> int:
         """Slots that a video of this length needs, current chunk included."""
-        capacity = self.retention.capacity(chunk_frames)
-        if capacity is None or capacity >= total_frames:
-            return total_frames
-        return min(capacity + self._kept_for_commits(chunk_frames, capacity), total_frames)
+        from deepforcing.cache.ahead import most_slots
 
-    def _kept_for_commits(self, chunk_frames: int, capacity: int) -> int:
-        """Frames that denoising has dropped and a commit pass may still read, at most: found by going through a video."""
-        if self.commit_frames is None:
-            return 0
-        slots: tuple[Slot, ...] = ()
-        dropped: list[int] = []
-        most = 0
-        for start in range(0, 3 * (capacity + self.commit_frames) + chunk_frames, chunk_frames):
-            plan = self.retention.plan(View(slots, start, frames=chunk_frames, chunk=chunk_frames))
-            kept = {item for item in plan.stored if isinstance(item, int)}
-            dropped += [s.frame for i, s in enumerate(slots) if i not in kept and s.frame is not None]
-            dropped = [f for f in dropped if f >= start + chunk_frames - self.commit_frames]
-            after = [s for item in plan.stored for s in ((slots[item],) if isinstance(item, int) else item.slots)]
-            most = max(most, len(after) + len(dropped) + chunk_frames)
-            slots = (*after, *(Slot(self.retention.role(f), f) for f in range(start, start + chunk_frames)))
-        return max(most - capacity, 0)
+        capacity = self.retention.capacity(chunk_frames)
+        if capacity is None:
+            return total_frames
+        if capacity < total_frames and self.commit_frames is None:
+            return capacity
+        return most_slots(self.retention, chunk_frames, total_frames, self.commit_frames or 0)
 
     def room(self, config: WanConfig, slot_tokens: int, chunk_frames: int, total_frames: int, batch: int = 1) -> Room:
         """What a cache for such a video stores."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from deepforcing.cache.policy import Plan, Retention, View
+import torch
+
+from deepforcing.cache.policy import Pass, Past, Plan, Retention, Slot, Tokens, View
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,25 @@ class SinkRecent(Retention):
     def plan(self, view: View) -> Plan:
         sinks, past = min(self.sink_frames, len(view.slots)), len(view.slots)
         return Plan((*range(sinks), *range(max(sinks, past - self.recent_frames), past)))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Whole frames once more, beside the stored ones, so that they can be read at a place of their own.
+
+    sources: indices into View.slots, in any order. frames: the latent frames that these are.
+    """
+
+    role: str
+    sources: tuple[int, ...]
+    frames: tuple[int | None, ...]
+    waits: ClassVar[bool] = False
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(Slot(self.role, frame) for frame in self.frames)
+
+    def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, None]:
+        one = [range(i, i + 1) for i in self.sources]
+        keys = torch.cat([past.keys(i, turned=False) for i in one], 2)
+        return Tokens(keys, torch.cat([past.values(i) for i in one], 2)), None

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol, get_args
 import torch
 from torch import Tensor
 
+from deepforcing.cache.ahead import makes_content, reads_all
 from deepforcing.cache.bands import BandedPolicy
 from deepforcing.cache.observe import Watch
 from deepforcing.cache.passes import Cache
@@ -106,8 +107,8 @@ class Rule(Protocol):
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
 
-    def check_switches(self, policy: CachePolicy) -> None:
-        """Raise ValueError where a change of prompt asks something of the cache that its policy has no rule for."""
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        """Raise ValueError for a policy with which the prompt cannot change as this rule would have it."""
         return None
 
     def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
@@ -143,11 +144,18 @@ class Chunkwise(Rule):
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
 
-    def check_switches(self, policy: CachePolicy) -> None:
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
         if self.on_switch != "nothing" and not policy.recomputes:
             raise ValueError(
-                f"generator.on_switch={self.on_switch} computes cached frames again, which cache {policy.name or 'policy'!r} "
-                "has no rule for; use generator.on_switch=nothing: the cache stays as it is when the prompt changes"
+                f"generator.on_switch={self.on_switch} computes the cached frames again, which cache "
+                f"{policy.name or 'policy'!r} has no rule for: with a schedule use generator.on_switch=nothing, which leaves "
+                "the cache as it is"
+            )
+        if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
+                f"{policy.name or 'policy'!r} stores more than it reads: with a schedule use generator.on_switch=nothing, "
+                "which leaves the cache as it is"
             )
 
     @property
@@ -196,6 +204,12 @@ class Rolling(Rule):
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "
                 "chunks at once and reads whole frames: use cache=rolling_forcing or another window with or without a sink"
+            )
+        retention.check(chunk_frames)
+        if makes_content(retention, chunk_frames):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} makes slots anew at the start of each chunk; a rolling window denoises "
+                "several chunks at once and reads whole frames: use cache=rolling_forcing or another window"
             )
         try:
             retention.check(window)

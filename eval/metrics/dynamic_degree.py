@@ -26,7 +26,7 @@ class DynamicDegree:
     name: ClassVar[str] = "dynamic_degree"
     version: ClassVar[int] = 1
     values: ClassVar[tuple[Value, ...]] = (
-        Value("dynamic_degree", "0 or 1", True, "whether a quarter of RAFT's flows are fast"),
+        Value("dynamic_degree", "0 or 1", True, "whether a quarter of RAFT's flows are fast", share=True),
     )
     weights: ClassVar[tuple[str, ...]] = ("raft",)
     needs_prompt: ClassVar[bool] = False

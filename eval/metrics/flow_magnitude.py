@@ -18,7 +18,7 @@ class FlowMagnitude:
     """Mean over a clip's sampled pairs of the mean length of the longest 5 % of RAFT's flow (px in about 1/8 s).
 
     Frames, padding and the 5 % are those of VBench 0.1.5's dynamic degree (dynamic_degree.py), whose flows are shared.
-    Its last over its first seconds are the motion decay (eval.drift). NaN for fewer than two sampled frames or a side
+    Its last over its first seconds are the motion decay (eval.stats.drift). NaN for fewer than two sampled frames or a side
     of up to 120 px.
     """
 

@@ -37,7 +37,7 @@ class MotionKept:
     needs: ClassVar[Literal["video", "tiny"]] = "video"
     observes: ClassVar[tuple[Observation, ...]] = (FlowLength,)
     values: ClassVar[tuple[Value, ...]] = (
-        Value("motion_kept", "0 or 1", True, "a video that moves in its first 5 s still moves in its last"),
+        Value("motion_kept", "0 or 1", True, "a video that moves in its first 5 s still moves in its last", share=True),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:

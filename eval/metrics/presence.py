@@ -24,7 +24,7 @@ class Presence:
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
     observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
-        Value("presence", "share of frames", True, "a sprite of the caption's colour is there"),
+        Value("presence", "share of frames", True, "a sprite of the caption's colour is there", share=True),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:

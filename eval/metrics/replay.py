@@ -45,7 +45,7 @@ class Replay:
     needs: ClassVar[Literal["video", "tiny"]] = "video"
     observes: ClassVar[tuple[Observation, ...]] = (small_frames,)
     values: ClassVar[tuple[Value, ...]] = (
-        Value("replay", "share of frames", None, "late frames that nearly copy a frame of the first 2.5 s"),
+        Value("replay", "share of frames", None, "late frames that nearly copy a frame of the first 2.5 s", share=True),
         Value("replay_distance", "RMS, 0..1", None, "difference of late frames from the nearest of the first 2.5 s"),
     )
 

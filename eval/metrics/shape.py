@@ -50,7 +50,7 @@ class Shape:
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
     observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
     values: ClassVar[tuple[Value, ...]] = (
-        Value("shape", "share of frames", True, "the sprite is recognised as the caption's shape"),
+        Value("shape", "share of frames", True, "the sprite is recognised as the caption's shape", share=True),
         Value("shape_match", "correlation", True, "correlation of the sprite with the caption's shape"),
     )
 

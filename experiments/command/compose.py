@@ -67,6 +67,8 @@ def run(task: Task, config_name: str, arguments: list[str], check: Check | None 
     known = read(words)
     overrides = [word for word in words if word not in SWEEP]
     if len(overrides) == len(words):
+        if not sweep.runs_here(overrides):
+            raise ValueError(f"{sweep.launcher(overrides)}: launchers are for sweeps: add -m, also for one point")
         with started():
             (config,) = (config for _, config in checked(config_name, [overrides]))
             remember(config_name, overrides)
@@ -75,7 +77,7 @@ def run(task: Task, config_name: str, arguments: list[str], check: Check | None 
         wanted = points(overrides, known)
         configs = checked(config_name, wanted)
         if check is not None:
-            sweep.first_mistake(check, configs, here=sweep.runs_here(overrides))
+            sweep.first_mistake(check, configs, here=sweep.on_this_machine(overrides))
     return sweep.run_sweep(task, config_name, overrides, [config for _, config in configs], wanted)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from experiments.command.conf import help_text
-from experiments.command.terminal import closed, say, take_every_character
+from experiments.command.terminal import closed, say, say_quietly, take_every_character
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -107,9 +107,3 @@ def ending_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def say_quietly(message: str) -> None:
-    """A line on stderr that is no error; a terminal that is gone is no reason to fail."""
-    with suppress(OSError):
-        print(message, file=sys.stderr, flush=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.command.conf import CONF
-from experiments.command.terminal import say
+from experiments.command.terminal import say, say_quietly
 from experiments.command.words import describe, refusal
 
 if TYPE_CHECKING:
@@ -34,15 +36,21 @@ FAILED_POINTS = 1  # exit status of a sweep in which some failed
 
 @dataclass(frozen=True)
 class Point:
-    """The task as a launcher calls it, here or elsewhere: it travels by pickle. typed: the sweep's own command line."""
+    """The task as a launcher calls it, here or elsewhere: it travels by pickle.
+
+    typed: the sweep's own command line. parent: the process that a point ends with; None: it goes on, as cluster jobs do.
+    """
 
     task: Task
     config_name: str
     typed: tuple[str, ...]
+    parent: int | None = None
 
     def __call__(self, config: DictConfig) -> None:
         from experiments.command.keys import check_keys
 
+        if self.parent not in (None, os.getpid()):
+            threading.Thread(target=end_with, args=(self.parent,), daemon=True).start()
         here = sys.argv
         sys.argv = list(self.typed)  # what records say made a run
         status, why = 2, ""
@@ -62,10 +70,27 @@ class Point:
         partial.replace(report)
 
 
+def end_with(process: int) -> None:
+    """End this process, and lose nothing that is finished, once the other is gone."""
+    while True:
+        try:
+            os.kill(process, 0)
+        except OSError:
+            os._exit(128 + signal.SIGTERM)
+        time.sleep(0.5)
+
+
 def runs_here(overrides: Sequence[str]) -> bool:
     """Whether the chosen launcher runs points in this process."""
-    launchers = [word.partition("=")[2] for word in overrides if word.partition("=")[0] == "hydra/launcher"]
-    return launchers in ([], ["basic"])
+    return launcher(overrides).endswith("=basic")
+
+
+def on_this_machine(overrides: Sequence[str]) -> bool:
+    return launcher(overrides).partition("=")[2] in ("basic", "joblib", "submitit_local")
+
+
+def launcher(overrides: Sequence[str]) -> str:
+    return next((word for word in reversed(overrides) if word.startswith("hydra/launcher=")), "hydra/launcher=basic")
 
 
 @contextmanager
@@ -98,13 +123,15 @@ def run_sweep(
     with directory(overrides, configs) as path:
         typed = tuple(sys.argv)
         launch = hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")
+        if not runs_here(overrides):
+            say_quietly(f"{len(wanted)} points by {launcher(overrides)}; what they say is under {path}")
         own = [word for word in overrides if not word.startswith("hydra.sweep.dir=")]
         sys.argv[1:] = ["-m", *own, *QUIET, f"hydra.sweep.dir='{path}'"]  # it wants its options first
         try:
             with raising():
-                launch(Point(task, config_name, typed))()
+                launch(Point(task, config_name, typed, os.getpid() if on_this_machine(overrides) else None))()
         except Exception as error:  # of the launcher: no such cluster, a job that was killed
-            say(f"the sweep's launcher: {describe(error)}")
+            say(f"the sweep's launcher: {str(error).partition(chr(10))[0][:300] or describe(error)}")
         finally:
             sys.argv[:] = typed
         return tell(path, wanted)

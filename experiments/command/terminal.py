@@ -7,6 +7,7 @@ import io
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def download_bar() -> Progress:
 
 def say(message: str) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+def say_quietly(message: str) -> None:
+    """A line on stderr that is no error; a terminal that is gone is no reason to fail."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def closed(stream: TextIO) -> bool:

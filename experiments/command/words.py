@@ -88,7 +88,7 @@ def explain(message: str, config_name: str, overrides: list[str]) -> str:
         available = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)*)", message)
         have = ", ".join(available[1].split()) if available else ""
         package = PACKAGES.get(wrong, f"hydra-{wrong.partition('_')[0]}-{group.rpartition('/')[2]}")
-        hint = f"; with its plugin installed there is {wrong}: pip install {package}"
+        hint = f"; it comes with a plugin: pip install {package}"
         return f"{group}={wrong} is not installed{hint if wrong else ''}; choices here: {have}"
     option = re.search(r"Could not find '(\w+)/([^']*)'", message)
     if option:
@@ -115,7 +115,9 @@ def unknown_key(key: str, config_name: str, overrides: list[str]) -> str:
 
     own = key.startswith("hydra")
     chosen = [o for o in overrides if o.partition("=")[0] in groups() or (own and o.startswith("hydra/"))]
-    names = key_names(composed(config_name, chosen, hydra_too=own))
+    from omegaconf import OmegaConf
+
+    names = key_names(OmegaConf.to_container(composed(config_name, chosen, hydra_too=own), resolve=False))
     parent, _, last = key.rpartition(".")
     beside = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
     near = [beside[m] for m in difflib.get_close_matches(last, beside, 1, 0.5)]
@@ -124,9 +126,9 @@ def unknown_key(key: str, config_name: str, overrides: list[str]) -> str:
 
 
 def key_names(config: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all keys of a DictConfig that have a value, without _target_."""
+    """Dotted names of all keys of a config's plain values, without _target_."""
     names = []
-    for key, value in config.items_ex(resolve=False):
+    for key, value in config.items():
         if key != "_target_":
             names.append(f"{prefix}{key!s}")
             if isinstance(value, Mapping):

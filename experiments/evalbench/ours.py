@@ -24,9 +24,9 @@ from eval.flow import RATE
 from eval.metrics import DIMENSIONS
 from eval.metrics.flow_magnitude import FlowMagnitude
 from eval.networks.package import vbench_module
-from eval.overall import overall
 from eval.protocol import LONG_SECONDS, Protocol
 from eval.score import score
+from eval.stats.vbench import overall
 from eval.videos import open_folder
 from experiments.evalbench.meter import Clock, forget_peak, peak
 from experiments.evalbench.small import shrink

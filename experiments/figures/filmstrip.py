@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path
 from deepforcing.video import read_video
-from eval.aggregate import curves
+from eval.stats.means import curves
 from eval.store import load_scores
 from experiments.command import command
 from experiments.command.outputs import check_output

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.parity import causvid, dummy_forcing, published, rolling
+from experiments.parity import causvid, dummy_forcing, published, rolling, rolling_sink
 from experiments.parity.recording import Produced, refuse_what_is_not_replayed
 
 SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
@@ -17,6 +17,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "rolling": rolling.run,
     "causvid": causvid.run,
     "dummy": dummy_forcing.run,
+    "rsink": rolling_sink.run,
 }
 
 

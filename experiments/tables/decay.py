@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from eval.aggregate import overall
-from eval.drift import motion_decay
 from eval.metric import Value
-from experiments.tables.summary import Estimate, arrow, decimals_for, metric_infos
+from eval.stats.drift import motion_decay
+from eval.stats.means import overall
+from experiments.tables.estimate import Estimate, decimals_for
+from experiments.tables.summary import arrow, metric_infos
 
 MOTION = ("flow_magnitude", "motion_magnitude")
 

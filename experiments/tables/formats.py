@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from experiments.tables.summary import Estimate, arrow, interval, number
+from experiments.tables.estimate import MISSING, Estimate, interval, number
+from experiments.tables.summary import arrow
 from experiments.tables.text import latex_text, markdown_text
-from experiments.tables.vbench import MISSING, Column, Comparison
+from experiments.tables.vbench import Column, Comparison
 
 
 def markdown(comparison: Comparison) -> str:
@@ -77,7 +78,8 @@ def _differences(
         for column, estimate in zip(comparison.columns, found, strict=True):
             value = text(number(estimate.value, column.decimals, sign=True))
             around = text(interval(estimate, column.decimals, sign=True))
-            cells.append(f"{bold(value) if estimate.excludes_zero else value}{f' {small(around)}' if around else ''}")
+            marked = bold(value) if estimate.excludes_zero else value
+            cells.append(f"{marked}{f' {small(around)}' if around else ''}{text(estimate.star)}")
         yield [text(comparison.labels[run]), text(prompts_behind(found)), *cells]
 
 

@@ -6,25 +6,40 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.aggregate import BOOTSTRAP_FROM
+from experiments.tables.estimate import interval, number
 from experiments.tables.runs import Run
-from experiments.tables.summary import Cell, MetricRow, interval, number
+from experiments.tables.summary import Cell, MetricRow, family
 
 # Metrics of the tiny world that are means over the frames in which a sprite was found, whatever became of the others.
 OF_THE_SPRITE = ("progress", "cover", "shape", "shape_match", "sprite_drift", "sprite_hue_error")
 INTERVALS = (
-    f"Intervals are 95 % intervals of the mean over prompts: Student's t with fewer than {BOOTSTRAP_FROM} prompts, which "
-    f"takes prompts to be normally distributed, and percentile bootstraps from {BOOTSTRAP_FROM} on."
+    "Intervals are 95 % intervals of the mean over prompts: Student's t, which takes prompts to be normally distributed; of "
+    "what is 0 or 1 of a frame or clip Wilson's, and Tango's of its differences."
 )
 OVER_WINDOWS = (
     "VBench's formulas on one window after the other. That is none of VBench's protocols: numbers to set beside published "
     "ones are in the tables by protocol, where such were scored."
 )
-MOVEMENT = (
-    "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them. Means over prompts, with "
-    "95 % intervals; bold: the slope's interval excludes zero."
-)
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
+
+
+def marks(comparisons: int) -> str:
+    """What bold and a star say in a table with so many tests."""
+    plain = "bold: the interval excludes zero"
+    if not comparisons:
+        return plain
+    return f"{plain}; *: also after Holm's adjustment for {_all_of(comparisons)}"
+
+
+def _all_of(comparisons: int) -> str:
+    return "the one comparison made here" if comparisons == 1 else f"all {comparisons} comparisons made here"
+
+
+def movement(rows: Sequence[MetricRow]) -> str:
+    return (
+        "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them. Means over prompts, with "
+        f"95 % intervals; slope: {marks(family(rows, 'slope'))}."
+    )
 
 
 def join(words: Sequence[str]) -> str:
@@ -144,7 +159,8 @@ def findings(runs: Sequence[Run], rows: Sequence[MetricRow], baseline: int, ends
 def _moved(row: MetricRow, cell: Cell) -> str:
     first, last = number(cell.first.value, row.decimals), number(cell.last.value, row.decimals)
     drift = number(cell.drift.value, row.decimals, sign=True)
-    return f"{row.info.title} {first} → {last} (drift {drift} {interval(cell.drift, row.decimals, sign=True)})"
+    around = interval(cell.drift, row.decimals, sign=True)
+    return f"{row.info.title} {first} → {last} (drift {drift} {around}{cell.drift.star})"
 
 
 def _against(run: Run, base: Run, rows: Sequence[MetricRow], ends: float) -> str:
@@ -160,7 +176,8 @@ def _against(run: Run, base: Run, rows: Sequence[MetricRow], ends: float) -> str
             unclear += 1
             continue
         difference = number(cell.versus.value, row.decimals, sign=True)
-        groups[kind].append(f"{row.info.title} {difference} {interval(cell.versus, row.decimals, sign=True)}")
+        around = interval(cell.versus, row.decimals, sign=True)
+        groups[kind].append(f"{row.info.title} {difference} {around}{cell.versus.star}")
     parts = []
     for kind, words in (
         ("better", "better in"),
@@ -185,21 +202,20 @@ def verdict(difference: float, higher_is_better: bool | None) -> str:
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
-def findings_notes(rows: Sequence[MetricRow]) -> list[str]:
+def findings_notes(rows: Sequence[MetricRow], every: Sequence[MetricRow]) -> list[str]:
+    """rows: those that the findings speak of; every: all of the report, among whose comparisons Holm's adjustment is."""
     versus = [cell.versus for row in rows for cell in row.cells.values() if cell.versus is not None]
     compared = [v for v in versus if v.n > 1]
     counts = sorted({v.n for v in compared})
     if not compared:
         return ["One prompt gives no interval: nothing here can be told from chance."]
     prompts = plural(counts[0], "prompt") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} prompts"
-    kinds = [
-        kind
-        for kind, used in (("Student's t", counts[0] < BOOTSTRAP_FROM), ("bootstrap", counts[-1] >= BOOTSTRAP_FROM))
-        if used
-    ]
+    made, moves = family(every, "versus"), family(every, "drift")
     note = (
-        f"In brackets: 95 % intervals ({join(kinds)}) over {prompts}, differences paired by prompt and seed. Of "
-        f"{len(compared)} comparisons about {max(1, round(0.05 * len(compared)))} would exclude zero by chance alone."
+        f"In brackets: 95 % intervals over {prompts}, differences paired by prompt and seed. Of "
+        f"{len(compared)} comparisons about {max(1, round(0.05 * len(compared)))} would exclude zero by chance alone. *: also "
+        f"told from zero after Holm's adjustment for all {made} differences from the baseline, or all {moves} drifts, of "
+        "this report."
     )
     names = sprite_metrics(rows)
     return [note + (f" Of {join(names)} see the note at the table." if names else "")]

@@ -1,6 +1,6 @@
 """Ours beside published numbers: a pure function of the tidy table and of what an experiment's yaml says.
 
-A column is one number per video, of a metric under a protocol; means and intervals are those of `eval.aggregate`.
+A column is one number per video, of a metric under a protocol; means and intervals are those of `eval.stats`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from eval.aggregate import paired_difference, summarise
-from eval.drift import of_videos
 from eval.metric import Value
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from experiments.tables.summary import Estimate, arrow, decimals_for, interval, metric_infos, number
+from eval.stats.drift import of_videos
+from eval.stats.means import paired_difference, summarise
+from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for, interval, number
+from experiments.tables.summary import arrow, metric_infos
 from experiments.tables.text import markdown_text
-from experiments.tables.vbench import MISSING
 
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")
 VALUES = {FPS.name: FPS, **{v.name: v for m in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE) for v in m.values}}
@@ -88,6 +88,11 @@ class Table:
         """Whether the paper has any of the columns."""
         return any(column.metric in row.paper for row in self.rows for column in self.columns)
 
+    @property
+    def comparisons(self) -> int:
+        """How many differences were tested, for which Holm's adjustment is."""
+        return comparisons(self.differences.values())
+
     def measured(self, column: Column) -> bool:
         return any(math.isfinite(self.cells[row.name, column].value) for row in self.rows)
 
@@ -118,16 +123,13 @@ def compare(
             if found is None:
                 continue
             one = Estimate(float(found["mean"]), float(found["low"]), float(found["high"]), int(found["n"]))
-            cells[row.name, column] = scaled(one, column.scale)
+            cells[row.name, column] = one.times(column.scale)
             if base in means and row.name != baseline:
                 paired = paired_difference(videos, runs[row.name], base, column.metric)
-                one = Estimate(paired.mean, paired.low, paired.high, paired.n)
-                differences[row.name, column] = scaled(one, column.scale)
-    return Table(tuple(rows), tuple(columns), baseline, cells, differences)
-
-
-def scaled(estimate: Estimate, by: float) -> Estimate:
-    return Estimate(estimate.value * by, estimate.low * by, estimate.high * by, estimate.n)
+                p = math.nan if column.metric == FPS.name else paired.p  # which is not a comparison of models
+                one = Estimate(paired.mean, paired.low, paired.high, paired.n, p)
+                differences[row.name, column] = one.times(column.scale)
+    return Table(tuple(rows), tuple(columns), baseline, cells, adjusted(differences))
 
 
 def beside(table: Table) -> str:
@@ -186,7 +188,8 @@ def decimals(table: Table, column: Column) -> int:
 def with_interval(estimate: Estimate, places: int, sign: bool = False) -> str:
     value = number(estimate.value, places, sign)
     bold = f"**{value}**" if sign and estimate.excludes_zero else value
-    return f"{bold} {interval(estimate, places, sign)}".strip()
+    star = estimate.star if sign else ""
+    return f"{bold} {interval(estimate, places, sign)}{star}".strip()
 
 
 def prompts(estimates: Sequence[Estimate]) -> str:
@@ -215,6 +218,8 @@ def flat(tables: Sequence[Table], why: Mapping[str, str]) -> pd.DataFrame:
                 values |= {"ours": cell.value, "low": cell.low, "high": cell.high, "prompts": cell.n}
                 values |= {"baseline": table.baseline, "difference": difference.value}
                 values |= {"difference_low": difference.low, "difference_high": difference.high}
+                values |= {"difference_p": difference.p, "difference_p_holm": difference.holm}
+                values |= {"comparisons": table.comparisons}
                 values |= {"paper": table.paper(row, column), "paper_difference": table.paper_difference(row, column)}
                 lines.append({**values, "absent": why.get(column.metric, "")})
     return pd.DataFrame(lines)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
-from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, plural
+from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
 from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
 from experiments.tables.runs import Run
 from experiments.tables.text import markdown_code, markdown_text
@@ -79,7 +79,7 @@ def written(done: Done, published: Table, windows: Table) -> str:
     differences = beside_differences(published)
     if differences:
         parts += [
-            f"Differences from {label}, ours paired by prompt and seed; bold: the interval excludes zero.",
+            f"Differences from {label}, ours paired by prompt and seed; {marks(published.comparisons)}.",
             differences,
         ]
     parts += sign_words(published)
@@ -87,7 +87,7 @@ def written(done: Done, published: Table, windows: Table) -> str:
         parts += ["## Without any network", *window_words(done, windows), beside(windows)]
         differences = beside_differences(windows)
         parts += (
-            [f"Differences from {label}, paired; bold: the interval excludes zero.", differences] if differences else []
+            [f"Differences from {label}, paired; {marks(windows.comparisons)}.", differences] if differences else []
         )
     if done.figure:
         parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]

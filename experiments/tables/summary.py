@@ -1,35 +1,23 @@
 """The numbers of a report: first and last seconds, drift and paired differences per run and metric.
 
 Pure functions of the tidy table (run, sample, metric, version, t_start, t_end, value); the statistics are those of
-`eval.aggregate`.
+`eval.stats`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from eval.aggregate import Paired, first_last, paired_difference, sample_means
-from eval.drift import fluctuation, slope
 from eval.metric import Value, overlap
+from eval.stats.drift import fluctuation, slope
+from eval.stats.means import Paired, first_last, paired_difference
+from eval.stats.samples import sample_means
+from experiments.tables.estimate import Estimate, adjusted, comparisons, decimals_for, interval, number
 from experiments.tables.text import markdown_text
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over prompts with its 95 % interval; `n` prompts. NaN where there is nothing to say."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Cell:
     They are None for the baseline and where nothing is shared with it. best: better in the last seconds than every
     other run (real video aside), each paired interval excluding zero. share: of the windows of the last seconds, those
     that have a value; below 1 the numbers are of what could be measured, as of frames that still have a sprite. slope,
-    fluctuation: of all windows, per minute and as a deviation (eval.drift).
+    fluctuation: of all windows, per minute and as a deviation (eval.stats.drift).
     """
 
     first: Estimate
@@ -73,40 +61,14 @@ class MetricRow:
     decimals: int
 
 
+# Numbers of a cell that are tests against zero: all metrics and runs of a report are one family each.
+FAMILIES = ("drift", "versus", "versus_drift", "slope")
 MOST_CHIEF = 8  # columns that a table has room for on a laptop
 
 
 def chief_metrics(present: Sequence[str], chief: Sequence[str]) -> list[str]:
     """The metrics of the short tables: the first of `chief` that were scored, or of all if none of them was."""
     return ([name for name in chief if name in present] or list(present))[:MOST_CHIEF]
-
-
-def number(value: float, decimals: int, sign: bool = False) -> str:
-    """Fixed decimals, a real minus, a dash for NaN, no "-0.00"."""
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:{'+' if sign else ''}.{decimals}f}"
-    if not any(c in "123456789" for c in text):
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
-
-
-def interval(estimate: Estimate, decimals: int, sign: bool = False) -> str:
-    """ "[low, high]", or nothing where there is no interval."""
-    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
-        return ""
-    return f"[{number(estimate.low, decimals, sign)}, {number(estimate.high, decimals, sign)}]"
-
-
-def decimals_for(values: Sequence[float], differences: Sequence[float] = ()) -> int:
-    """Decimals that show three digits of the largest value, or one more where differences are small beside it."""
-
-    def wanted(numbers: Sequence[float], digits: int) -> int:
-        largest = max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)
-        return digits - 1 - math.floor(math.log10(largest)) if largest > 0 else 0
-
-    base = wanted(values, 3)
-    return min(6, max(0, base, min(wanted(differences, 2), base + 1)))
 
 
 def of_samples(table: pd.DataFrame, wanted: Set[tuple[str, str]]) -> pd.DataFrame:
@@ -179,14 +141,36 @@ def metric_rows(
         shown = [v for cell in cells.values() for v in (cell.first.value, cell.last.value)]
         drifts = [cell.drift.value for cell in cells.values()]
         rows.append(MetricRow(info, cells, decimals_for(shown, drifts)))
+    for name in FAMILIES:
+        rows = _with_adjusted(rows, name)
     return rows
+
+
+def _with_adjusted(rows: Sequence[MetricRow], name: str) -> list[MetricRow]:
+    found = {(row.info.name, run): e for row in rows for run, cell in row.cells.items() if (e := getattr(cell, name))}
+    new = adjusted(found)
+    return [
+        replace(
+            row,
+            cells={
+                run: replace(cell, **{name: new.get((row.info.name, run), getattr(cell, name))})
+                for run, cell in row.cells.items()
+            },
+        )
+        for row in rows
+    ]
+
+
+def family(rows: Sequence[MetricRow], name: str) -> int:
+    """How many comparisons Holm's adjustment of one of FAMILIES is for."""
+    return comparisons(getattr(cell, name) for row in rows for cell in row.cells.values())
 
 
 def paired_tables(table: pd.DataFrame, ends: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tidy tables of one number per sample: the last seconds' mean, and its difference from the first seconds' mean.
 
     Paired values must belong to the same time: where lengths differ, "last" is the end of the shortest run's videos.
-    Both NaN where that is shorter than twice `ends`, as in `eval.aggregate.first_last`.
+    Both NaN where that is shorter than twice `ends`, as in `eval.stats.means.first_last`.
     """
     end = float(table.groupby("run")["t_end"].max().min())
     keys = ["run", "metric", "prompt_id", "sample"]
@@ -220,14 +204,15 @@ def percent_of_windows(share: float) -> str:
 def _estimate(numbers: pd.Series, name: str, count: str) -> Estimate:
     columns = (name, f"{name}_low", f"{name}_high") if name else ("mean", "low", "high")
     value, low, high = (float(numbers[column]) for column in columns)
-    return Estimate(value, low, high, int(numbers[count]))
+    p = numbers.get("p" if not name else f"{name}_p", math.nan)
+    return Estimate(value, low, high, int(numbers[count]), float(p))
 
 
 def _versus(part: pd.DataFrame, run: str, other: str | None, metric: str) -> Estimate | None:
     if other is None:
         return None
     paired: Paired = paired_difference(part, run, other, metric)
-    return Estimate(paired.mean, paired.low, paired.high, paired.n) if paired.n else None
+    return Estimate(paired.mean, paired.low, paired.high, paired.n, paired.p) if paired.n else None
 
 
 def _best(part: pd.DataFrame, info: MetricInfo, last: Mapping[str, float]) -> str | None:
@@ -261,6 +246,8 @@ def flat_table(rows: Sequence[MetricRow], labels: Mapping[str, str], window_seco
                 estimate: Estimate | None = getattr(cell, name)
                 line |= {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low}
                 line |= {f"{name}_high": estimate and estimate.high, f"{name}_n": estimate and estimate.n}
+                if name in FAMILIES:
+                    line |= {f"{name}_p": estimate and estimate.p, f"{name}_p_holm": estimate and estimate.holm}
             lines.append(line | {"last_share": cell.share})
     return pd.DataFrame(lines)
 
@@ -283,13 +270,18 @@ def markdown_table(
                 markdown_text(f"{row.info.title} {arrow(row.info)}".strip()), markdown_text(labels[run]),
                 number(cell.first.value, row.decimals),
                 f"**{last}**" if cell.best else last, number(cell.drift.value, row.decimals, sign=True),
-                interval(cell.drift, row.decimals, sign=True),
+                _marked(cell.drift, row.decimals),
                 number(cell.versus.value, row.decimals, sign=True) if cell.versus else "",
-                interval(cell.versus, row.decimals, sign=True) if cell.versus else "",
+                _marked(cell.versus, row.decimals) if cell.versus else "",
                 percent_of_windows(cell.share),
             ]  # fmt: skip
             lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n" + "".join(f"\n{markdown_text(note)}\n" for note in notes)
+
+
+def _marked(estimate: Estimate, decimals: int) -> str:
+    around = interval(estimate, decimals, sign=True)
+    return (f"**{around}**" if estimate.excludes_zero else around) + ("\\*" if estimate.star else "")
 
 
 def arrow(info: MetricInfo) -> str:

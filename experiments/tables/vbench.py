@@ -1,6 +1,6 @@
 """Runs by dimensions as papers print them: VBench's order and names, x 100, differences from a baseline with intervals.
 
-A pure function of the tidy table; the statistics are those of `eval.aggregate`, a missing number is NaN.
+A pure function of the tidy table; the statistics are those of `eval.stats`, a missing number is NaN.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from eval.aggregate import one_protocol, overall, paired_difference
-from eval.drift import NUMBERS, of_videos
 from eval.metric import Value
-from eval.overall import PAIRWISE
+from eval.stats.drift import NUMBERS, of_videos
+from eval.stats.means import overall, paired_difference
+from eval.stats.samples import one_protocol
+from eval.stats.vbench import PAIRWISE
 from experiments.tables import prose
+from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for
 from experiments.tables.runs import Run
-from experiments.tables.summary import Estimate, MetricInfo, decimals_for, metric_infos
+from experiments.tables.summary import MetricInfo, metric_infos
 
 # The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
 DIMENSIONS = (
@@ -36,8 +38,6 @@ PROTOCOLS = {
     "vbench_last": "vbench_last (the last 2 s of a video, its own pixels: not the published protocol)",
 }
 LEVELS = ("mean", "first", "last")  # numbers of which more is better where it is of the metric
-NAN = float("nan")
-MISSING = Estimate(NAN, NAN, NAN, 0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,12 @@ class Comparison:
     cells: Mapping[tuple[str, str], Estimate]
     differences: Mapping[tuple[str, str], Estimate]
     notes: tuple[str, ...]
-    number: str = "mean"  # of every video, see eval.drift.NUMBERS
+    number: str = "mean"  # of every video, see eval.stats.drift.NUMBERS
+
+    @property
+    def comparisons(self) -> int:
+        """How many differences were tested, for which Holm's adjustment is."""
+        return comparisons(self.differences.values())
 
 
 def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol: str) -> list[str]:
@@ -123,7 +128,7 @@ def compare(
 ) -> Comparison:
     """The comparison of `runs` in their order by `metrics` in theirs. table: of one protocol, whose name is printed.
 
-    values: how to speak of metrics that VBench does not have. number, ends: of every video, see eval.drift.of_videos.
+    values: how to speak of metrics that VBench does not have. number, ends: of every video, see eval.stats.drift.of_videos.
     Raises ValueError for scores of several protocols.
     """
     one_protocol(table, "a comparison")
@@ -140,6 +145,7 @@ def compare(
         for name in metrics
         if baseline is not None and run != baseline
     }
+    versus = adjusted(versus)
     known = {
         info.name: replace(info, higher_is_better=True) if info.name in DIMENSIONS else info
         for info in metric_infos(metrics, values)
@@ -152,7 +158,7 @@ def compare(
     )
     scale = {column.info.name: column.scale for column in columns}
     cells, differences = (
-        {key: _scaled(e, scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
+        {key: e.times(scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
     )  # fmt: skip
     result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, (), number)
     said: tuple[str, ...] = ()
@@ -209,7 +215,8 @@ def flat(comparison: Comparison) -> pd.DataFrame:
             line |= {"metric": name, "title": column.title, "number": comparison.number, "scale": column.scale}
             line |= {"value": cell.value, "low": cell.low, "high": cell.high, "n": cell.n}
             line |= {"baseline": comparison.baseline, "difference": versus.value, "difference_low": versus.low}
-            lines.append(line | {"difference_high": versus.high, "difference_n": versus.n})
+            line |= {"difference_high": versus.high, "difference_n": versus.n, "difference_p": versus.p}
+            lines.append(line | {"difference_p_holm": versus.holm, "comparisons": comparison.comparisons})
     return pd.DataFrame(lines)
 
 
@@ -227,11 +234,7 @@ def _estimate(row: pd.Series) -> Estimate:
 def _versus(table: pd.DataFrame, run: str, baseline: str | None, metric: str) -> Estimate:
     assert baseline is not None
     paired = paired_difference(table, run, baseline, metric)
-    return Estimate(paired.mean, paired.low, paired.high, paired.n)
-
-
-def _scaled(estimate: Estimate, scale: float) -> Estimate:
-    return Estimate(estimate.value * scale, estimate.low * scale, estimate.high * scale, estimate.n)
+    return Estimate(paired.mean, paired.low, paired.high, paired.n, paired.p)
 
 
 def _column(info: MetricInfo, cells: Sequence[Estimate], differences: Sequence[Estimate]) -> Column:
@@ -251,8 +254,8 @@ def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> l
     notes.append("Means over prompts, seeds of a prompt averaged first.")
     if comparison.differences:
         notes.append(
-            f"Differences are run minus {comparison.labels[comparison.baseline or '']}, paired by prompt and seed; bold: "
-            f"the interval excludes zero. {prose.INTERVALS}"
+            f"Differences are run minus {comparison.labels[comparison.baseline or '']}, paired by prompt and seed; "
+            f"{prose.marks(comparison.comparisons)}. {prose.INTERVALS}"
         )
     per_sample = rows[rows["value"].notna()].groupby(["run", "metric", "sample"]).size()
     if comparison.protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():

@@ -145,6 +145,17 @@ def test_links_that_leave_the_run_directory_are_refused(run: Path, tmp_path: Pat
     assert len(open_run(tmp_path / "link").videos) == 1
 
 
+def test_a_rollout_writes_nothing_through_a_link(run: Path, tmp_path: Path) -> None:
+    """A run directory from elsewhere, at the place of one's own: its folder of samples is somebody's home."""
+    mine = RunDir.create(tmp_path / "mine", "sink", {"a": 1})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (mine.path / "samples").rmdir()
+    (mine.path / "samples").symlink_to(outside)
+    assert "leads out of its run directory" in refusal(lambda: RunDir.create(tmp_path / "mine", "sink", {"a": 1}))
+    assert list(outside.iterdir()) == []
+
+
 def test_what_is_no_file_is_not_waited_for(run: Path) -> None:
     video = run / "samples" / "a-s0.mp4"
     video.unlink()

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.aggregate import curves, ends, first_last, overall, paired_difference, pivot
-from eval.drift import fluctuation, motion_decay, slope, video_drift_error
+from eval.stats.drift import fluctuation, motion_decay, slope, video_drift_error
+from eval.stats.means import curves, first_last, overall, paired_difference, pivot
+from eval.stats.samples import ends
 
 NAN = math.nan
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]

@@ -27,10 +27,10 @@ from eval.dimension import ClipInfo, Dimension
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.subject_consistency import SubjectConsistency
 from eval.metrics.temporal_flickering import TemporalFlickering
-from eval.overall import overall
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
 from eval.score import score as stage
+from eval.stats.vbench import overall
 from eval.store import stored
 from eval.videos import open_folder
 from experiments.evaluate import add_fused

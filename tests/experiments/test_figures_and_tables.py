@@ -17,7 +17,7 @@ from experiments.figures.drift import (
     tick_text,
 )
 from experiments.tables.configs import difference_rows, differing, flatten, yaml_lines
-from experiments.tables.summary import decimals_for, number
+from experiments.tables.estimate import decimals_for, number
 
 
 def test_what_differs_between_specs() -> None:

@@ -55,6 +55,18 @@ def test_means_and_paired_differences() -> None:
     assert lines.loc["down", "difference"] < 0
 
 
+def test_marks_are_adjusted_over_the_table_but_for_speed() -> None:
+    runs = {"a-1": 0.0, "b-2": 0.02, "c-3": -0.03}
+    speeds = table(runs, "fps", "speed")
+    scores = pd.concat([table(runs, "imaging_quality", "vbench_long"), speeds])
+    made = compare(scores, ROWS, RUNS, [QUALITY, Column("fps", "speed", "speed")], "base", 5.0)
+    assert made.comparisons == 2
+    p = [made.differences[row, QUALITY].p for row in ("up", "down")]
+    assert made.differences["up", QUALITY].holm == pytest.approx(max(2 * min(p), p[0]) if p[0] > p[1] else 2 * p[0])
+    assert "]\\* |" in beside_differences(made)
+    assert set(flat([made], {})["comparisons"]) == {2}
+
+
 def test_other_protocols_do_not_count() -> None:
     scores = table({"a-1": 0.0, "b-2": 0.02}, "imaging_quality", "windows")
     made = compare(scores, ROWS, RUNS, [QUALITY], "base", 5.0)

@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from report_runs import FPS, PROMPTS, SECONDS, Page, Scores, add_scores, draw, four_runs, write_run
 
@@ -55,6 +57,34 @@ def test_numbers_are_those_of_the_scores(tmp_path: Path, four: list[Path]) -> No
     assert "+7.0" in terminal
     assert "| colour drift ↓ | better | 2.0 | **5.5** | +3.5 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "against plain in the last 5 s: better in colour drift −4.5 [−4.5, −4.5]" in Page(html).text
+
+
+def test_stars_are_holms_over_all_metrics_of_the_report(tmp_path: Path) -> None:
+    """One difference that is told from zero alone, beside nineteen of nothing."""
+
+    def series(shift: float, seed: int) -> dict[str, Callable[[int, float], float]]:
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(0, 1, (20, 6, SECONDS + 1))
+        noise -= noise.mean(1, keepdims=True)
+        names = ["colour_drift", *(f"other{k:02}" for k in range(19))]
+        return {
+            n: lambda i, t, k=k: float(noise[k, i, int(t)]) + (shift if not k else 0.0) for k, n in enumerate(names)
+        }
+
+    prompts = tuple(f"prompt {i}" for i in range(6))
+    runs = [write_run(tmp_path, f"run{k}", series(1.2 * k, k), prompts=prompts) for k in range(2)]
+    html, _ = draw(tmp_path / "page.html", *runs, chief=("colour_drift",))
+    lines = [line for line in csv.DictReader((tmp_path / "page.csv").open()) if line["label"] == "run1"]
+    p = [float(line["versus_p"]) for line in lines]
+    (drift,) = [line for line in lines if line["metric"] == "colour_drift"]
+    assert (
+        float(drift["versus_p"]) == min(p) < 0.05 < float(drift["versus_p_holm"]) == pytest.approx(min(1, 20 * min(p)))
+    )
+    part = html.split('id="paired"')[1].split("</table>")[0]
+    assert "for all 20 comparisons of this kind in the report, 1 of them in this table" in part
+    assert '<td class="num worse">' in part
+    assert "<sup>*</sup>" not in part
+    assert "all 40 drifts, or all 20 differences" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
 def test_bold_and_coloured_only_what_is_beyond_doubt(tmp_path: Path, four: list[Path]) -> None:

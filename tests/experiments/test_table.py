@@ -96,6 +96,53 @@ def test_clear_differences_alone_are_bold_and_the_protocol_is_named_everywhere()
     assert set(flat(found)["protocol"]) == {"vbench_long"}
 
 
+def test_stars_are_holms_and_their_number_is_said() -> None:
+    """Of 2 runs x 4 metrics: one difference beyond any doubt, one told from zero alone and not among eight."""
+    rng = np.random.default_rng(3)
+    metrics = ["subject_consistency", "motion_smoothness", "aesthetic_quality", "imaging_quality"]
+    base = {metric: rng.uniform(0.4, 0.6, 12).tolist() for metric in metrics}
+    noise = {metric: rng.normal(0, 0.01, 12) for metric in metrics}
+    noise = {metric: each - each.mean() for metric, each in noise.items()}
+    shifts = {"subject_consistency": 0.1, "motion_smoothness": 0.008}
+    other = {m: (np.array(base[m]) + noise[m] + shifts.get(m, 0.0005)).tolist() for m in metrics}
+    third = {m: (np.array(base[m]) - noise[m]).tolist() for m in metrics}
+    found = compared({"base": rows(base), "x": rows(other), "y": rows(third)}, metrics, "base")
+    marks = {key: (bool(e.excludes_zero), e.star) for key, e in found.differences.items()}
+    assert marks["x", "subject_consistency"] == (True, "*")
+    assert marks["x", "motion_smoothness"] == (True, "")
+    assert sum(bold for bold, _ in marks.values()) == 2
+    p = sorted(e.p for e in found.differences.values())
+    assert found.differences["x", "motion_smoothness"].holm == pytest.approx(7 * p[1])
+    assert found.comparisons == 8
+    line = next(line for line in markdown(found).split("Difference from")[1].splitlines() if line.startswith("| x"))
+    assert re.findall(r"\\\*|\*\*", line) == ["**", "**", "\\*", "**", "**"]
+    assert "+10.63]}{*} & \\textbf{+0.80} {\\scriptsize {[}+0.07, +1.53]} &" in latex(found)
+    for text in (markdown(found), latex(found)):
+        assert "all 8 comparisons made here" in text
+    lines = flat(found).set_index(["run", "metric"])
+    assert set(lines["comparisons"]) == {8}
+    assert lines.loc[("x", "motion_smoothness"), "difference_p_holm"] == pytest.approx(7 * p[1])
+    assert math.isnan(lines.loc[("base", "motion_smoothness"), "difference_p"])
+
+
+def test_motionless_videos_have_an_interval() -> None:
+    """Dynamic degree is 0 or 1 a video; eight zeros are no certainty."""
+    zeros, ones = [0.0] * 8, [1.0] * 8
+    found = compared(
+        {"a": rows({"dynamic_degree": zeros}), "b": rows({"dynamic_degree": zeros})}, ["dynamic_degree"], "a"
+    )
+    assert [found.cells["a", "dynamic_degree"].low, found.cells["a", "dynamic_degree"].high] == pytest.approx(
+        [0, 32.44], abs=0.01
+    )
+    difference = found.differences["b", "dynamic_degree"]
+    assert [difference.low, difference.high] == pytest.approx([-32.44, 32.44], abs=0.01)
+    found = compared(
+        {"a": rows({"dynamic_degree": zeros}), "b": rows({"dynamic_degree": ones})}, ["dynamic_degree"], "a"
+    )
+    assert found.differences["b", "dynamic_degree"].low < 100
+    assert found.differences["b", "dynamic_degree"].excludes_zero
+
+
 def test_latex_is_balanced_and_escaped() -> None:
     table = {
         "a_b & 50 % of {x}": rows({"dynamic_degree": [0.1, 0.2]}),

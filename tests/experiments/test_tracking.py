@@ -19,7 +19,7 @@ import pytest
 from commands import Command
 
 from deepforcing.video import VideoWriter, sha256_file
-from eval.drift import slope
+from eval.stats.drift import slope
 from experiments import tracking
 from experiments.tables.runs import Run, read_runs
 from experiments.tables.scores import read_scores

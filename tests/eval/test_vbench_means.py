@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.overall import COLUMNS, overall
+from eval.stats.vbench import COLUMNS, overall
 
 NAN = math.nan
 Row = tuple[str, str, str, float, int]

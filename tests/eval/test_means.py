@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.aggregate import (
-    BOOTSTRAP_FROM,
-    STUDENT_T,
-    curves,
-    first_last,
-    mean_interval,
-    overall,
-    paired_difference,
-    paired_t,
-    pivot,
-    sample_means,
-)
 from eval.metric import Value
+from eval.stats.drift import of_videos
+from eval.stats.means import curves, first_last, overall, paired_difference, pivot
+from eval.stats.samples import sample_means
 
 COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
 
@@ -174,13 +165,6 @@ def test_paired_difference_takes_common_samples_only() -> None:
         paired_difference(table, "a", "c", "m")
 
 
-def test_paired_t_at_its_edges() -> None:
-    assert math.isnan(paired_t(np.array([1.0])))
-    assert math.isnan(paired_t(np.zeros(4)))
-    assert paired_t(np.full(4, -2.0)) == -math.inf
-    assert paired_t(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 * math.sqrt(3))
-
-
 def test_pairing_is_sharper_than_the_runs_apart() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(0, 10, 40)
@@ -195,16 +179,9 @@ def test_pairing_is_sharper_than_the_runs_apart() -> None:
     assert apart.loc["a", "low"] < apart.loc["b", "high"]
 
 
-@pytest.mark.parametrize("prompts", [2, 4, 8, BOOTSTRAP_FROM - 1, BOOTSTRAP_FROM, 48])
-def test_interval_covers_the_truth_about_as_often_as_it_says(prompts: int) -> None:
-    """Trials are columns. A bootstrap covers the mean of 4 normal values in 79 % of trials, of 8 in 88 %."""
-    _, low, high, _ = mean_interval(np.random.default_rng(prompts).normal(3, 2, (prompts, 1000)))
-    assert 0.91 <= ((low <= 3) & (high >= 3)).mean() <= 0.97
-
-
 @pytest.mark.parametrize("function", ["curves", "overall", "first_last", "paired"])
 def test_every_interval_of_four_prompts_is_students(function: str) -> None:
-    """s = 2, so the half width is 3.1824 * 2 / sqrt(4)."""
+    """s = 2, so the half width is 3.18245 * 2 / sqrt(4)."""
     values = np.array([-1.0, -1.0, -1.0, 3.0])
     late = {("r", f"{i}-s0"): [0.0] * 5 + [value] * 5 for i, value in enumerate(values)}
     table = tidy(late | {("q", sample): [0.0] * 10 for _, sample in late})
@@ -217,49 +194,7 @@ def test_every_interval_of_four_prompts_is_students(function: str) -> None:
     else:
         found = paired_difference(table, "r", "q", "m", 5)
         low, high = found.low, found.high
-    assert (low, high) == pytest.approx((-3.1824, 3.1824))
-
-
-def test_students_quantiles_hold_95_percent() -> None:
-    for degrees, quantile in enumerate(STUDENT_T, start=1):
-        t = np.linspace(-quantile, quantile, 20001)
-        density = (1 + t**2 / degrees) ** (-(degrees + 1) / 2)
-        scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2) / math.sqrt(degrees * math.pi)
-        assert np.trapezoid(density, t) * scale == pytest.approx(0.95, abs=1e-5)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.one_of(st.just(NAN), st.floats(-100, 100)), min_size=1, max_size=24))
-def test_interval_is_reproducible_and_holds_its_mean(values: list[float]) -> None:
-    column = np.array(values)[:, None]
-    mean, low, high, n = mean_interval(column)
-    known = column[~np.isnan(column)]
-    assert n[0] == len(known)
-    np.testing.assert_array_equal(low, mean_interval(column)[1])
-    if len(known) == 0:
-        assert np.isnan(mean[0])
-    else:
-        assert mean[0] == pytest.approx(known.mean(), abs=1e-9)
-    if len(known) < 2:
-        assert np.isnan(low[0])
-        assert np.isnan(high[0])
-    elif len(known) < BOOTSTRAP_FROM:
-        assert (mean[0] - low[0], high[0] - mean[0]) == pytest.approx(
-            [STUDENT_T[len(known) - 2] * known.std(ddof=1) / math.sqrt(len(known))] * 2, abs=1e-9
-        )
-    else:
-        assert known.min() - 1e-9 <= low[0] <= high[0] <= known.max() + 1e-9
-
-
-def test_columns_of_few_and_of_many_prompts_each_get_their_interval() -> None:
-    values = np.random.default_rng(0).normal(0, 1, (20, 3))
-    values[5:, 0] = NAN
-    values[1:, 2] = NAN
-    _, low, high, n = mean_interval(values)
-    assert n.tolist() == [5, 20, 1]
-    assert low[0] == pytest.approx(mean_interval(values[:5, :1])[1][0])
-    assert values[:, 1].min() < low[1] < high[1] < values[:, 1].max()
-    assert math.isnan(low[2])
+    assert (low, high) == pytest.approx((-3.18245, 3.18245), abs=1e-5)
 
 
 def test_pivot_orders_and_marks() -> None:
@@ -285,3 +220,42 @@ def test_names_that_only_look_like_seeds_are_prompts_of_their_own() -> None:
     rows = [("r", name, "m", 1, 0.0, 1.0, float(i)) for i, name in enumerate(names)]
     table = pd.DataFrame(rows, columns=["run", "sample", "metric", "version", "t_start", "t_end", "value"])
     assert sample_means(table).set_index("sample").loc[names, "prompt_id"].tolist() == [*names[:2], "p", "p"]
+
+
+def test_shares_have_their_own_intervals_everywhere() -> None:
+    """Eight videos without any motion: dynamic degree is 0, and nobody knows that it is 0 of all videos."""
+    reach = 3.8415 / (8 + 3.8415)
+    zeros = {(run, f"{i}-s0"): [0.0] * 10 for i in range(8) for run in "ab"}
+    for metric in ("dynamic_degree", "presence", "shape", "replay", "somebody's own"):
+        table = tidy(zeros, metric=metric)
+        assert overall(table)[["low", "high"]].to_numpy().tolist() == [pytest.approx([0, reach], abs=1e-4)] * 2
+        assert curves(table)["high"].tolist() == pytest.approx([reach] * 20, abs=1e-4)
+        ends_of = first_last(table).iloc[0]
+        names = ["first_high", "last_high", "abs_drift_high", "drift_high", "drift_low"]
+        assert ends_of[names].tolist() == pytest.approx([reach] * 4 + [-reach], abs=1e-4)
+        paired = paired_difference(table, "a", "b", metric)
+        assert [paired.low, paired.high, paired.p] == pytest.approx([-reach, reach, 1], abs=1e-4)
+        for number, width in (("drift", 4 * reach), ("abs_drift", 2 * reach), ("fluctuation", reach), ("slope", 0)):
+            found = paired_difference(of_videos(table, number), "a", "b", metric)
+            assert found.high - found.low == pytest.approx(width, abs=1e-4)
+    table = tidy(zeros, metric="colour_drift")  # 0 in the first window by construction, and no share
+    assert overall(table)[["low", "high"]].to_numpy().tolist() == [[0, 0]] * 2
+
+
+def test_a_share_beyond_one_is_none() -> None:
+    table = tidy({("r", "a-s0"): [0.5], ("r", "b-s0"): [37.0]}, metric="dynamic_degree")
+    assert overall(table)["high"].tolist() == pytest.approx([18.75 + 18.25 * T_OF_TWO])
+
+
+def test_what_is_a_share_does_not_depend_on_which_runs_are_compared() -> None:
+    values = {("a", "0-s0"): [0.0], ("a", "1-s0"): [1.0], ("b", "0-s0"): [0.0], ("b", "1-s0"): [0.0]}
+    table = tidy(values | {("c", "0-s0"): [2.5]})
+    found = paired_difference(table, "a", "b", "m")
+    assert [found.low, found.high] == pytest.approx([0.5 - 0.5 * T_OF_TWO, 0.5 + 0.5 * T_OF_TWO])
+
+
+def test_a_third_of_a_share_summed_from_windows_stays_within_it() -> None:
+    """Weighted sums round: 1 of every window is 1 of the video, not a bit more."""
+    videos = {("r", f"{i}-s0"): [1.0] * 7 for i in range(3)}
+    table = tidy(videos, metric="presence", seconds=0.1)
+    assert overall(table, 0.0, 0.55)["mean"].tolist() == [1]
