@@ -163,7 +163,16 @@ class GeneratorSpec:
             self.rule.check_schedule(self.cache, self.chunk_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
+        if any(cue.cut for cue in cues) and not getattr(self.cache.aligned, "cuts", False):
+            raise ValueError(
+                f"cache {self.cache.name or 'policy'!r} has no rule for a cut, [#]: leave it out, or use cache=infinity_rope"
+            )
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
+
+    def cuts(self, prompt: str, total_frames: int) -> frozenset[int]:
+        """The latent frames of `cues` at which the video cuts."""
+        starts = self.cues(prompt, total_frames)
+        return frozenset(start for start, cue in zip(starts, script.parse(prompt), strict=True) if cue.cut)
 
     def identity(self, total_frames: int, start_from: str | None = None, device: str = "cpu") -> dict[str, Any]:
         """What changes pixels, as plain JSON values; not names or places. start_from: sha256 of the given clip.
@@ -246,7 +255,7 @@ class Generator:
             noise = spec.rule.upstream_noise(seed, shape, given, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(
             wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
-            noise, dtype, self.device, clock.lap, initial,
+            noise, dtype, self.device, clock.lap, initial, spec.cuts(prompt, total_frames),
         )  # fmt: skip
 
 

@@ -161,20 +161,20 @@ class HeadBands:
         self.per_video = False
         self._denoise, self._commit = Split(self), Split(self)
 
-    def begin(self, start: int, frames: int | None = None, switched: bool = False) -> None:
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None:
         """Settle everything for the chunk whose first latent frame is `start` (KVCache.begin), after heads have parted
         ways if now is the time. Raises ValueError for a joint window."""
         if frames is not None:
             raise ValueError("a cache in bands of heads does not work under a joint window")
         if self.whole is not None:
             self.whole.absorb()
-            view = replace(self.whole.view, slots=tuple(self.whole.slots), start=start, switched=switched)
+            view = replace(self.whole.view, slots=tuple(self.whole.slots), start=start, switched=switched, cut=cut)
             parted = self.policy.retention.group(view)
             if parted is not None:
                 self._part(self.whole, parted, start)
                 self.whole = None
         for cache in self.caches:
-            cache.begin(start, switched=switched)
+            cache.begin(start, switched=switched, cut=cut)
 
     @property
     def caches(self) -> list[KVCache]:

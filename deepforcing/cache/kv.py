@@ -100,16 +100,17 @@ class KVCache:
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint = False
+        self.chunk_shift = 0
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
 
-    def begin(self, start: int, frames: int | None = None, switched: bool = False) -> None:
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None:
         """Settle everything for the chunk whose first latent frame is `start`.
 
         frames: of a joint window, so many latent frames that are denoised together from there on, read and not stored;
-        None: the chunk. switched: the prompt is a new one. The same start again, for a window that moved on over an
-        unfinished chunk, only plans again.
+        None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
+        that moved on over an unfinished chunk, only plans again.
         """
         again = bool(self.own) and start == self.view.start
         if not again:
@@ -117,7 +118,15 @@ class KVCache:
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
         asked = View(
-            tuple(self.slots), start, last.first_drop, last.last_drop, frames, self.chunk_frames, switched, self.notes
+            tuple(self.slots),
+            start,
+            last.first_drop,
+            last.last_drop,
+            frames,
+            self.chunk_frames,
+            switched,
+            cut,
+            self.notes,
         )
         plan = self.policy.retention.plan(asked)
         self._check(plan)
@@ -128,7 +137,9 @@ class KVCache:
         self.view = replace(asked, slots=slots, first_drop=first_drop, last_drop=start if dropping else last.last_drop)
         reads = range(len(slots)) if plan.reads is None else plan.reads
         read, places = [slots[i] for i in reads], [self.places[i] for i in reads]
-        positions = self.policy.aligned.positions(replace(self.view, slots=tuple(read)))
+        seen = replace(self.view, slots=tuple(read))
+        positions, shift = self.policy.aligned.positions(seen), getattr(self.policy.aligned, "chunk_shift", None)
+        self.chunk_shift = 0 if shift is None else shift(seen)
         self.read = read, places, [s.frame if p is None else p for s, p in zip(read, positions, strict=True)]
         self._turn_to(places, self.read[2])
         if any(content.waits for content, _ in self.pending.contents):
@@ -195,7 +206,7 @@ class KVCache:
         start, role = self.view.start, self.policy.retention.role
         frames = range(start, start + len(self.own))
         self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
-        self.rendered.update(zip(self.own, frames, strict=True))
+        self.rendered.update((at, frame + self.chunk_shift) for at, frame in zip(self.own, frames, strict=True))
         self.own = []
 
     def _settle(
@@ -204,15 +215,15 @@ class KVCache:
         """Bring a kind of pass up to this chunk."""
         start = self.view.start
         chunk = range(start, start + frames)
-        kind.settle(
-            start, self.tokens(self.own), self.rope.frames(chunk), index, (len(read) + frames) * self.slot_tokens
-        )
+        turned = self.rope.frames(chunk)
+        keys = self.rope.frames([f + self.chunk_shift for f in chunk]) if self.chunk_shift else turned
+        kind.settle(start, self.tokens(self.own), turned, keys, index, (len(read) + frames) * self.slot_tokens)
         found = {at: (slot, p) for at, slot, p in zip(places, read, positions, strict=True)}
-        own = {at: (Slot("chunk", f), f) for at, f in zip(self.own, chunk, strict=False)}
+        own = {at: (Slot("chunk", f), f + self.chunk_shift) for at, f in zip(self.own, chunk, strict=False)}
         if index is None:
             order = [(found | own)[at] for at in range(len(read) + frames)]
         else:
-            order = [*found.values(), *((Slot("chunk", f), f) for f in chunk)]
+            order = [*found.values(), *((Slot("chunk", f), f + self.chunk_shift) for f in chunk)]
         kind.slots, kind.positions = tuple(s for s, _ in order), tuple(p for _, p in order)
 
     @property

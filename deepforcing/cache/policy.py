@@ -53,7 +53,8 @@ class View:
     slots: the past in temporal order. start: first latent frame of the current chunk. first_drop, last_drop: the
     `start` of the first and of the latest chunk at which anything was dropped, None before that. frames: latent frames
     denoised together (a joint window spans several chunks; chunk otherwise). chunk: latent frames that a commit stores.
-    switched: this chunk is the first of a new prompt. notes: what the retention's `watch` has kept of this video.
+    switched: this chunk is the first of a new prompt; cut: which follows a cut. notes: what the retention's `watch` has kept
+    of this video.
     """
 
     slots: tuple[Slot, ...]
@@ -63,6 +64,7 @@ class View:
     frames: int = 3
     chunk: int = 3
     switched: bool = False
+    cut: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -75,8 +77,12 @@ class Alignment(Protocol):
         ...
 
     def positions(self, view: View) -> list[int | None]:
-        """view.slots are those that are read. An alignment that never moves a slot from its own frame may say so with a
-        class attribute `turns = False`: un-rotated keys are then not stored."""
+        """view.slots are those that are read.
+
+        An alignment that never moves a slot from its own frame may say so with a class attribute `turns = False`:
+        un-rotated keys are then not stored; `cuts = True`: it has a rule for View.cut. With a method `chunk_shift(view)`
+        the chunk's own keys lie so many positions away from its queries.
+        """
         ...
 
 

@@ -43,8 +43,8 @@ class Job:
     """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. watch: told of every layer of
-    every pass (cache/observe.py).
+    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
+    follow a cut. watch: told of every layer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -60,6 +60,7 @@ class Job:
     device: torch.device
     clock: Callable[[str], None]
     initial: Tensor | None = None
+    cuts: frozenset[int] = frozenset()
     watch: Watch | None = None
 
     @property
@@ -179,6 +180,7 @@ class Chunkwise(Rule):
                 clock=job.clock,
                 switches=later,
                 on_switch=self.on_switch,
+                cuts=job.cuts,
             )
         )
 

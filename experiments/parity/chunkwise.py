@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -41,6 +41,7 @@ def replayed(
     on_switch: OnSwitch = "nothing",
     watch: Watch | None = None,
     noise: Noise | None = None,
+    cuts: Container[int] = (),
 ) -> Produced:
     """Roll the recording out. switches: latent frame -> number of the prompt that holds from that chunk on."""
     initial = r.inputs.get("initial_latent")
@@ -56,7 +57,7 @@ def replayed(
     latents = []
     for chunk in chunkwise(
         r.model, texts[0], cache, r.schedule, recorded if noise is None else noise, total, r.size, initial,
-        switches={start: texts[number] for start, number in switches.items()}, on_switch=on_switch,
+        switches={start: texts[number] for start, number in switches.items()}, on_switch=on_switch, cuts=cuts,
     ):  # fmt: skip
         latents.append(chunk.latents)
         tensors |= snapshot(cache, chunk.start)

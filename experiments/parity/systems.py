@@ -6,7 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.parity import causvid, dummy_forcing, published, rolling, rolling_sink
+from experiments.parity import (
+    causvid,
+    commit_forcing,
+    dummy_forcing,
+    infinity_rope,
+    memrope,
+    published,
+    rolling,
+    rolling_sink,
+)
 from experiments.parity.recording import Produced, refuse_what_is_not_replayed
 
 SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
@@ -17,6 +26,9 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "rolling": rolling.run,
     "causvid": causvid.run,
     "dummy": dummy_forcing.run,
+    "sf+commit": commit_forcing.run,
+    "memrope": memrope.run,
+    "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
 }
 
