@@ -150,8 +150,10 @@ def test_rows_differ_by_layer_and_seed_alone() -> None:
 
 def test_an_observer_is_told_whose_heads_it_sees() -> None:
     told: list[Seen] = []
-    cache = cache_for(policy(), watch=told.append)
-    outputs(cache, (0,), 4)
+    watched, plain = (outputs(cache_for(policy(), watch=watch), (0,), 4) for watch in (told.append, None))
+    assert all(
+        torch.equal(a, b) for mine, other in zip(watched, plain, strict=True) for a, b in zip(mine, other, strict=True)
+    )
     of_chunk = [seen for seen in told if seen.start == 9 and seen.kind == "commit"]
     for layer in range(LAYERS):
         heads = [h for seen in of_chunk if seen.layer == layer and seen.heads is not None for h in seen.heads.tolist()]
