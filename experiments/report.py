@@ -46,7 +46,7 @@ from experiments.tables.summary import (
     windows_and_wholes,
 )
 from experiments.tables.text import csv_text
-from experiments.tables.vbench import DIMENSIONS, PROTOCOLS, Comparison, comparison_of
+from experiments.tables.vbench import PERCENT, PROTOCOLS, Comparison, choose_metrics, comparison_of
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,11 @@ def compare_protocols(scores: pd.DataFrame, runs: Sequence[Run], baseline: str, 
     """VBench's table under each protocol of whole videos that has scores. common: see conf/report.yaml."""
     found = []
     for protocol in PROTOCOLS:
-        table = scores[(scores["protocol"] == protocol) & scores["metric"].isin(DIMENSIONS)]
+        table = scores[(scores["protocol"] == protocol) & scores["metric"].isin(PERCENT)]
         if len(table):
+            names = choose_metrics("vbench", sorted(set(table["metric"])), protocol)
             shared = set.intersection(*(set(rows["sample"]) for _, rows in table.groupby("run")))
-            found.append(comparison_of(table, runs, DIMENSIONS, VALUES, baseline, protocol, common and bool(shared)))
+            found.append(comparison_of(table, runs, names, VALUES, baseline, protocol, common and bool(shared)))
     return found
 
 

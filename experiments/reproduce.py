@@ -23,6 +23,7 @@ from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics.vbench_quality import QUALITY, RANGES, with_quality
 from eval.protocol import Protocol
 from eval.score import Measurement, score
 from eval.videos import open_run
@@ -72,6 +73,8 @@ class Planned:
     def measurements(self, protocol: str) -> list[Measurement]:
         """The metrics that give the columns under a protocol."""
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
+        if QUALITY.name in wanted:
+            wanted |= set(RANGES)
         every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
@@ -266,7 +269,8 @@ def reproduce_task(config: DictConfig) -> int:
 
 def report(config: DictConfig, planned: Planned, results: Results, ends: float, out: Path) -> str:
     """Write <out>, its .csv and, for a sweep, its .png; the Markdown."""
-    table = pd.concat(results.tables, ignore_index=True) if results.tables else pd.DataFrame(columns=COLUMNS)
+    tables = results.tables
+    table = with_quality(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=COLUMNS)
     runs = {row: path.name for row, path in results.runs.items()}
     seconds = float(next(iter(planned.configs.values())).seconds)
     if len(table):

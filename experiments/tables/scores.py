@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from deepforcing.records import SCHEMA, Strict, Text, check_name, first_problem, read_object
+from eval.metrics.vbench_quality import with_quality
 from eval.protocol import NAMES, Protocol
 from eval.score_files import read_scores as read_score_file
 from eval.store import stored
@@ -31,14 +32,15 @@ def scored_folder(path: Path) -> Run:
 def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
     """COLUMNS and weights_sha256 of all runs and scored folders. window_seconds: of the protocol `windows`.
 
-    weights_sha256 is NaN where a folder does not say it. Raises ValueError if scores are unreadable.
+    With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench_quality). weights_sha256 is NaN
+    where a folder does not say it. Raises ValueError if scores are unreadable.
     """
     opened = [open_run(run.path) for run in runs if run.record]
     parts = [stored(opened, None, Protocol(name, window_seconds)) for name in NAMES]
     parts += [read_folder(run) for run in runs if not run.record]
     columns = [*COLUMNS, "weights_sha256"]
     parts = [part[columns] for part in parts if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return with_quality(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame(columns=columns)
 
 
 def read_folder(folder: Run) -> pd.DataFrame:
