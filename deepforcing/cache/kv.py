@@ -88,6 +88,7 @@ class KVCache:
             self.watchers.append(self._note)
         self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
         self.shared: dict[str, Any] = {}  # contents', for this chunk
+        self.told: dict[int, tuple[Any, ...]] = {}  # layer -> what contents made before a pass tell observers in it
         self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
         self.slots: list[Slot] = []  # the past in temporal order
         self.places: list[int] = []  # the buffer slot of each
@@ -302,7 +303,9 @@ class KVCache:
             return
         self.waiting = set(self.active)
         for layer in self.active:
-            self.prepare(layer, None)
+            told, _ = self.prepare(layer, None)
+            if told and self.watchers:
+                self.told[layer] = told
 
     def prepare(self, layer: int, chunk: Pass | None) -> tuple[tuple[Any, ...], tuple[Tensor, Tensor] | None]:
         """Run what is pending for one layer. Gives what its contents tell an observer, and keys and values that stand in

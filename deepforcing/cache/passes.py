@@ -70,7 +70,7 @@ class Steady:
     def __init__(self, cache: KVCache, kind: Kind) -> None:
         self.layers, self.kind, self.needs = cache.layers, kind, cache.needs
         self.slot_tokens = cache.slot_tokens
-        self.watchers = cache.watchers
+        self.watchers, self.told = cache.watchers, cache.told
         self.remembers = 0
         if self.needs.queries and (kind == "commit" or self.needs.every_pass):
             self.remembers = self.needs.queries * self.slot_tokens
@@ -136,6 +136,8 @@ class Steady:
             past_keys, past_values = store.pick(self.index)
             keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
         out = attend(q, keys, values, self._mask(store))
+        if self.watchers:
+            told = (*self.told.pop(layer, ()), *told)
         for watch in self.watchers:
             watch(
                 Seen(

@@ -13,6 +13,7 @@ from experiments.parity import (
     infinity_rope,
     memrope,
     published,
+    relax_forcing,
     rolling,
     rolling_sink,
 )
@@ -30,6 +31,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "memrope": memrope.run,
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
+    "relax_forcing": relax_forcing.run,
 }
 
 

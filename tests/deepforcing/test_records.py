@@ -14,7 +14,7 @@ import pytest
 from deepforcing.records import DEEPEST, LARGEST, DamagedError, read_run, read_sample
 from deepforcing.runs import RunDir
 from eval.videos import open_folder, open_run
-from experiments.tables.runs import read_runs
+from experiments.results.runs import read_runs
 
 SAMPLE = {
     "schema": 1, "sample": "a-s0", "prompt_id": "a", "prompt": "a red disc", "seed": 0, "video": "a-s0.mp4", "bytes": 5,
