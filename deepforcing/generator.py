@@ -6,7 +6,6 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,12 @@ from torch import Tensor
 from deepforcing import script
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
+from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.yuv import Frames
 
@@ -45,6 +46,8 @@ class ModelSpec(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def config(self) -> WanConfig: ...
     @property
     def geometry(self) -> Geometry: ...
     @property
@@ -79,7 +82,7 @@ class PixelChunk:
 
     start: int
     pixels: Tensor
-    tokens: int
+    tokens: float
     seconds: dict[str, float]
 
 
@@ -121,8 +124,9 @@ class GeneratorSpec:
         return self.model.geometry.latent_frames(seconds, self.chunk_frames)
 
     def check_sizes(self, total_frames: int) -> None:
-        """Rule, cache and length. Raises ValueError."""
+        """Rule, cache, model sizes and length. Raises ValueError."""
         self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
+        self.cache.check_model(self.model.config, self.model.geometry.tokens_per_frame)
         if self.noise == "upstream" and self.rule.upstream_noise is None:
             raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
         if self.noise == "release" and not isinstance(self.rule, Chunkwise):
@@ -155,9 +159,20 @@ class GeneratorSpec:
                 f"generator {self.name} denoises several chunks at once, so the prompt cannot change at a chunk: "
                 "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
             )
+        if len(cues) > 1:
+            self.rule.check_schedule(self.cache, self.chunk_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
+        if any(cue.cut for cue in cues) and not getattr(self.cache.aligned, "cuts", False):
+            raise ValueError(
+                f"cache {self.cache.name or 'policy'!r} has no rule for a cut, [#]: leave it out, or use cache=infinity_rope"
+            )
         return script.chunk_starts(cues, self.model.geometry, self.chunk_frames, total_frames)
+
+    def cuts(self, prompt: str, total_frames: int) -> frozenset[int]:
+        """The latent frames of `cues` at which the video cuts."""
+        starts = self.cues(prompt, total_frames)
+        return frozenset(start for start, cue in zip(starts, script.parse(prompt), strict=True) if cue.cut)
 
     def identity(self, total_frames: int, start_from: str | None = None, device: str = "cpu") -> dict[str, Any]:
         """What changes pixels, as plain JSON values; not names or places. start_from: sha256 of the given clip.
@@ -240,7 +255,7 @@ class Generator:
             noise = spec.rule.upstream_noise(seed, shape, given, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(
             wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
-            noise, dtype, self.device, clock.lap, initial,
+            noise, dtype, self.device, clock.lap, initial, spec.cuts(prompt, total_frames),
         )  # fmt: skip
 
 
@@ -264,19 +279,3 @@ class Stopwatch:
         laps, self.laps = self.laps, {}
         self.last = time.perf_counter()
         return laps
-
-
-def plain(value: Any) -> Any:
-    """A dataclass as JSON values, with its class, so that two classes with equal fields differ.
-
-    Raises ValueError for anything else: an object's repr would make another run of every process.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise ValueError(f"{kind} cannot be part of a run's identity: make it a frozen dataclass of plain values")

@@ -19,7 +19,8 @@ from typing import Annotated, Any, Never
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 SCHEMA = 1
-LARGEST = 1 << 24  # bytes of a record; an hour of video has one of about 1 MB
+LARGEST = 1 << 23  # bytes of a record; an hour of video has one of less than 1 MB
+MOST_CHUNKS = 60_000
 DEEPEST = 32  # objects and lists inside each other
 LARGEST_INTEGER = 2**64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -90,6 +91,7 @@ class Identity(Strict):
     """What changes pixels. Free but for what readers look at."""
 
     model: Free | None = None
+    chunk_frames: Count | None = None
 
 
 class Spec(Strict):
@@ -116,13 +118,13 @@ class RunRecord(Strict):
 
 
 class Chunk(Strict):
-    """Seconds that the parts of a chunk took, and the tokens that it attended to. given: it was not made but given."""
+    """Seconds that the parts of a chunk took, and the tokens that a query attended to, on average. given: it was not made."""
 
     denoise_s: Seconds | None = None
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
-    tokens: Size | None = None
+    tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 
 
@@ -146,7 +148,7 @@ class SampleRecord(Strict):
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
     environment: Environment | None = None
-    chunks: list[Chunk] | None = None
+    chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 
     @model_validator(mode="after")
     def _of_one_name(self) -> SampleRecord:
@@ -158,6 +160,7 @@ class SampleRecord(Strict):
 def read_run(directory: Path) -> dict[str, Any]:
     """run.json. Raises DamagedError, or ValueError for a schema of another version and for fields that are not what they
     must be."""
+    check_name(directory)
     path = directory / "run.json"
     check_place(path, directory)
     record = read_object(path)
@@ -292,9 +295,10 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     """ValueError if it is deeper than any record, or holds half a surrogate pair, which no file or table can hold."""
     level: list[Any] = [record]
     for _ in range(DEEPEST):
-        texts = [one for one in level if isinstance(one, str)]
-        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-            raise ValueError(f"{path} holds half a surrogate pair, which is no text")
+        try:
+            "".join(one for one in level if isinstance(one, str)).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path} holds half a surrogate pair, which is no text") from None
         below = [
             [*one.keys(), *one.values()] if isinstance(one, dict) else one
             for one in level
@@ -306,13 +310,26 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     raise ValueError(f"{path} is nested too deeply to be a record")
 
 
-def check_place(path: Path, directory: Path) -> None:
-    """ValueError if a file of a run directory, links followed, is outside of it, or is there and no file."""
+def check_name(directory: Path) -> None:
+    """ValueError if a directory, which is named in tables and on terminals, has a name that these cannot show."""
+    try:
+        printable(directory.absolute().name)
+    except ValueError as error:
+        raise ValueError(f"the name of the directory {str(directory)!a} {error}; rename it") from None
+
+
+def check_inside(path: Path, directory: Path) -> None:
+    """ValueError if a file or folder of a run directory, links followed, is outside of it."""
     try:
         inside = path.resolve().is_relative_to(directory.resolve())
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:
         raise ValueError(f"{path} leads out of its run directory; a run's files lie in it")
+
+
+def check_place(path: Path, directory: Path) -> None:
+    """As check_inside, and ValueError if it is there and no file: a pipe would be waited for."""
+    check_inside(path, directory)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a file")

@@ -27,7 +27,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from deepforcing.records import NAME, SCHEMA, DamagedError, RunRecord, SampleRecord, check, read_run, read_sample
+from deepforcing.records import (
+    NAME,
+    SCHEMA,
+    DamagedError,
+    RunRecord,
+    SampleRecord,
+    check,
+    check_inside,
+    read_run,
+    read_sample,
+)
 from deepforcing.video import sha256_file, sync_directory
 
 MIN_FREE_BYTES = 50_000_000
@@ -107,7 +117,8 @@ class RunDir:
         record: the other fields of run.json (label, spec, geometry, environment ...); they do not change the identity.
         An existing run with the same identity is used as it is, its run.json stays what it was. Raises ValueError for
         a name that is no plain file name, a record that could not be read back, an existing run.json that is damaged or of
-        another identity, and samples without a run.json.
+        another identity or of videos of another size (run directories of versions whose identities left sizes out), and
+        samples without a run.json.
         """
         if not NAME.fullmatch(name):
             raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, dots, dashes and underscores")
@@ -119,12 +130,21 @@ class RunDir:
         full = {"schema": SCHEMA, "name": name, "created": created, "identity": identity, **(record or {})}
         check(RunRecord, full, run._json)
         run.path.mkdir(parents=True, exist_ok=True)
+        check_inside(run._samples, run.path)  # nothing is written through a link to somewhere else
         with _lock(run.path / ".lock", wait=True):
             if run._json.exists():
-                if canonical_json(run.record().get("identity")) != canonical_json(identity):
+                known = run.record()
+                if canonical_json(known.get("identity")) != canonical_json(identity):
                     raise ValueError(
                         f"{run.path} belongs to a run with other settings (see identity in its run.json); "
                         "move it away or choose another name"
+                    )
+                there, here = _sizes(known), _sizes(full)
+                other = next((size for size in sorted(there.keys() & here.keys()) if there[size] != here[size]), None)
+                if other is not None:
+                    raise ValueError(
+                        f"{run.path} is of a run with {other}={there[other]!s:.60}, not {here[other]!s:.60} (see its "
+                        "run.json); move it away or choose another name"
                     )
             elif run._samples.exists() and any(run._samples.iterdir()):
                 raise ValueError(f"{run.path} has samples but no run.json; restore it, or move the directory away")
@@ -268,6 +288,17 @@ def _check_json(value: object, where: str) -> None:
         # Subclasses too: NumPy floats and enums have reprs of their own.
         kind = type(value).__name__
         raise ValueError(f"{where} is of type {kind}, expected plain JSON: str, int, float, bool, None, list or dict")
+
+
+def _sizes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's record says of its videos' and its model's sizes, by dotted name."""
+    model = (record.get("spec") or {}).get("model")
+    groups = {"geometry": record.get("geometry"), "config": model.get("config") if isinstance(model, dict) else None}
+    sizes = {} if record.get("pixel_scale") is None else {"pixel_scale": record["pixel_scale"]}
+    for group, values in groups.items():
+        if isinstance(values, dict):
+            sizes |= {f"{group}.{k}": v for k, v in values.items() if v is not None and k != "_target_"}
+    return sizes
 
 
 def _checked(sample: str) -> str:

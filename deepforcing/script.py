@@ -3,7 +3,8 @@
     a red disc ... [10s] | a blue disc ... [10s-25s] | a green ring ...
 
 Parts are separated by "|". Each ends with how long it holds, [10s], or from when to when, [10s-25s]; the last may leave
-that off and then holds to the end. A prompt with neither "|" nor a time at its end is an ordinary one. The line as a whole
+that off and then holds to the end. "#" behind the time, [10s#] or [#], says that the part begins with a cut, for cache
+policies that have a rule for cuts. A prompt with neither "|" nor a time at its end is an ordinary one. The line as a whole
 is the sample's prompt, so the schedule is part of its identity.
 """
 
@@ -15,16 +16,18 @@ from dataclasses import dataclass
 from deepforcing.geometry import Geometry
 
 NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*s\s*"
-TIME = re.compile(rf"(.*)\[{NUMBER}(?:-{NUMBER})?\]\s*", re.S)
+TIME = re.compile(rf"(.*)\[{NUMBER}(?:-{NUMBER})?(#?)\s*\]\s*", re.S)
+CUT_TO_END = re.compile(r"(.*)\[\s*#\s*\]\s*", re.S)
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One prompt of a schedule. begin, end: seconds of the video; end None: to its end."""
+    """One prompt of a schedule. begin, end: seconds of the video; end None: to its end. cut: it begins with a cut."""
 
     text: str
     begin: float
     end: float | None
+    cut: bool = False
 
 
 def is_schedule(text: str) -> bool:
@@ -40,7 +43,11 @@ def parse(text: str) -> tuple[Cue, ...]:
     for number, part in enumerate(parts, start=1):
         where = f"part {number} of the prompt schedule"
         now = (cues[-1].end or 0.0) if cues else 0.0
-        match = TIME.fullmatch(part)
+        match, to_end = TIME.fullmatch(part), CUT_TO_END.fullmatch(part)
+        cut = bool(match[4]) if match else to_end is not None
+        part = to_end[1] if to_end else part
+        if cut and not cues:
+            raise ValueError(f"{where} has a cut, [#], before it, where the video begins: only later parts can")
         words = (match[1] if match else part).strip()
         if not words:
             raise ValueError(f"{where} has no prompt; write PROMPT [10s] | PROMPT [10s-25s] | PROMPT")
@@ -50,7 +57,7 @@ def parse(text: str) -> tuple[Cue, ...]:
                     f"{where} ({words[-40:]!r}) must end with how long it holds, [10s], or from when to when, [10s-25s]; "
                     "only the last may hold to the end"
                 )
-            cues.append(Cue(words, now, None))
+            cues.append(Cue(words, now, None, cut))
             continue
         begin, end = (now, now + float(match[2])) if match[3] is None else (float(match[2]), float(match[3]))
         if end <= begin:
@@ -58,7 +65,7 @@ def parse(text: str) -> tuple[Cue, ...]:
         if begin != now:
             problem = f"overlaps the part before, which holds until {now:g} s" if begin < now else "leaves a gap"
             raise ValueError(f"{where} begins at {begin:g} s and {problem}: it must begin at {now:g} s")
-        cues.append(Cue(words, begin, end))
+        cues.append(Cue(words, begin, end, cut))
     return tuple(cues)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepforcing.records import read_run, read_sample
+from deepforcing.records import check_name, read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
 from eval.metric import SELF_FORCING, Chunks
@@ -21,6 +21,7 @@ from eval.prompt_lists import read_prompts, shown
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # Endings of what may be a video too and is not scored; of .gif the frames' times and colours are another matter.
 OTHER_SUFFIXES = (".gif", ".apng", ".webp", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf")
+MOST_PIXELS = 4096 * 2304  # of a frame: a batch of such takes gigabytes, and a file of them may have kilobytes
 SLOWEST, FASTEST = 1, 240  # frames a second; a file that says anything else is wrong about itself
 LONGEST_PROMPT = 10_000  # characters; text encoders look at a few hundred
 
@@ -136,6 +137,7 @@ def open_folder(
     kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
     if not root.is_dir():
         raise ValueError(f"videos={folder} is not a folder; give one that holds {kinds} files")
+    check_name(root)
     # Hidden files are not videos: copies from a Mac bring one along for each.
     entries = [path for path in root.iterdir() if not path.name.startswith(".")]
     named = sorted(
@@ -223,6 +225,10 @@ def checked(video: Video) -> VideoInfo:
         raise ValueError(f"{path} says {info.fps:g} frames a second; its record says {video.fps:g}")
     if info.frames < 2:
         raise ValueError(f"{path} has {info.frames} frame; a video has two at least")
+    if info.width * info.height > MOST_PIXELS:
+        raise ValueError(
+            f"{path} is {info.width} x {info.height} pixels; up to {MOST_PIXELS / 1e6:.1f} million a frame can be scored"
+        )
     if info.width % 2 or info.height % 2:
         raise ValueError(
             f"{path} is {info.width} x {info.height} pixels; odd sizes do not fit 4:2:0, crop it to even ones"

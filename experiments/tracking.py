@@ -33,11 +33,12 @@ from typing import Any
 
 import pandas as pd
 
+from deepforcing.records import check_inside
 from deepforcing.runs import atomic_write_json, check_writable
 from eval.stats.drift import slope
 from eval.stats.means import curves, first_last, overall
 from eval.stats.samples import sample_means
-from experiments.tables.runs import Run
+from experiments.results.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
 ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one
@@ -173,6 +174,8 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
     Returns its directory. Raises OSError for a place that cannot be written or has too little room.
     """
     root = (tracker.directory or run.path).absolute()
+    if tracker.directory is None:
+        check_inside(root / "wandb", root)
     videos = choose_videos(run, tracker.videos)
     check_writable(root, ROOM + sum(path.stat().st_size for path, _ in videos), "dir")  # wandb would go elsewhere
     name = run_id(run)

@@ -18,9 +18,11 @@ from deepforcing.clip import Clip
 from deepforcing.environment import environment
 from deepforcing.generator import Generator
 from deepforcing.geometry import Geometry
+from deepforcing.identity import plain
 from deepforcing.prompts import Sample
 from deepforcing.runs import RunDir
 from deepforcing.video import VideoWriter
+from deepforcing.wan.model import WanSpec
 from experiments.command.terminal import bar
 from experiments.request import Request, check_request
 
@@ -77,6 +79,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
     if request.start is not None:
         kept["start_from"] = start_record(request.start)
+    if isinstance(spec.model, WanSpec):
+        kept["model"]["config"] = {k: plain(v) for k, v in vars(spec.model.config).items()}
     return {
         "label": str(config.label or request.name),
         "spec": {**kept, "train_seconds": g.seconds(spec.model.train_frames)},

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ from deepforcing.cache.past import LayerPast
 from deepforcing.cache.policy import CachePolicy, Content, Pass, Plan, Slot, View
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import Rope, rotate
+
+if TYPE_CHECKING:
+    from deepforcing.cache.switch import Recompute
 
 Positions = list[int | None]
 
@@ -68,6 +71,7 @@ class KVCache:
         heads: Sequence[int] | None = None,
     ) -> None:
         policy.check(chunk_frames, total_frames)
+        policy.check_model(config, grid[0] * grid[1])
         self.policy, self.chunk_frames, self.batch = policy, chunk_frames, batch
         self.device = torch.device(device)
         self.rope = Rope(config.rope_split, grid, self.device)
@@ -75,6 +79,7 @@ class KVCache:
         room = policy.room(config, self.slot_tokens, chunk_frames, total_frames, batch)
         room = room if heads is None else replace(room, heads=tuple(heads))
         self.capacity, self.needs = room.slots, room.needs
+        self.active = [layer for layer, count in enumerate(room.heads) if count]
         self.turns_keys = room.raw
         self.layers = policy.store.layers(room, dtype, self.device)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
@@ -83,6 +88,7 @@ class KVCache:
             self.watchers.append(self._note)
         self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
         self.shared: dict[str, Any] = {}  # contents', for this chunk
+        self.told: dict[int, tuple[Any, ...]] = {}  # layer -> what contents made before a pass tell observers in it
         self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
         self.slots: list[Slot] = []  # the past in temporal order
         self.places: list[int] = []  # the buffer slot of each
@@ -95,16 +101,17 @@ class KVCache:
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint = False
+        self.chunk_shift = 0
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
 
-    def begin(self, start: int, frames: int | None = None, switched: bool = False) -> None:
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None:
         """Settle everything for the chunk whose first latent frame is `start`.
 
         frames: of a joint window, so many latent frames that are denoised together from there on, read and not stored;
-        None: the chunk. switched: the prompt is a new one. The same start again, for a window that moved on over an
-        unfinished chunk, only plans again.
+        None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
+        that moved on over an unfinished chunk, only plans again.
         """
         again = bool(self.own) and start == self.view.start
         if not again:
@@ -112,7 +119,15 @@ class KVCache:
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
         asked = View(
-            tuple(self.slots), start, last.first_drop, last.last_drop, frames, self.chunk_frames, switched, self.notes
+            tuple(self.slots),
+            start,
+            last.first_drop,
+            last.last_drop,
+            frames,
+            self.chunk_frames,
+            switched,
+            cut,
+            self.notes,
         )
         plan = self.policy.retention.plan(asked)
         self._check(plan)
@@ -123,11 +138,13 @@ class KVCache:
         self.view = replace(asked, slots=slots, first_drop=first_drop, last_drop=start if dropping else last.last_drop)
         reads = range(len(slots)) if plan.reads is None else plan.reads
         read, places = [slots[i] for i in reads], [self.places[i] for i in reads]
-        positions = self.policy.aligned.positions(replace(self.view, slots=tuple(read)))
+        seen = replace(self.view, slots=tuple(read))
+        positions, shift = self.policy.aligned.positions(seen), getattr(self.policy.aligned, "chunk_shift", None)
+        self.chunk_shift = 0 if shift is None else shift(seen)
         self.read = read, places, [s.frame if p is None else p for s, p in zip(read, positions, strict=True)]
         self._turn_to(places, self.read[2])
         if any(content.waits for content, _ in self.pending.contents):
-            self.waiting = set(range(len(self.layers)))
+            self.waiting = set(self.active)
         else:
             self._run_pending()
         self._settle(self._denoise, frames, self.tokens(places) if self.joint else None, *self.read)
@@ -138,7 +155,7 @@ class KVCache:
         kept = [item for item in plan.stored if isinstance(item, int)]
         if kept != sorted(set(kept)) or not set(kept) <= set(range(len(self.slots))):
             raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {len(self.slots)} slots")
-        count = sum(1 if isinstance(item, int) else len(item.slots) for item in plan.stored)
+        count = plan.count
         if count + self.chunk_frames > self.capacity:
             raise ValueError(
                 f"{name}.plan keeps {count} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
@@ -163,7 +180,7 @@ class KVCache:
                 held += [None] * len(item.slots)
         kept = set(held)
         dropped = [(slot, at) for slot, at in zip(self.slots, self.places, strict=True) if at not in kept]
-        extra = [(s, at) for s, at in (*self.extra, *dropped) if self._commits_read(s, start)]
+        extra = [(s, at) for s, at in (*self.extra, *dropped) if self.commits_read(s, start)]
         reads = set(range(len(slots)) if plan.reads is None else plan.reads)
         extra_places = [at for _, at in extra]
         if self.joint:
@@ -180,7 +197,7 @@ class KVCache:
         self.pending = Pending(made, to.moves, [])
         return bool(dropped)
 
-    def _commits_read(self, slot: Slot, start: int) -> bool:
+    def commits_read(self, slot: Slot, start: int) -> bool:
         """Whether this chunk's commit pass, or a later one, reads a slot that denoising has no more use for."""
         newest = self.policy.commit_frames
         return newest is not None and slot.frame is not None and slot.frame >= start + self.chunk_frames - newest
@@ -190,7 +207,7 @@ class KVCache:
         start, role = self.view.start, self.policy.retention.role
         frames = range(start, start + len(self.own))
         self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
-        self.rendered.update(zip(self.own, frames, strict=True))
+        self.rendered.update((at, frame + self.chunk_shift) for at, frame in zip(self.own, frames, strict=True))
         self.own = []
 
     def _settle(
@@ -199,15 +216,15 @@ class KVCache:
         """Bring a kind of pass up to this chunk."""
         start = self.view.start
         chunk = range(start, start + frames)
-        kind.settle(
-            start, self.tokens(self.own), self.rope.frames(chunk), index, (len(read) + frames) * self.slot_tokens
-        )
+        turned = self.rope.frames(chunk)
+        keys = self.rope.frames([f + self.chunk_shift for f in chunk]) if self.chunk_shift else turned
+        kind.settle(start, self.tokens(self.own), turned, keys, index, (len(read) + frames) * self.slot_tokens)
         found = {at: (slot, p) for at, slot, p in zip(places, read, positions, strict=True)}
-        own = {at: (Slot("chunk", f), f) for at, f in zip(self.own, chunk, strict=False)}
+        own = {at: (Slot("chunk", f), f + self.chunk_shift) for at, f in zip(self.own, chunk, strict=False)}
         if index is None:
             order = [(found | own)[at] for at in range(len(read) + frames)]
         else:
-            order = [*found.values(), *((Slot("chunk", f), f) for f in chunk)]
+            order = [*found.values(), *((Slot("chunk", f), f + self.chunk_shift) for f in chunk)]
         kind.slots, kind.positions = tuple(s for s, _ in order), tuple(p for _, p in order)
 
     @property
@@ -231,13 +248,21 @@ class KVCache:
         else:
             oldest = 0 if newest is None else self.view.start + frames - newest
             stored = [*zip(self.slots, self.places, strict=True), *self.extra]
-            past = sorted((s.frame, at, s) for s, at in stored if s.frame is not None and s.frame >= oldest)
+            # A frame may be stored twice, at two places to be read at: its copies are equal.
+            frames_at = {s.frame: (s.frame, at, s) for s, at in reversed(stored) if s.frame is not None}
+            past = sorted(item for frame, item in frames_at.items() if frame >= oldest)
             places, positions = [at for _, at, _ in past], [p for p, _, _ in past]
             self._turn_to(places, [*positions])
             if not self.waiting:
                 self._run_pending()
             self._settle(self._commit, frames, self.tokens(places), [s for *_, s in past], places, [*positions])
         return First(self, self._commit) if self.waiting else self._commit
+
+    def recompute(self, keep_sink: bool) -> Recompute:
+        """The memory of a pass that computes the cached frames again, after a chunk (switch.py)."""
+        from deepforcing.cache.switch import Recompute
+
+        return Recompute(self, keep_sink)
 
     def _bias(self, step: int) -> Tensor | None:
         """What the policy adds to the logits of the keys that denoising reads: [1, 1, 1, T], in their order."""
@@ -276,9 +301,11 @@ class KVCache:
     def _run_pending(self) -> None:
         if self.pending == Pending([], [], []):
             return
-        self.waiting = set(range(len(self.layers)))
-        for layer in range(len(self.layers)):
-            self.prepare(layer, None)
+        self.waiting = set(self.active)
+        for layer in self.active:
+            told, _ = self.prepare(layer, None)
+            if told and self.watchers:
+                self.told[layer] = told
 
     def prepare(self, layer: int, chunk: Pass | None) -> tuple[tuple[Any, ...], tuple[Tensor, Tensor] | None]:
         """Run what is pending for one layer. Gives what its contents tell an observer, and keys and values that stand in

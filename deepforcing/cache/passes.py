@@ -21,6 +21,7 @@ from deepforcing.wan.rope import rotate
 if TYPE_CHECKING:
     from deepforcing.cache.kv import KVCache
     from deepforcing.cache.storage import Layer
+    from deepforcing.cache.switch import Recompute
 
 
 class CacheMemory(Protocol):
@@ -31,10 +32,35 @@ class CacheMemory(Protocol):
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor: ...
 
 
+class Cache(Protocol):
+    """What a rollout rule drives, chunk by chunk: begin, denoising passes, one commit (kv.py says more)."""
+
+    chunk_frames: int
+    batch: int
+
+    @property
+    def capacity(self) -> int:
+        """Slots that it may come to hold, current chunk included."""
+        ...
+
+    @property
+    def attended_tokens(self) -> float:
+        """Keys that each query of the current chunk sees while it is denoised, on average over layers and heads."""
+        ...
+
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None: ...
+    def denoise(self, step: int = 0) -> CacheMemory: ...
+    def commit(self) -> CacheMemory: ...
+    def recompute(self, keep_sink: bool) -> Recompute:
+        """The memory of a pass between two chunks that computes the cached frames again. Raises ValueError where the
+        policy has no rule for it (CachePolicy.recomputes)."""
+        ...
+
+
 def hold(held: Tensor | None, new: Tensor) -> Tensor:
     """`new`, in the place of the tensor held so far where that has its shape."""
     if held is None or held.shape != new.shape or held.dtype != new.dtype:
-        return new
+        return new.clone()  # whoever else holds `new` must not see later chunks
     return held.copy_(new, non_blocking=True)
 
 
@@ -44,12 +70,12 @@ class Steady:
     def __init__(self, cache: KVCache, kind: Kind) -> None:
         self.layers, self.kind, self.needs = cache.layers, kind, cache.needs
         self.slot_tokens = cache.slot_tokens
-        self.watchers = cache.watchers
+        self.watchers, self.told = cache.watchers, cache.told
         self.remembers = 0
         if self.needs.queries and (kind == "commit" or self.needs.every_pass):
             self.remembers = self.needs.queries * self.slot_tokens
         self.own: Tensor = torch.empty(0, dtype=torch.int64)
-        self.rotation = torch.empty(0)
+        self.rotation = self.key_rotation = torch.empty(0)
         self.index: Tensor | None = None
         self.origin: Tensor | None = None
         self.bias: Tensor | None = None
@@ -61,11 +87,15 @@ class Steady:
     def steady(self) -> bool:
         return not self.watchers
 
-    def settle(self, start: int, own: Tensor, rotation: Tensor, index: Tensor | None, used: int) -> None:
-        """For a new chunk. own: the tokens of the buffers that are the chunk's. rotation: of its queries and keys.
+    def settle(
+        self, start: int, own: Tensor, rotation: Tensor, key_rotation: Tensor, index: Tensor | None, used: int
+    ) -> None:
+        """For a new chunk. own: the tokens of the buffers that are the chunk's. rotation, key_rotation: of its
+        queries and keys.
         index: the past tokens that are read; None: the first `used` of the buffers, the chunk's own among them."""
         self.start, self.used = start, used
         self.own, self.rotation = hold(self.own, own), hold(self.rotation, rotation)
+        self.key_rotation = hold(self.key_rotation, key_rotation)
         self.index = None if index is None else hold(self.index, index)
         if self.needs.origins and self.kind == "commit":
             place = torch.arange(len(own), device=own.device)
@@ -75,7 +105,7 @@ class Steady:
 
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
         """Self-attention over past and chunk (Memory protocol)."""
-        q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.rotation)
+        q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.key_rotation)
         return self.run(layer, q, k, v_BHLD, q_BHLD, k_BHLD)
 
     def run(
@@ -106,6 +136,8 @@ class Steady:
             past_keys, past_values = store.pick(self.index)
             keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
         out = attend(q, keys, values, self._mask(store))
+        if self.watchers:
+            told = (*self.told.pop(layer, ()), *told)
         for watch in self.watchers:
             watch(
                 Seen(
@@ -134,6 +166,6 @@ class First:
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
         """Self-attention over past and chunk (Memory protocol)."""
         then = self.then
-        q, k = rotate(q_BHLD, then.rotation), rotate(k_BHLD, then.rotation)
+        q, k = rotate(q_BHLD, then.rotation), rotate(k_BHLD, then.key_rotation)
         told, spill = self.cache.prepare(layer, Pass(q, k, v_BHLD, q_BHLD, k_BHLD))
         return then.run(layer, q, k, v_BHLD, q_BHLD, k_BHLD, told, spill)

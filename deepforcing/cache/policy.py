@@ -18,11 +18,11 @@ KVCache per video batch.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from deepforcing.cache.storage import Dense, Room, Store
@@ -30,7 +30,8 @@ from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import TABLE_FRAMES
 
 if TYPE_CHECKING:
-    from deepforcing.cache.observe import Seen
+    from deepforcing.cache.observe import Seen, Watch
+    from deepforcing.cache.passes import Cache
 
 Kind = Literal["denoise", "commit"]
 """A chunk's passes: those at the noise levels, and the clean one that stores its keys and values."""
@@ -52,7 +53,8 @@ class View:
     slots: the past in temporal order. start: first latent frame of the current chunk. first_drop, last_drop: the
     `start` of the first and of the latest chunk at which anything was dropped, None before that. frames: latent frames
     denoised together (a joint window spans several chunks; chunk otherwise). chunk: latent frames that a commit stores.
-    switched: this chunk is the first of a new prompt. notes: what the retention's `watch` has kept of this video.
+    switched: this chunk is the first of a new prompt; cut: which follows a cut. notes: what the retention's `watch` has kept
+    of this video.
     """
 
     slots: tuple[Slot, ...]
@@ -62,6 +64,7 @@ class View:
     frames: int = 3
     chunk: int = 3
     switched: bool = False
+    cut: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,8 +77,12 @@ class Alignment(Protocol):
         ...
 
     def positions(self, view: View) -> list[int | None]:
-        """view.slots are those that are read. An alignment that never moves a slot from its own frame may say so with a
-        class attribute `turns = False`: un-rotated keys are then not stored."""
+        """view.slots are those that are read.
+
+        An alignment that never moves a slot from its own frame may say so with a class attribute `turns = False`:
+        un-rotated keys are then not stored; `cuts = True`: it has a rule for View.cut. With a method `chunk_shift(view)`
+        the chunk's own keys lie so many positions away from its queries.
+        """
         ...
 
 
@@ -154,6 +161,11 @@ class Plan:
     stored: tuple[int | Content, ...]
     reads: tuple[int, ...] | None = None
 
+    @property
+    def count(self) -> int:
+        """Slots that are stored."""
+        return sum(1 if isinstance(item, int) else len(item.slots) for item in self.stored)
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -177,6 +189,10 @@ class Retention(Protocol):
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
+        return None
+
+    def check_model(self, config: WanConfig, slot_tokens: int) -> None:
+        """Raise ValueError when the rule cannot work with a model's layers and heads, or tokens per frame."""
         return None
 
     def capacity(self, chunk_frames: int) -> int | None:
@@ -227,6 +243,8 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         if isinstance(self.alignment, str):
+            from deepforcing.cache.alignment import find_alignment
+
             object.__setattr__(self, "alignment", find_alignment(self.alignment))
 
     @property
@@ -263,29 +281,41 @@ class CachePolicy:
                 "with cache.alignment=slot)"
             )
 
+    def check_model(self, config: WanConfig, slot_tokens: int) -> None:
+        """Raise ValueError, before any work, for a model that the policy cannot work with."""
+        self.retention.check_model(config, slot_tokens)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether cached frames can be computed again when the prompt changes (switch.py)."""
+        return True
+
+    def new_cache(
+        self,
+        config: WanConfig,
+        grid: tuple[int, int],
+        chunk_frames: int,
+        total_frames: int,
+        batch: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        watch: Watch | None = None,
+    ) -> Cache:
+        """An empty cache for one batch of videos of so many latent frames. Raises ValueError as check and check_model."""
+        from deepforcing.cache.kv import KVCache
+
+        return KVCache(self, config, grid, chunk_frames, total_frames, batch, dtype, device, watch)
+
     def slots(self, chunk_frames: int, total_frames: int) -> int:
         """Slots that a video of this length needs, current chunk included."""
-        capacity = self.retention.capacity(chunk_frames)
-        if capacity is None or capacity >= total_frames:
-            return total_frames
-        return min(capacity + self._kept_for_commits(chunk_frames, capacity), total_frames)
+        from deepforcing.cache.ahead import most_slots
 
-    def _kept_for_commits(self, chunk_frames: int, capacity: int) -> int:
-        """Frames that denoising has dropped and a commit pass may still read, at most: found by going through a video."""
-        if self.commit_frames is None:
-            return 0
-        slots: tuple[Slot, ...] = ()
-        dropped: list[int] = []
-        most = 0
-        for start in range(0, 3 * (capacity + self.commit_frames) + chunk_frames, chunk_frames):
-            plan = self.retention.plan(View(slots, start, frames=chunk_frames, chunk=chunk_frames))
-            kept = {item for item in plan.stored if isinstance(item, int)}
-            dropped += [s.frame for i, s in enumerate(slots) if i not in kept and s.frame is not None]
-            dropped = [f for f in dropped if f >= start + chunk_frames - self.commit_frames]
-            after = [s for item in plan.stored for s in ((slots[item],) if isinstance(item, int) else item.slots)]
-            most = max(most, len(after) + len(dropped) + chunk_frames)
-            slots = (*after, *(Slot(self.retention.role(f), f) for f in range(start, start + chunk_frames)))
-        return max(most - capacity, 0)
+        capacity = self.retention.capacity(chunk_frames)
+        if capacity is None:
+            return total_frames
+        if capacity < total_frames and self.commit_frames is None:
+            return capacity
+        return most_slots(self.retention, chunk_frames, total_frames, self.commit_frames or 0)
 
     def room(self, config: WanConfig, slot_tokens: int, chunk_frames: int, total_frames: int, batch: int = 1) -> Room:
         """What a cache for such a video stores."""
@@ -310,23 +340,3 @@ class CachePolicy:
     def keeps_raw(self, chunk_frames: int) -> bool:
         """Whether un-rotated keys are stored: where cached keys are ever turned, or content is made from them."""
         return getattr(self.aligned, "turns", True) or self.retention.needs(chunk_frames).raw
-
-
-def find_alignment(name: str) -> Alignment:
-    """The alignment called `name` (see CachePolicy). Raises ValueError that lists the known ones."""
-    from deepforcing.cache import alignment
-
-    module, _, attribute = name.rpartition(".")
-    if module:
-        try:
-            found: Alignment | Callable[[], Alignment] = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"cache.alignment={name!r} cannot be imported: {error}") from error
-        made = found() if isinstance(found, type) else found
-        if not (hasattr(made, "relative") and hasattr(made, "positions")):
-            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(view)`")
-        return made
-    known: dict[str, Alignment] = alignment.NAMED
-    if name not in known:
-        raise ValueError(f"cache.alignment={name!r} is unknown; choose one of {', '.join(known)}")
-    return known[name]

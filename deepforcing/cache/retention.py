@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from deepforcing.cache.policy import Plan, Retention, View
+import torch
+
+from deepforcing.cache.policy import Pass, Past, Plan, Retention, Slot, Tokens, View
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,43 @@ class SinkWindow(Retention):
         excess = max(0, past + frames - self.window_frames)
         sinks = min(self.sink_frames, past)
         return (*range(sinks), *range(sinks + excess, past))
+
+
+@dataclass(frozen=True)
+class SinkRecent(Retention):
+    """The first `sink_frames` for ever, and the newest `recent_frames` of the others, beside the current chunk."""
+
+    sink_frames: int = 0
+    recent_frames: int = 0
+
+    def capacity(self, chunk_frames: int) -> int | None:
+        return self.sink_frames + self.recent_frames + chunk_frames
+
+    def role(self, frame: int) -> str:
+        return "sink" if frame < self.sink_frames else "tail"
+
+    def plan(self, view: View) -> Plan:
+        sinks, past = min(self.sink_frames, len(view.slots)), len(view.slots)
+        return Plan((*range(sinks), *range(max(sinks, past - self.recent_frames), past)))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Whole frames once more, beside the stored ones, so that they can be read at a place of their own.
+
+    sources: indices into View.slots, in any order. frames: the latent frames that these are.
+    """
+
+    role: str
+    sources: tuple[int, ...]
+    frames: tuple[int | None, ...]
+    waits: ClassVar[bool] = False
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(Slot(self.role, frame) for frame in self.frames)
+
+    def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, None]:
+        one = [range(i, i + 1) for i in self.sources]
+        keys = torch.cat([past.keys(i, turned=False) for i in one], 2)
+        return Tokens(keys, torch.cat([past.values(i) for i in one], 2)), None

@@ -6,7 +6,7 @@ noise down to the next; then one clean pass at timestep 0 commits the chunk's ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -14,9 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
-from deepforcing.cache.passes import CacheMemory
-from deepforcing.cache.switch import Recompute
+from deepforcing.cache.passes import Cache, CacheMemory
 from deepforcing.rollout.noise import Noise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, Memory, TextMemory
@@ -32,11 +30,12 @@ OnSwitch = Literal["nothing", "recache", "recache_sink"]
 
 @dataclass(frozen=True)
 class Chunk:
-    """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query."""
+    """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query,
+    on average over layers and heads."""
 
     start: int
     latents: Tensor
-    tokens: int
+    tokens: float
 
 
 def clean(model: CausalWan, noisy: Tensor, prediction: Tensor, sigma: float) -> Tensor:
@@ -51,11 +50,21 @@ def mix(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
     return ((1 - sigma) * x0.float() + sigma * noise.float()).to(noise.dtype)
 
 
+def pass_of(model: CausalWan, steady: Forward | None) -> Callable[[Tensor, Tensor, TextMemory, CacheMemory], Tensor]:
+    """The model's forward, and the compiled one, where there is one, for the passes that it fits."""
+
+    def run(x: Tensor, t: Tensor, text: TextMemory, memory: CacheMemory) -> Tensor:
+        forward: Forward = model if steady is None or not memory.steady else steady
+        return forward(x, t, text, memory)
+
+    return run
+
+
 @torch.no_grad()
 def chunkwise(
     model: CausalWan,
     text: TextMemory,
-    cache: KVCache,
+    cache: Cache,
     schedule: Schedule,
     noise: Noise,
     total_frames: int,
@@ -66,6 +75,7 @@ def chunkwise(
     switches: Mapping[int, TextMemory] = MappingProxyType({}),
     on_switch: OnSwitch = "nothing",
     steady: Forward | None = None,
+    cuts: Container[int] = (),
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
@@ -76,6 +86,7 @@ def chunkwise(
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
     switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
+    cuts: those of the switches that follow a cut, for policies that have a rule for it.
     steady: the model's forward, compiled, for the passes that do the same at every chunk; None: the model for all.
     The model sees float32 timesteps; everything else runs in its own dtype.
     """
@@ -99,9 +110,10 @@ def chunkwise(
     if late:
         raise ValueError(f"prompts change at latent frames {late}, which begin no later chunk of {frames}")
 
+    forward = pass_of(model, steady)
+
     def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory) -> Tensor:
-        forward = model if steady is None or not memory.steady else steady
-        prediction: Tensor = forward(x, t, text, memory)
+        prediction = forward(x, t, text, memory)
         if watch is not None:
             watch(start, t, prediction)
         return prediction
@@ -111,10 +123,10 @@ def chunkwise(
         if start in switches:
             text = switches[start]
             if on_switch != "nothing":
-                again = Recompute(cache, keep_sink=on_switch == "recache")
+                again = cache.recompute(keep_sink=on_switch == "recache")
                 past = recent[:, -len(again.frames) :]
                 run(again.frames.start, past, zero[:, :1].expand(-1, past.shape[1]), again)
-        cache.begin(start, switched=start in switches)
+        cache.begin(start, switched=start in switches, cut=start in cuts)
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
         else:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
-from deepforcing.rollout.chunkwise import Chunk, clean, mix
+from deepforcing.cache.passes import Cache
+from deepforcing.rollout.chunkwise import Chunk, Forward, clean, mix, pass_of
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, TextMemory
@@ -33,12 +33,13 @@ def check_length(schedule: Schedule, chunk_frames: int, total_frames: int) -> No
 def rolling(
     model: CausalWan,
     text: TextMemory,
-    cache: KVCache,
+    cache: Cache,
     schedule: Schedule,
     noise: Noise,
     total_frames: int,
     latent_size: tuple[int, int],
     clock: Callable[[str], None] | None = None,
+    steady: Forward | None = None,
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
@@ -55,6 +56,7 @@ def rolling(
     times = [torch.full((batch, frames), t, dtype=torch.float32, device=weight.device) for t in schedule.timesteps]
     zero = torch.zeros_like(times[0])
 
+    run = pass_of(model, steady)
     noisy: dict[int, Tensor] = {}  # chunks in the window
     for w in range(chunks + steps - 1):
         window = range(max(0, w - steps + 1), min(w, chunks - 1) + 1)
@@ -63,15 +65,11 @@ def rolling(
         first = window.start
         cache.begin(first * frames, len(window) * frames)
         tokens = cache.attended_tokens
-        prediction = model(
-            torch.cat([noisy[b] for b in window], 1),
-            torch.cat([times[w - b] for b in window], 1),
-            text,
-            cache.denoise(),
-        )
+        noisy_window = torch.cat([noisy[b] for b in window], 1)
+        prediction = run(noisy_window, torch.cat([times[w - b] for b in window], 1), text, cache.denoise())
         x0 = {
             b: clean(model, noisy[b], part, sigmas[w - b])
-            for b, part in zip(window, prediction.split(frames, 1), strict=True)
+            for b, part in zip(window, prediction.chunk(len(window), 1), strict=True)
         }
         for b in window:
             if w - b + 1 < steps:
@@ -79,7 +77,7 @@ def rolling(
         if clock is not None:
             clock("denoise")
         # The first chunk is in every window until it is finished, and is committed as often, as published.
-        model(x0[first], zero, text, cache.commit())
+        run(x0[first], zero, text, cache.commit())
         if clock is not None:
             clock("commit")
         if w - first + 1 == steps:

@@ -12,7 +12,10 @@ from typing import ClassVar, Protocol, get_args
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.ahead import makes_content, reads_all
+from deepforcing.cache.bands import BandedPolicy
+from deepforcing.cache.observe import Watch
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
@@ -40,7 +43,8 @@ class Job:
     """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them.
+    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
+    follow a cut. watch: told of every layer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -56,14 +60,15 @@ class Job:
     device: torch.device
     clock: Callable[[str], None]
     initial: Tensor | None = None
+    cuts: frozenset[int] = frozenset()
+    watch: Watch | None = None
 
     @property
     def latent_size(self) -> tuple[int, int]:
         return self.geometry.latent_height, self.geometry.latent_width
 
-    def new_cache(self, total_frames: int) -> KVCache:
-        return KVCache(
-            self.policy,
+    def new_cache(self, total_frames: int) -> Cache:
+        return self.policy.new_cache(
             self.model.config,
             self.geometry.grid,
             self.chunk_frames,
@@ -71,6 +76,7 @@ class Job:
             1,
             self.dtype,
             self.device,
+            self.watch,
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
@@ -101,6 +107,10 @@ class Rule(Protocol):
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
+
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        """Raise ValueError for a policy with which the prompt cannot change as this rule would have it."""
+        return None
 
     def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
         """The policy as this rule runs it."""
@@ -135,6 +145,20 @@ class Chunkwise(Rule):
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
 
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        if self.on_switch != "nothing" and not policy.recomputes:
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes the cached frames again, which cache "
+                f"{policy.name or 'policy'!r} has no rule for: with a schedule use generator.on_switch=nothing, which leaves "
+                "the cache as it is"
+            )
+        if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
+                f"{policy.name or 'policy'!r} stores more than it reads: with a schedule use generator.on_switch=nothing, "
+                "which leaves the cache as it is"
+            )
+
     @property
     def upstream_noise(self) -> UpstreamNoiseOf:
         return lambda seed, shape, given, schedule, chunk_frames, dtype, device: UpstreamNoise(
@@ -156,6 +180,7 @@ class Chunkwise(Rule):
                 clock=job.clock,
                 switches=later,
                 on_switch=self.on_switch,
+                cuts=job.cuts,
             )
         )
 
@@ -172,10 +197,21 @@ class Rolling(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
+        if isinstance(policy, BandedPolicy):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} keeps bands of heads, chunk by chunk; a rolling window denoises several "
+                "chunks at once: use cache=rolling_forcing or another window with or without a sink"
+            )
         if retention.needs(chunk_frames).origins:
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "
                 "chunks at once and reads whole frames: use cache=rolling_forcing or another window with or without a sink"
+            )
+        retention.check(chunk_frames)
+        if makes_content(retention, chunk_frames):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} makes slots anew at the start of each chunk; a rolling window denoises "
+                "several chunks at once and reads whole frames: use cache=rolling_forcing or another window"
             )
         try:
             retention.check(window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.geometry import Geometry
+from deepforcing.identity import unusual
 from deepforcing.limits import LARGEST_SIZE, within
 from deepforcing.wan.catalogue import RELEASES, TAEHV, TEXT_ENCODER, TOKENIZER, VAE, Release, release_of, weights_root
 from deepforcing.wan.config import WanConfig
@@ -232,17 +233,10 @@ class WanSpec:
         if self.taehv_spec is not None:
             known |= {"decoder": self.decoder, "taehv": self.taehv_spec.identity()}
         known["text"] = "random" if text is None else text.identity()
-        return known | self.unusual()
-
-    def unusual(self) -> dict[str, Any]:
-        """What changes pixels and stands for no file, where it is not the published model's: only then in an identity."""
-        found: dict[str, Any] = {}
-        for name, own, usual in (("config", self.config, WanConfig()), ("geometry", self.geometry, Geometry())):
-            values = {f.name: getattr(own, f.name) for f in fields(own)}
-            other = {k: v for k, v in values.items() if v != getattr(usual, k)}
-            found |= {name: other} if other else {}
-        found |= {"channels_last": True} if self.channels_last and self.vae != NONE else {}
-        return found | ({"pixel_scale": self.pixel_scale} if self.pixel_scale != 1 else {})
+        for name, sizes in (("config", unusual(self.config)), ("geometry", unusual(self.geometry))):
+            known |= {name: sizes} if sizes else {}
+        known |= {"channels_last": True} if self.channels_last and self.vae != NONE else {}
+        return known | ({"pixel_scale": self.pixel_scale} if self.pixel_scale != 1 else {})
 
     # ---- work -----------------------------------------------------------------------------------------------------
 

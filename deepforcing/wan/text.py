@@ -107,7 +107,10 @@ def load_tokenizer(directory: Path) -> Any:
         from transformers import AutoTokenizer
 
         kind: Any = AutoTokenizer  # without types
-        return kind.from_pretrained(str(directory), local_files_only=True)
+        # Sides are not left to its configuration, which is not part of the identity.
+        return kind.from_pretrained(
+            str(directory), local_files_only=True, padding_side="right", truncation_side="right"
+        )
     except ImportError as error:
         raise ValueError(
             f"the text encoder needs the package transformers ({error}): pip install 'deepforcing[wan]', or make setup"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +16,8 @@ from deepforcing.rollout.chunkwise import OnSwitch, chunkwise
 from deepforcing.rollout.noise import Noise
 from experiments.parity.recording import Produced, RecordedNoise, Recording
 
-Snapshot = Callable[[KVCache, int], Mapping[str, Tensor]]
-"""After the clean pass of the chunk that starts at a frame: what the fixture holds of the cache, by its names."""
+Snapshot = Callable[[Any, int], Mapping[str, Tensor]]
+"""After the clean pass of the chunk that starts at a frame: what the fixture holds of the policy's cache, by its names."""
 
 
 class Choices(list[Any]):
@@ -41,13 +41,14 @@ def replayed(
     on_switch: OnSwitch = "nothing",
     watch: Watch | None = None,
     noise: Noise | None = None,
+    cuts: Container[int] = (),
 ) -> Produced:
     """Roll the recording out. switches: latent frame -> number of the prompt that holds from that chunk on."""
     initial = r.inputs.get("initial_latent")
     given = 0 if initial is None else initial.shape[1]
     batch, frames = r.inputs["noise"].shape[:2]
     total = given + frames
-    cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch, watch=watch)
+    cache = policy.new_cache(r.model.config, r.grid, r.chunk_frames, total, batch, watch=watch)
     recorded = RecordedNoise(r.inputs["noise"], r.inputs["renoise"], given)
     embeds = r.inputs["text_embeds"]
     with torch.no_grad():
@@ -56,7 +57,7 @@ def replayed(
     latents = []
     for chunk in chunkwise(
         r.model, texts[0], cache, r.schedule, recorded if noise is None else noise, total, r.size, initial,
-        switches={start: texts[number] for start, number in switches.items()}, on_switch=on_switch,
+        switches={start: texts[number] for start, number in switches.items()}, on_switch=on_switch, cuts=cuts,
     ):  # fmt: skip
         latents.append(chunk.latents)
         tensors |= snapshot(cache, chunk.start)

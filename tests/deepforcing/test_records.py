@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 
 from deepforcing.records import DEEPEST, LARGEST, DamagedError, read_run, read_sample
 from deepforcing.runs import RunDir
-from eval.videos import open_run
-from experiments.tables.runs import read_runs
+from eval.videos import open_folder, open_run
+from experiments.results.runs import read_runs
 
 SAMPLE = {
     "schema": 1, "sample": "a-s0", "prompt_id": "a", "prompt": "a red disc", "seed": 0, "video": "a-s0.mp4", "bytes": 5,
@@ -145,6 +146,32 @@ def test_links_that_leave_the_run_directory_are_refused(run: Path, tmp_path: Pat
     assert len(open_run(tmp_path / "link").videos) == 1
 
 
+def test_a_rollout_writes_nothing_through_a_link(run: Path, tmp_path: Path) -> None:
+    """A run directory from elsewhere, at the place of one's own: its folder of samples is somebody's home."""
+    mine = RunDir.create(tmp_path / "mine", "sink", {"a": 1})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (mine.path / "samples").rmdir()
+    (mine.path / "samples").symlink_to(outside)
+    assert "leads out of its run directory" in refusal(lambda: RunDir.create(tmp_path / "mine", "sink", {"a": 1}))
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "a\udcff"])
+def test_directories_with_names_for_a_terminal_are_refused(run: Path, tmp_path: Path, name: str) -> None:
+    moved = run.rename(run.with_name(name))
+    for read in (
+        read_run,
+        RunDir.open,
+        open_run,
+        lambda path: read_runs([path]),
+        lambda path: open_folder(path, None, "x"),
+    ):
+        said = refusal(lambda read=read: read(moved))  # type: ignore[misc]
+        assert "the name of the directory" in said
+        assert said.isprintable()
+
+
 def test_what_is_no_file_is_not_waited_for(run: Path) -> None:
     video = run / "samples" / "a-s0.mp4"
     video.unlink()
@@ -174,7 +201,8 @@ def test_what_a_full_disk_leaves_is_told_apart(run: Path, content: bytes) -> Non
     [
         (b'{"a":' * 10**5 + b"1" + b"}" * 10**5, "nested too deeply"),
         (b'{"a":' * (DEEPEST + 1) + b"1" + b"}" * (DEEPEST + 1), "nested too deeply"),
-        (b'{"a": "' + b"x" * LARGEST + b'"}', "has more than 16 MB"),
+        (b'{"a": "' + b"x" * LARGEST + b'"}', "has more than 8 MB"),
+        (json.dumps(RUN)[:-1].encode() + b', "packages": [' + b"[]," * 10**5 + b"[[[NaN]]]]}", "holds NaN"),
         (b'{"schema": 1, "schema": 1}', "has the key 'schema' twice"),
         (b'{"a": 1e999}', "holds a number too large"),
         (b'{"a": -Infinity}', "holds -Infinity"),
@@ -183,6 +211,14 @@ def test_what_a_full_disk_leaves_is_told_apart(run: Path, content: bytes) -> Non
 def test_what_no_record_is(run: Path, content: bytes, words: str) -> None:
     (run / "run.json").write_bytes(content)
     assert words in refusal(lambda: read_run(run))
+
+
+def test_endless_chunks_are_refused_before_they_are_looked_at(run: Path) -> None:
+    path = run / "samples" / "a-s0.json"
+    path.write_text(json.dumps({**SAMPLE, "chunks": [{}] * 100_000}))
+    began = time.process_time()
+    assert "chunks should have at most 60000 items" in refusal(lambda: read_sample(path))
+    assert time.process_time() - began < 1
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:

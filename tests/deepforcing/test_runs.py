@@ -142,6 +142,28 @@ def test_create_refuses_what_it_cannot_trust(tmp_path: Path) -> None:
         RunDir.create(tmp_path, "x", IDENTITY, {"identity": {}})
 
 
+def test_videos_of_another_size_are_not_mixed_in(tmp_path: Path) -> None:
+    """Identities of earlier versions left sizes out: such a directory has the identity and other videos."""
+    sizes = {"height": 480, "width": 832, "fps": 16}
+    record = {
+        "geometry": sizes,
+        "pixel_scale": 1,
+        "spec": {"model": {"name": "w", "config": {"num_layers": 30, "patch": [1, 2, 2]}}},
+    }
+    run = RunDir.create(tmp_path, "sink", IDENTITY, record)
+    assert RunDir.create(tmp_path, "sink", IDENTITY, record) == run
+    assert RunDir.create(tmp_path, "sink", IDENTITY, {"spec": {"model": "w"}}) == run  # says nothing of sizes
+    for other, words in (
+        ({"geometry": {**sizes, "height": 832, "width": 480}}, "geometry.height=480, not 832"),
+        ({"geometry": {**sizes, "fps": 24}}, "geometry.fps=16, not 24"),
+        ({"pixel_scale": 8}, "pixel_scale=1, not 8"),
+        ({"spec": {"model": {"config": {"_target_": "x", "num_layers": 2}}}}, "config.num_layers=30, not 2"),
+        ({"spec": {"model": {"config": {"patch": [1, 1, 1]}}}}, r"config.patch=\[1, 2, 2\], not \[1, 1, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=f"{run.name} is of a run with {words} .*move it away"):
+            RunDir.create(tmp_path, "sink", IDENTITY, {**record, **other})
+
+
 def test_open_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a directory"):
         RunDir.open(tmp_path / "none")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import json
+import shutil
 import weakref
 from pathlib import Path
 
@@ -112,6 +115,19 @@ def test_the_cache_follows_content(files: Path, tmp_path: Path) -> None:
     other = spec_of(files, "models_t5_umt5-xxl-enc-bf16.pth")  # other bytes: another encoder
     assert other.identity() != spec_of(files).identity()
     assert Embeddings(other, tmp_path).prepare([TEXT]) == 1
+
+
+def test_a_tokenizers_sides_change_nothing(files: Path, tmp_path: Path) -> None:
+    """They are in its configuration, which no identity holds: padding left of the text would give other rows."""
+    spec = spec_of(files)
+    shutil.copytree(spec.tokenizer, tmp_path / "tokenizer")
+    settings = tmp_path / "tokenizer" / "tokenizer_config.json"
+    given = {**json.loads(settings.read_text()), "padding_side": "left", "truncation_side": "left"}
+    settings.write_text(json.dumps(given))
+    other = dataclasses.replace(spec, tokenizer=tmp_path / "tokenizer")
+    assert other.identity() == spec.identity()
+    for text in (TEXT, "a red dog " * 50):
+        assert torch.equal(TextEncoder(other).encode(text), TextEncoder(spec).encode(text))
 
 
 def test_a_damaged_cache_file_is_made_again(files: Path, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import av
 import pytest
 
 from deepforcing.video import sha256_file
-from eval.videos import open_folder
+from eval.videos import checked, open_folder
 
 NAMES = ("a red-0.mp4", "b_blue.mp4", "c.mp4")
 PROMPTS = ("a red ball", "a blue, blue ball", "nothing “at all”")
@@ -174,3 +175,22 @@ def test_numbers_in_names_go_by_value(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("\n".join(f"prompt {number}" for number in range(12)))
     group = open_folder(tmp_path, tmp_path / "p.txt", tmp_path)
     assert [(video.name, video.prompt) for video in group.videos] == [(f"{i}-0_ema", f"prompt {i}") for i in range(12)]
+
+
+def test_a_small_file_of_huge_frames_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "v" / "bomb.mp4"
+    path.parent.mkdir()
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=16)
+        stream.width = stream.height = 4096
+        stream.pix_fmt, stream.options = "yuv420p", {"preset": "ultrafast"}
+        frame = av.VideoFrame(4096, 4096, "yuv420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        for _ in range(2):
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    assert path.stat().st_size < 100_000
+    (video,) = open_folder(path.parent, None, tmp_path / "out").videos
+    with pytest.raises(ValueError, match=r"bomb\.mp4 is 4096 x 4096 pixels; up to 9\.4 million a frame can be scored"):
+        checked(video)

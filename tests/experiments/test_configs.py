@@ -7,7 +7,8 @@ from pathlib import Path
 
 import hydra
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from commands import composed
+from omegaconf import OmegaConf
 
 from deepforcing.geometry import Geometry
 from eval.protocol import Protocol
@@ -22,13 +23,6 @@ from experiments.suites import published_suites
 MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
 WITH_SPEC = ("rollout", "bench")
 CHOICES = [(group, option) for group in ("generator", "model", "cache") for option in groups()[group]]
-
-
-def composed(main: str, *overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(main, list(overrides))
-    OmegaConf.resolve(config)
-    return config
 
 
 @pytest.mark.parametrize("main", MAINS)

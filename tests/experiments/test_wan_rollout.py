@@ -17,7 +17,7 @@ from wan_files import CONFIG, write_generator, write_taehv, write_tokenizer, wri
 from deepforcing.video import VideoWriter, read_video
 from deepforcing.wan.catalogue import TAEHV
 from deepforcing.wan.vae import random_vae
-from experiments.tables.runs import find_runs, read_runs
+from experiments.results.runs import find_runs, read_runs
 
 PROMPTS = "prompts=['a red dog runs','a blue cat sleeps']"
 SMALL = [
@@ -77,6 +77,26 @@ def test_a_checkpoint_in_its_place_with_everything_else_random(roll: Command, ro
     done = roll("model.random_weights=true", "model.checkpoint=self_forcing", "cache=deep_forcing", "dtype=bfloat16")
     assert done.status == 0, done.err
     assert len(samples(tmp_path)) == 2
+
+
+def test_sizes_make_runs_of_their_own(roll: Command, root: Path, tmp_path: Path) -> None:
+    """The report: an upright video found the horizontal one's directory and was "already there"."""
+    common = ("model.random_weights=true", "prompts=['a red dog runs']")
+    for overrides in ((), ("model.geometry.height=48", "model.geometry.width=32"), ("model.config.num_layers=1",)):
+        done = roll(*common, *overrides)
+        assert done.status == 0, done.err
+        assert "0 already there" in " ".join(done.out.split())
+    assert [(r["width"], r["height"]) for r in samples(tmp_path)].count((32, 48)) == 1
+    runs = sorted(tmp_path.glob("runs/*/run.json"))
+    assert len(runs) == len(samples(tmp_path)) == 3
+    record = json.loads(runs[0].read_text())
+    runs[0].write_text(json.dumps({**record, "geometry": {**record["geometry"], "height": 480}}))
+    refused = [
+        roll(*common, *o)
+        for o in ((), ("model.geometry.height=48", "model.geometry.width=32"), ("model.config.num_layers=1",))
+    ]
+    [line] = "".join(done.err for done in refused if done.status == 2).splitlines()
+    assert "is of a run with geometry.height=480, not " in line
 
 
 def test_a_lora_tells_how_much_it_updates(roll: Command, root: Path, tmp_path: Path) -> None:

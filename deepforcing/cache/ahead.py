@@ -1,0 +1,48 @@
+"""What a retention will do in a long video, told by going through its plans without making one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deepforcing.cache.policy import Plan, Retention, Slot, View
+
+
+def plans(retention: Retention, chunk_frames: int, frames: int) -> Iterator[tuple[View, Plan]]:
+    """Chunk by chunk, of a video of so many latent frames. What a retention has noted of a real one is missing."""
+    slots: tuple[Slot, ...] = ()
+    for start in range(0, frames, chunk_frames):
+        view = View(slots, start, frames=chunk_frames, chunk=chunk_frames)
+        plan = retention.plan(view)
+        yield view, plan
+        after = [s for item in plan.stored for s in ((slots[item],) if isinstance(item, int) else item.slots)]
+        slots = (*after, *(Slot(retention.role(f), f) for f in range(start, start + chunk_frames)))
+
+
+def most_slots(retention: Retention, chunk_frames: int, total_frames: int, newest: int) -> int:
+    """Slots that a video of this length needs, current chunk included, and with frames that are dropped while a commit
+    pass may still read them, which reads the newest so many latent frames."""
+    capacity = retention.capacity(chunk_frames)
+    assert capacity is not None
+    dropped: list[int] = []
+    most = min(capacity, total_frames)
+    for view, plan in plans(retention, chunk_frames, min(total_frames, 3 * (capacity + newest) + chunk_frames)):
+        kept = {item for item in plan.stored if isinstance(item, int)}
+        dropped += [s.frame for i, s in enumerate(view.slots) if i not in kept and s.frame is not None]
+        dropped = [f for f in dropped if f >= view.start + chunk_frames - newest]
+        most = max(most, plan.count + len(dropped) + chunk_frames)
+    return most
+
+
+def reads_all(retention: Retention, chunk_frames: int) -> bool:
+    """Whether denoising reads all that is stored."""
+    return all(plan.reads is None for _, plan in plans(retention, chunk_frames, _long(retention, chunk_frames)))
+
+
+def makes_content(retention: Retention, chunk_frames: int) -> bool:
+    """Whether slots are ever made anew."""
+    every = plans(retention, chunk_frames, _long(retention, chunk_frames))
+    return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
+
+
+def _long(retention: Retention, chunk_frames: int) -> int:
+    return 2 * (retention.capacity(chunk_frames) or 0) + 4 * chunk_frames
