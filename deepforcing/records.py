@@ -90,6 +90,7 @@ class Identity(Strict):
     """What changes pixels. Free but for what readers look at."""
 
     model: Free | None = None
+    chunk_frames: Count | None = None
 
 
 class Spec(Strict):
@@ -158,6 +159,7 @@ class SampleRecord(Strict):
 def read_run(directory: Path) -> dict[str, Any]:
     """run.json. Raises DamagedError, or ValueError for a schema of another version and for fields that are not what they
     must be."""
+    check_name(directory)
     path = directory / "run.json"
     check_place(path, directory)
     record = read_object(path)
@@ -304,6 +306,14 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
             return
         level = [item for items in below for item in items]
     raise ValueError(f"{path} is nested too deeply to be a record")
+
+
+def check_name(directory: Path) -> None:
+    """ValueError if a directory, which is named in tables and on terminals, has a name that these cannot show."""
+    try:
+        printable(directory.absolute().name)
+    except ValueError as error:
+        raise ValueError(f"the name of the directory {str(directory)!a} {error}; rename it") from None
 
 
 def check_inside(path: Path, directory: Path) -> None:

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from deepforcing.tiny.world import SIZE
-from eval.metric import Clip, FloatArray, Window, window_mean
-from eval.sprite import find_sprite, tiny_frames
+from eval.metric import Clip, FloatArray, Window
+from eval.sprite import find_sprite
 
 MIN_PIXELS = SIZE * SIZE // 8  # fewer common background pixels than this are not compared
 
 
-def background_pictures(clip: Clip, windows: Sequence[Window]) -> FloatArray:
-    """Mean of each pixel over the frames in which it is background, [W, SIZE * SIZE, 3] in 0..1; NaN if it never is."""
-    seen = np.where(find_sprite(clip).background[..., None], clip.observed(tiny_frames), np.nan)
-    return window_mean(seen.reshape(len(seen), -1), windows).reshape(len(windows), -1, 3)
+def background_pictures(clip: Clip, windows: Sequence[Window]) -> Iterator[FloatArray]:
+    """Of each window, the mean of each pixel over the frames in which it is background, [SIZE * SIZE, 3] in 0..1.
+
+    NaN for a pixel that never is. They come one after the other, so that a long video takes no more memory.
+    """
+    sprite, grain = find_sprite(clip), clip.video.grain
+    for window in windows:
+        part = slice(window.start // grain, -(-window.end // grain))
+        times = sprite.times[part].sum(0).reshape(-1, 1)
+        total = sprite.background[part].sum(0).reshape(-1, 3)
+        yield np.divide(total, times * sprite.white, out=np.full(total.shape, np.nan), where=times > 0)
 
 
-def shared_with_first(pictures: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Each picture and the first one with only the pixels kept that both know: two arrays [W, SIZE * SIZE, 3].
+def shared(picture: FloatArray, first: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A picture and the first one [P, 3] with only the pixels kept that both know.
 
     The texture differs from place to place, so comparing the same pixels keeps the sprite's place out of the result.
-    A window that shares too few pixels with the first is all NaN.
+    All NaN if they share too few.
     """
-    known = ~np.isnan(pictures[..., 0])
-    both = known & known[:1]
-    both &= both.sum(1, keepdims=True) >= MIN_PIXELS
-    keep = both[..., None]
-    return np.where(keep, pictures, np.nan), np.where(keep, pictures[:1], np.nan)
+    both = ~np.isnan(picture[:, :1]) & ~np.isnan(first[:, :1])
+    if both.sum() < MIN_PIXELS:
+        both[:] = False
+    return np.where(both, picture, np.nan), np.where(both, first, np.nan)
 
 
-def mean_over_pixels(pictures: FloatArray) -> FloatArray:
-    """Mean over the known pixels, [W, P, 3] -> [W, 3]; NaN where none is known."""
-    known = ~np.isnan(pictures)
-    count = known.sum(1)
-    total = np.where(known, pictures, 0.0).sum(1)
+def mean_over_pixels(picture: FloatArray) -> FloatArray:
+    """Mean over the known pixels, [P, 3] -> [3]; NaN where none is known."""
+    known = ~np.isnan(picture)
+    count = known.sum(0)
+    total = np.where(known, picture, 0.0).sum(0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -79,7 +79,9 @@ class Video:
 
     height, width: pixels of the file. fps: frames a second. prompt: "" where none is known. pixel_scale: every decoded
     pixel is pixel_scale x pixel_scale pixels of the file. world: name of the procedural world that the prompt
-    describes, or None. chunks: in what pieces it was made. Raises ValueError if it cannot be.
+    describes, or None. chunks: in what pieces it was made. grain: every window begins at a multiple of so many frames, and
+    ends at one or with the video, so what is only summed over windows may be summed over so many frames at once. Raises
+    ValueError if it cannot be.
     """
 
     height: int
@@ -89,6 +91,7 @@ class Video:
     pixel_scale: int = 1
     world: str | None = None
     chunks: Chunks = SELF_FORCING
+    grain: int = 1
 
     def __post_init__(self) -> None:
         height, width, scale = self.height, self.width, self.pixel_scale
@@ -118,9 +121,10 @@ class Frame:
 
 
 # Something to note of every frame of a video: called once per video, it returns what is then called with each frame in
-# order and gives a number or a small array (of the same shape every time) that is no view of the frame. Metrics that
-# name the same observation share it. It raises ValueError in one line if a video cannot be observed so.
-Look = Callable[[Frame], float | NDArray[Any]]
+# order and gives a number or a small array (of the same shape every time) that is no view of the frame. One that looks at
+# several frames together gives None instead, and has a method `finish`: what that returns after the last frame is what was
+# observed. Metrics that name the same observation share it. It raises ValueError in one line if a video cannot be observed so.
+Look = Callable[[Frame], float | NDArray[Any] | None]
 Observation = Callable[[Video], Look]
 
 
@@ -134,11 +138,11 @@ class Clip:
 
     video: Video
     frames: int
-    noted: Mapping[Observation, NDArray[Any]]
+    noted: Mapping[Observation, Any]
     refused: Mapping[Observation, str]
 
-    def observed(self, observation: Observation) -> NDArray[Any]:
-        """What an observation gave for each frame, [N, ...]. Raises ValueError if it could not be made of this video.
+    def observed(self, observation: Observation) -> Any:
+        """What an observation gave for each frame, [N, ...], or made of all. Raises ValueError if it could not be made.
 
         KeyError if no metric of the Watch names it in `observes`.
         """
@@ -188,6 +192,12 @@ def windows(n_frames: int, fps: float, window_seconds: float) -> list[Window]:
             found.append(Window(start, end, start / fps, end / fps))
         start = end
     return found
+
+
+def grain(windows: Sequence[Window], n_frames: int) -> int:
+    """The most frames that every window begins at a multiple of, and ends at one or with the video: see Video.grain."""
+    borders = {border for window in windows for border in (window.start, window.end)} - {n_frames}
+    return math.gcd(*borders) or n_frames
 
 
 def overlap(starts: FloatArray, ends: FloatArray, start: float, end: float) -> FloatArray:

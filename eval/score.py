@@ -30,7 +30,7 @@ from eval.batch import FRAMES, Batch
 from eval.clip_to_clip import BetweenClips, clip_to_clip, features
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.features import FeatureMetric, MeanFeature
-from eval.metric import Clip, FloatArray, Metric, Window, applies
+from eval.metric import Clip, FloatArray, Metric, Window, applies, grain
 from eval.metric import Video as Pictures
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
@@ -221,9 +221,9 @@ class Measured:
 
     def run_stream(self) -> None:
         size = self.info.height, self.info.width
-        group, prompt = self.group, self.video.prompt or ""
-        video = Pictures(*size, self.info.fps, prompt, group.pixel_scale, group.world, group.chunks)
-        watch = Watch(video, self.metrics)
+        group, prompt, coarsest = self.group, self.video.prompt or "", grain(self.clips, self.info.frames)
+        video = Pictures(*size, self.info.fps, prompt, group.pixel_scale, group.world, group.chunks, coarsest)
+        watch = Watch(video, self.metrics, self.info.frames)
         opened: dict[int, list[Started]] = {}
         finished = 0
         for start, batch in cut(self.video.path, self.clips):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepforcing.records import read_run, read_sample
+from deepforcing.records import check_name, read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
 from eval.metric import SELF_FORCING, Chunks
@@ -137,6 +137,7 @@ def open_folder(
     kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
     if not root.is_dir():
         raise ValueError(f"videos={folder} is not a folder; give one that holds {kinds} files")
+    check_name(root)
     # Hidden files are not videos: copies from a Mac bring one along for each.
     entries = [path for path in root.iterdir() if not path.name.startswith(".")]
     named = sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +19,20 @@ class Watch:
             watch.add(frames)
         clip = watch.finish()
 
-    Where the cuts between batches lie does not matter.
+    Where the cuts between batches lie does not matter. frames: how many to expect, so that room for what is noted of them
+    is made once and not copied as it grows; there may be more or fewer.
     """
 
-    def __init__(self, video: Video, metrics: Iterable[Metric]) -> None:
+    def __init__(self, video: Video, metrics: Iterable[Metric], frames: int = 256) -> None:
         self.video = video
         self.frames = 0
         self._looks: dict[Observation, Look] = {}
-        self._notes: dict[Observation, list[float | NDArray[np.generic]]] = {}
+        self._notes: dict[Observation, NDArray[Any]] = {}
+        self._expected = max(1, frames)
         self._refused: dict[Observation, str] = {}
         for observation in dict.fromkeys(one for metric in metrics for one in metric.observes):
             try:
                 self._looks[observation] = observation(video)
-                self._notes[observation] = []
             except ValueError as error:  # the matter of the metrics that need it: the others can still be scored
                 self._refused[observation] = str(error)
 
@@ -45,12 +47,24 @@ class Watch:
         for rgb in frames:
             frame = Frame(rgb, self.video.pixel_scale)
             for observation, look in self._looks.items():
-                self._notes[observation].append(look(frame))
-        self.frames += len(frames)
+                note = look(frame)
+                if note is not None:
+                    self._keep(observation, np.asarray(note))
+            self.frames += 1
+
+    def _keep(self, observation: Observation, note: NDArray[Any]) -> None:
+        notes = self._notes.get(observation)
+        if notes is None:
+            notes = np.empty((self._expected, *note.shape), note.dtype)  # untouched, it takes no memory yet
+        elif self.frames == len(notes):
+            notes = np.concatenate([notes, np.empty_like(notes)])
+        notes[self.frames] = note
+        self._notes[observation] = notes
 
     def finish(self) -> Clip:
         """What was observed, after the last frame. Raises ValueError if there was no frame at all."""
         if not self.frames:
             raise ValueError("the video has no frames")
-        noted = {observation: np.array(notes) for observation, notes in self._notes.items()}
+        noted: dict[Observation, Any] = {seen: notes[: self.frames] for seen, notes in self._notes.items()}
+        noted |= {seen: look.finish() for seen, look in self._looks.items() if hasattr(look, "finish")}
         return Clip(self.video, self.frames, noted, self._refused)

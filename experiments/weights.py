@@ -29,7 +29,7 @@ from deepforcing.wan.catalogue import COMPONENTS, RELEASES, TAEHV, HubFile, weig
 from deepforcing.wan.containers import open_checkpoint
 from deepforcing.wan.origin import SOURCE, TAKEN, converted
 from deepforcing.wan.weights import sha256
-from experiments.cli import describe
+from experiments.cli import describe, say
 from experiments.manifest import Manifest
 from experiments.metric_weights import download_metrics, show_metrics, verify_metrics
 from experiments.suites import published_suites
@@ -268,7 +268,7 @@ def main() -> None:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
+        say(describe(error))
         sys.exit(2)
     if missing and request.names:
         sys.exit(1)

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from deepforcing.tiny.world import BACKGROUND_RGB, parse_caption
-from eval.background import background_pictures, mean_over_pixels, shared_with_first
+from eval.background import background_pictures, mean_over_pixels, shared
 from eval.metric import Clip, FloatArray, Observation, Value, Window
-from eval.sprite import tiny_frames
+from eval.sprite import TinySprite
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,22 @@ class BackgroundColour:
     name: ClassVar[str] = "background_colour"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("background_drift", "RGB distance", False, "distance of the background colour from the first window's"),
         Value("background_error", "RGB distance", False, "distance of the background colour from the caption's"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        pictures = background_pictures(clip, windows)
-        now, first = shared_with_first(pictures)
-        moved = mean_over_pixels(now) - mean_over_pixels(first)
-        wrong = mean_over_pixels(pictures) - np.array(BACKGROUND_RGB[parse_caption(clip.video.prompt)[4]])
+        named = np.array(BACKGROUND_RGB[parse_caption(clip.video.prompt)[4]])
+        moved, wrong = [], []
+        first = None
+        for picture in background_pictures(clip, windows):
+            first = picture if first is None else first
+            now, before = shared(picture, first)
+            moved.append(mean_over_pixels(now) - mean_over_pixels(before))
+            wrong.append(mean_over_pixels(picture) - named)
         return {
-            "background_drift": np.sqrt((moved**2).sum(1)),
-            "background_error": np.sqrt((wrong**2).sum(1)),
+            "background_drift": np.sqrt((np.array(moved) ** 2).sum(1)),
+            "background_error": np.sqrt((np.array(wrong) ** 2).sum(1)),
         }

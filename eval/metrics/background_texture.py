@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.background import background_pictures, mean_over_pixels, shared_with_first
+from eval.background import background_pictures, mean_over_pixels, shared
 from eval.metric import Clip, FloatArray, Observation, Value, Window
-from eval.sprite import tiny_frames
+from eval.sprite import TinySprite
 
 MIN_CONTRAST = 0.002  # standard deviation, half a grey level: a flatter picture has no texture to compare
 
@@ -25,15 +26,18 @@ class BackgroundTexture:
     name: ClassVar[str] = "background_texture"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("texture", "correlation", True, "correlation of the background's texture with the first window's"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        now, first = shared_with_first(background_pictures(clip, windows))
-        now = now - mean_over_pixels(now)[:, None]
-        first = first - mean_over_pixels(first)[:, None]
-        both, own, reference = (mean_over_pixels(part).mean(1) for part in (now * first, now**2, first**2))
-        textured = np.minimum(own, reference) >= MIN_CONTRAST**2
-        return {"texture": np.where(textured, both / np.sqrt(np.where(textured, own * reference, 1)), np.nan)}
+        found = np.full(len(windows), np.nan)
+        first = None
+        for index, picture in enumerate(background_pictures(clip, windows)):
+            first = picture if first is None else first
+            now, before = (part - mean_over_pixels(part) for part in shared(picture, first))
+            both, own, reference = (float(mean_over_pixels(part).mean()) for part in (now * before, now**2, before**2))
+            if min(own, reference) >= MIN_CONTRAST**2:
+                found[index] = both / math.sqrt(own * reference)
+        return {"texture": found}

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepforcing.tiny.world import PERIOD
 from eval.metric import Clip, FloatArray, Observation, Value, Window
-from eval.sprite import find_sprite, tiny_frames
+from eval.sprite import TinySprite, find_sprite
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Cover:
     name: ClassVar[str] = "cover"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("cover", "decoded px", None, "radius of gyration of the sprite's places over one turn's time"),
     )

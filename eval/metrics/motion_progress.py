@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eval.metric import Clip, FloatArray, Observation, Value, Window, window_mean
-from eval.sprite import caption_speed, find_sprite, tiny_frames
+from eval.sprite import TinySprite, caption_speed, find_sprite
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MotionProgress:
     name: ClassVar[str] = "motion_progress"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("progress", "of true speed", True, "signed angular progress of the sprite; 1 is right"),
     )

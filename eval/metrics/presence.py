@@ -10,7 +10,7 @@ import numpy as np
 
 from deepforcing.tiny.world import HUES
 from eval.metric import Clip, FloatArray, Observation, Value, Window, window_mean
-from eval.sprite import hue_error, tiny_frames
+from eval.sprite import TinySprite, hue_error
 
 HUE_BOUND = 0.5 / len(HUES)  # turns: half-way to the next colour of the vocabulary
 
@@ -22,7 +22,7 @@ class Presence:
     name: ClassVar[str] = "presence"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("presence", "share of frames", True, "a sprite of the caption's colour is there", share=True),
     )

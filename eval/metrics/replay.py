@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metric import Clip, FloatArray, Frame, Look, Observation, Value, Video, Window, window_mean
+from eval.metric import Clip, FloatArray, Frame, Observation, Value, Video, Window, window_mean
 
 EARLY_SECONDS = 2.5
 LATE_SECONDS = 5.0  # frames before this are near the early ones merely because they follow them
@@ -18,16 +19,38 @@ THRESHOLD = 0.02  # root mean square error, of a range of 1: about 5 grey levels
 SHORT_SIDE = 32  # frames are compared after area averaging to at most this many pixels
 
 
-def small_frames(video: Video) -> Look:
-    """The frame area-averaged to a short side of at most SHORT_SIDE, uint8 [h, w, 3]."""
-    factor = min(1.0, SHORT_SIDE * video.pixel_scale / min(video.height, video.width)) / video.pixel_scale
-    size = (max(1, round(video.width * factor)), max(1, round(video.height * factor)))
+class NearestEarly:
+    """Least root mean square difference (0..1) of each frame from those of the first 2.5 s; NaN before 5 s.
 
-    def look(frame: Frame) -> NDArray[np.uint8]:
+    Frames are area-averaged to a short side of at most SHORT_SIDE decoded pixels. Only the early ones are kept, so memory
+    does not grow with a video's length.
+    """
+
+    def __init__(self, video: Video) -> None:
+        factor = min(1.0, SHORT_SIDE * video.pixel_scale / min(video.height, video.width)) / video.pixel_scale
+        self._size = (max(1, round(video.width * factor)), max(1, round(video.height * factor)))
+        self._early, self._late = max(1, round(EARLY_SECONDS * video.fps)), round(LATE_SECONDS * video.fps)
+        self._small: list[NDArray[np.uint8]] = []  # the early frames, until the first late one makes a matrix of them
+        self._matrix, self._squares = np.zeros((0, 0)), np.zeros(0)
+        self._seen = 0
+
+    def __call__(self, frame: Frame) -> float:
+        index, self._seen = self._seen, self._seen + 1
+        if self._early <= index < self._late:
+            return math.nan
         # Area averaging of bytes rounds to a grey level, which is a tenth of the threshold.
-        return np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-    return look
+        small = np.asarray(cv2.resize(frame.rgb, self._size, interpolation=cv2.INTER_AREA), np.uint8).reshape(-1)
+        if index < self._early:
+            self._small.append(small)
+        if index < self._late:
+            return math.nan
+        if self._small:
+            self._matrix = np.stack(self._small).astype(np.float64) / 255
+            self._squares = (self._matrix**2).sum(1)
+            self._small = []
+        point = small.astype(np.float64) / 255
+        squared = (point**2).sum() - 2 * self._matrix @ point + self._squares
+        return float(np.sqrt(max(squared.min(), 0) / len(point)))
 
 
 @dataclass(frozen=True)
@@ -43,17 +66,13 @@ class Replay:
     name: ClassVar[str] = "replay"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "video"
-    observes: ClassVar[tuple[Observation, ...]] = (small_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (NearestEarly,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("replay", "share of frames", None, "late frames that nearly copy a frame of the first 2.5 s", share=True),
         Value("replay_distance", "RMS, 0..1", None, "difference of late frames from the nearest of the first 2.5 s"),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        points = clip.observed(small_frames).reshape(clip.frames, -1).astype(np.float64) / 255
-        early = points[: max(1, round(EARLY_SECONDS * clip.video.fps))]
-        squared = (points**2).sum(1)[:, None] - 2 * points @ early.T + (early**2).sum(1)
-        distance = np.sqrt(np.maximum(squared.min(1), 0) / points.shape[1])
-        distance[: round(LATE_SECONDS * clip.video.fps)] = np.nan
+        distance = clip.observed(NearestEarly)
         near = np.where(np.isnan(distance), np.nan, (distance <= THRESHOLD).astype(np.float64))
         return {"replay": window_mean(near, windows), "replay_distance": window_mean(distance, windows)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.metric import Clip, FloatArray, Observation, Value, Window, distance_from_first, window_mean
-from eval.sprite import find_sprite, hue_error, tiny_frames
+from eval.sprite import TinySprite, find_sprite, hue_error
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SpriteColour:
     name: ClassVar[str] = "sprite_colour"
     version: ClassVar[int] = 1
     needs: ClassVar[Literal["video", "tiny"]] = "tiny"
-    observes: ClassVar[tuple[Observation, ...]] = (tiny_frames,)
+    observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("sprite_drift", "RGB distance", False, "distance of the sprite's colour from the first window's"),
         Value("sprite_hue_error", "degrees", False, "distance of the sprite's hue from the caption's"),

@@ -7,6 +7,7 @@ import io
 import os
 import select
 import sys
+import unicodedata
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -72,14 +73,19 @@ def download_bar() -> Progress:
     )  # fmt: skip
 
 
+def visible(text: str) -> str:
+    """Control characters as they are written in code: names of files may hold what acts on a terminal."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in text)
+
+
 def say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(f"error: {visible(message)}", file=sys.stderr, flush=True)
 
 
 def say_quietly(message: str) -> None:
     """A line on stderr that is no error; a terminal that is gone is no reason to fail."""
     with suppress(OSError):
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 def closed(stream: TextIO) -> bool:

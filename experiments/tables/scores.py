@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
-from deepforcing.records import SCHEMA, Strict, Text, first_problem, read_object
+from deepforcing.records import SCHEMA, Strict, Text, check_name, first_problem, read_object
 from eval.protocol import NAMES, Protocol
 from eval.score_files import read_scores as read_score_file
 from eval.store import stored
@@ -22,6 +22,7 @@ SCORES = "scores.parquet"  # in a scored folder: what evaluate videos=... out=DI
 
 def scored_folder(path: Path) -> Run:
     """A folder of scores without run records as a run that has nothing but its name. Raises ValueError if it is none."""
+    check_name(path.resolve())
     if not (path / SCORES).is_file():
         raise ValueError(f"{path} is no scored folder: it has no {SCORES} (evaluate videos=DIR out={path} writes it)")
     return Run(path, path.resolve().name, {}, ())

@@ -12,7 +12,7 @@ import pytest
 
 from deepforcing.records import DEEPEST, LARGEST, DamagedError, read_run, read_sample
 from deepforcing.runs import RunDir
-from eval.videos import open_run
+from eval.videos import open_folder, open_run
 from experiments.tables.runs import read_runs
 
 SAMPLE = {
@@ -154,6 +154,21 @@ def test_a_rollout_writes_nothing_through_a_link(run: Path, tmp_path: Path) -> N
     (mine.path / "samples").symlink_to(outside)
     assert "leads out of its run directory" in refusal(lambda: RunDir.create(tmp_path / "mine", "sink", {"a": 1}))
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "a\udcff"])
+def test_directories_with_names_for_a_terminal_are_refused(run: Path, tmp_path: Path, name: str) -> None:
+    moved = run.rename(run.with_name(name))
+    for read in (
+        read_run,
+        RunDir.open,
+        open_run,
+        lambda path: read_runs([path]),
+        lambda path: open_folder(path, None, "x"),
+    ):
+        said = refusal(lambda read=read: read(moved))  # type: ignore[misc]
+        assert "the name of the directory" in said
+        assert said.isprintable()
 
 
 def test_what_is_no_file_is_not_waited_for(run: Path) -> None:

@@ -6,9 +6,10 @@ from clips import clip_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metric import Frame, Video, Window, applies, distance_from_first, window_mean, windows
+from eval.background import background_pictures
+from eval.metric import Frame, Video, Window, applies, distance_from_first, grain, window_mean, windows
 from eval.metrics import WEIGHT_FREE
-from eval.sprite import tiny_frames
+from eval.watch import Watch
 
 
 def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> None:
@@ -56,11 +57,30 @@ def test_distance_from_a_first_window_without_value_is_missing() -> None:
     assert np.isnan(distance_from_first(np.array([[np.nan, 0], [3, 4]]))).all()
 
 
-def test_tiny_frames_average_blocks_exactly() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    pooled = clip_of(frames, pixel_scale=4, world="tiny").observed(tiny_frames)
-    assert pooled.shape == (3, 16, 16, 3)
-    np.testing.assert_allclose(pooled[1, 1, 2], frames[1, 4:8, 8:12].reshape(-1, 3).mean(0) / 255, rtol=1e-6)
+@pytest.mark.parametrize(("scale", "grain"), [(1, 1), (4, 1), (4, 2), (4, 4), (40, 300)])
+def test_the_background_is_the_exact_mean_of_blocks_and_frames(scale: int, grain: int) -> None:
+    """Of grey frames, all of which is background; whatever number of frames is summed over at once."""
+    size = 16 * scale
+    grey = np.random.default_rng(0).integers(0, 256, (9, size, size, 1), dtype=np.uint8)
+    frames = grey.repeat(3, 3)
+    watch = Watch(Video(size, size, 16, "", scale, "tiny", grain=grain), WEIGHT_FREE)
+    watch.add(frames)
+    spans = [Window(0, 8, 0.0, 0.5), Window(8, 9, 0.5, 0.6)] if grain <= 8 else [Window(0, 9, 0.0, 0.6)]
+    for picture, span in zip(background_pictures(watch.finish(), spans), spans, strict=True):
+        mean = frames[span.start : span.end].mean(0).reshape(16, scale, 16, scale, 3).mean((1, 3)) / 255
+        np.testing.assert_allclose(picture, mean.reshape(-1, 3), rtol=1e-12)
+
+
+@given(st.integers(1, 400), st.floats(1, 30), st.floats(0.1, 5))
+def test_grain_divides_every_border_but_the_end(frames: int, fps: float, seconds: float) -> None:
+    if seconds * fps < 1:
+        return
+    spans = windows(frames, fps, seconds)
+    coarsest = grain(spans, frames)
+    assert coarsest >= 1
+    for span in spans:
+        assert span.start % coarsest == 0
+        assert span.end % coarsest == 0 or span.end == frames
 
 
 def test_luma_is_taken_in_decoded_pixels() -> None:

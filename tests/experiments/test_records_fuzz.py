@@ -216,6 +216,13 @@ def test_scored_folders(run: Path, tmp_path: Path, command: Command, every: int)
     assert not found, "\n".join(found[:20])
 
 
+def test_what_acts_on_a_terminal_is_written_out_in_errors(run: Path, command: Command) -> None:
+    (run / "samples" / "a\x1b[2J.json").write_text("{")
+    status, _, err = command("report", f"runs={run}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "a\\x1b[2J.json is not readable JSON" in err
+
+
 def test_files_of_scores_that_say_two_things(run: Path) -> None:
     (file,) = (run / "scores").glob("*.parquet")
     for name, words in (
