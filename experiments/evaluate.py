@@ -24,6 +24,7 @@ from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
 from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.score_files import write_scores
@@ -34,7 +35,7 @@ from experiments.command import command, say
 from experiments.command.terminal import bar, console
 from experiments.command.words import is_list, positive, shown
 from experiments.request import pick_device
-from experiments.tables.runs import find_runs
+from experiments.results.runs import find_runs
 
 VIDEOS, SCORES, SUMMARY = "videos.csv", "scores.parquet", "summary.json"  # in out=DIR
 
@@ -201,7 +202,8 @@ def evaluate(
 def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
     """out/scores.parquet: all that is known of the videos; out/summary.json: {metric asked for: overall value or null, ...}.
 
-    A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it.
+    A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it. VBench's
+    Quality is that of the overall values of its dimensions in summary.json, and of each clip's in the scores.
     """
     table = scored.table
     measured = set(zip(table["sample"], table["metric"], strict=True))  # also while the weights were there
@@ -224,11 +226,13 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         for part in kept
     ]
     parts = [part[COLUMNS] for part in (table, nothing, *others) if len(part)]
-    rows = pd.concat(parts, ignore_index=True) if parts else nothing
+    rows = with_quality(pd.concat(parts, ignore_index=True)) if parts else nothing
     names = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
     with atomic_path(out / SCORES) as partial, open(partial, "wb") as file:
         write_scores(rows[names], file)
     values = overall(table).set_index("metric")["value"].to_dict()
+    if values.keys() >= RANGES.keys():
+        values[QUALITY.name] = quality(values)
     summary: dict[str, Any] = {}
     applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
     names = [value.name for metric in applying for value in metric.values]

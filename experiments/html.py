@@ -19,17 +19,18 @@ import pandas as pd
 from markupsafe import Markup
 
 from eval.metrics import DIMENSIONS, OVER_TIME
+from eval.metrics.vbench_quality import QUALITY
 from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
 from experiments.figures.preview import preview
 from experiments.html_tables import ends_row, movement, paired, vbench_table
+from experiments.results.configs import difference_rows, differing, yaml_lines
+from experiments.results.runs import Run
+from experiments.results.speed import PARTS, speed
 from experiments.tables import prose
-from experiments.tables.configs import difference_rows, differing, yaml_lines
 from experiments.tables.decay import EndsRow
 from experiments.tables.estimate import number
-from experiments.tables.runs import Run
-from experiments.tables.speed import PARTS, speed
 from experiments.tables.summary import MetricRow, family
 from experiments.tables.vbench import Comparison
 
@@ -223,6 +224,7 @@ def _curves(runs: Sequence[Run], windows: pd.DataFrame, ink: Sequence[Ink]) -> l
 def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The panels under headings, in their order; no heading where there is one group alone."""
     of_vbench, of_features = ({v.name for m in metrics for v in m.values} for metrics in (DIMENSIONS, OVER_TIME))
+    of_vbench.add(QUALITY.name)
     parts: list[tuple[str, str, list[dict[str, Any]]]] = [
         ("From pixels alone", "", [p for p in panels if p["info"].name not in of_vbench | of_features]),
         ("VBench's dimensions over time", prose.OVER_WINDOWS, [p for p in panels if p["info"].name in of_vbench]),

@@ -23,6 +23,7 @@ from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
 from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics.vbench_quality import QUALITY, RANGES, with_quality
 from eval.protocol import Protocol
 from eval.score import Measurement, score
 from eval.videos import open_run
@@ -34,12 +35,12 @@ from experiments.command.words import describe, is_list, positive, whole
 from experiments.figures.sweep import draw_sweep
 from experiments.reference import reference_run
 from experiments.request import build_spec, check_request, find_prompts, find_seeds, pick_device
+from experiments.results.runs import read_runs
+from experiments.results.scores import COLUMNS
+from experiments.results.speed import speed
 from experiments.tables.prose import plural, runs_argument
 from experiments.tables.published import FPS, Column, Row, compare, flat
 from experiments.tables.reproduction import Done, written
-from experiments.tables.runs import read_runs
-from experiments.tables.scores import COLUMNS
-from experiments.tables.speed import speed
 from experiments.tables.text import csv_text
 from experiments.videos import rollout
 
@@ -72,6 +73,8 @@ class Planned:
     def measurements(self, protocol: str) -> list[Measurement]:
         """The metrics that give the columns under a protocol."""
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
+        if QUALITY.name in wanted:
+            wanted |= set(RANGES)
         every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
@@ -266,7 +269,8 @@ def reproduce_task(config: DictConfig) -> int:
 
 def report(config: DictConfig, planned: Planned, results: Results, ends: float, out: Path) -> str:
     """Write <out>, its .csv and, for a sweep, its .png; the Markdown."""
-    table = pd.concat(results.tables, ignore_index=True) if results.tables else pd.DataFrame(columns=COLUMNS)
+    tables = results.tables
+    table = with_quality(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=COLUMNS)
     runs = {row: path.name for row, path in results.runs.items()}
     seconds = float(next(iter(planned.configs.values())).seconds)
     if len(table):

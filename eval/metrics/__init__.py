@@ -33,6 +33,7 @@ from eval.metrics.sharpness import Sharpness
 from eval.metrics.sprite_colour import SpriteColour
 from eval.metrics.subject_consistency import SubjectConsistency
 from eval.metrics.temporal_flickering import TemporalFlickering
+from eval.metrics.vbench_quality import QUALITY
 
 # In VBench's order.
 DIMENSIONS: tuple[Dimension, ...] = (
@@ -69,4 +70,9 @@ WEIGHT_FREE: tuple[Metric, ...] = (
 )
 
 # How to speak of every number in a table of scores, in the order in which they are shown.
-VALUES: tuple[Value, ...] = tuple(v for metric in (*WEIGHT_FREE, *DIMENSIONS, *OVER_TIME) for v in metric.values)
+VALUES: tuple[Value, ...] = (
+    *(value for metric in WEIGHT_FREE for value in metric.values),
+    *(value for metric in DIMENSIONS for value in metric.values),
+    QUALITY,
+    *(value for metric in OVER_TIME for value in metric.values),
+)

@@ -26,6 +26,7 @@ REWARD = (
     "dynamic degree has half a dimension's weight."
 )
 VERSION = 1
+WITHOUT_NETWORK = "temporal_flickering"
 
 
 def quality(scores: Mapping[str, float]) -> float:
@@ -43,8 +44,8 @@ def with_quality(table: pd.DataFrame) -> pd.DataFrame:
 
     The quality is linear in the dimensions, so the mean over clips, videos and prompts that have all seven is the quality
     of the means. NaN where a dimension is. weights_sha256, where the table has it, is a digest of the dimensions' own, so
-    that other weights of any of them are other weights of the quality; missing where one is. Other columns are those of
-    the first dimension.
+    that other weights of any of them are other weights of the quality; NaN where one that has a network does not say.
+    Other columns are those of the first dimension.
     """
     table = table[table["metric"] != QUALITY.name]
     parts = table[table["metric"].isin(RANGES)]
@@ -64,7 +65,7 @@ def with_quality(table: pd.DataFrame) -> pd.DataFrame:
     if "version" in table:
         made = made.assign(version=VERSION)
     if "weights_sha256" in table:
-        known = [of[name]["weights_sha256"].reindex(first.index) for name in RANGES]
+        known = [of[name]["weights_sha256"].reindex(first.index) for name in RANGES if name != WITHOUT_NETWORK]
         made = made.assign(weights_sha256=[digest(row) for row in zip(*known, strict=True)])
     return pd.concat([table, made.reset_index()[table.columns]], ignore_index=True)
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from eval.metric import Value
-from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics import VALUES as MEASURED
 from eval.stats.drift import of_videos
 from eval.stats.means import paired_difference, summarise
 from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for, interval, number
 from experiments.tables.summary import arrow, metric_infos
 from experiments.tables.text import markdown_text
+from experiments.tables.vbench import PERCENT
 
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")
-VALUES = {FPS.name: FPS, **{v.name: v for m in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE) for v in m.values}}
-PERCENT = {value.name for metric in DIMENSIONS for value in metric.values}  # printed x 100, as papers do
+VALUES = {FPS.name: FPS, **{value.name: value for value in MEASURED}}
 NUMBERS = {"mean": "", "first": "", "last": "", "drift": " drift", "abs_drift": " absolute drift", "speed": ""}
 
 

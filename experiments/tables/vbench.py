@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from eval.metric import Value
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from eval.stats.drift import NUMBERS, of_videos
 from eval.stats.means import overall, paired_difference
 from eval.stats.samples import one_protocol
 from eval.stats.vbench import PAIRWISE
+from experiments.results.runs import Run
+from experiments.results.scores import Scores
 from experiments.tables import prose
 from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for
-from experiments.tables.runs import Run
 from experiments.tables.summary import MetricInfo, metric_infos
 
 # The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
@@ -31,6 +33,7 @@ DIMENSIONS = (
     "imaging_quality",
     "overall_consistency",
 )
+PERCENT = (*DIMENSIONS, QUALITY.name)  # printed x 100
 PROTOCOLS = {
     "vbench": "vbench (VBench over the whole video)",
     "vbench_long": "vbench_long (clips of 2 s, encoded once more as VBench-Long does)",
@@ -50,6 +53,8 @@ class Column:
 
     @property
     def title(self) -> str:
+        if self.info.name == QUALITY.name:
+            return "VBench Quality"
         return self.info.title.title() if self.info.name in DIMENSIONS else self.info.title
 
 
@@ -74,14 +79,15 @@ class Comparison:
 
 
 def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol: str) -> list[str]:
-    """Names in the order of the columns. wanted: "vbench" (the eight), "all" that were scored, or names.
+    """Names in the order of the columns. wanted: "vbench" (the eight, and their Quality where it can be told), "all" that
+    were scored, or names.
 
     Raises ValueError, saying what there is, if none of them was scored.
     """
     if wanted == "vbench":
-        names = list(DIMENSIONS)
+        names = [*DIMENSIONS, *([QUALITY.name] if QUALITY.name in scored else [])]
     elif wanted == "all":
-        names = [n for n in DIMENSIONS if n in scored] + sorted(set(scored) - set(DIMENSIONS))
+        names = [n for n in PERCENT if n in scored] + sorted(set(scored) - set(PERCENT))
     else:
         names = list(dict.fromkeys([wanted] if isinstance(wanted, str) else wanted))
     if not set(names) & set(scored):
@@ -90,9 +96,9 @@ def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol:
     return names
 
 
-def choose_protocol(table: pd.DataFrame, wanted: str | None) -> str:
+def choose_protocol(scores: Scores, wanted: str | None) -> str:
     """The protocol asked for, or the only one. Raises ValueError, naming those that were scored."""
-    found = sorted(set(table["protocol"].astype(str)))
+    found = sorted({*scores.table["protocol"].astype(str), *(["windows"] if scores.other else [])})
     if wanted is None and len(found) == 1:
         return found[0]
     if wanted in found:
@@ -238,7 +244,7 @@ def _versus(table: pd.DataFrame, run: str, baseline: str | None, metric: str) ->
 
 
 def _column(info: MetricInfo, cells: Sequence[Estimate], differences: Sequence[Estimate]) -> Column:
-    if info.name in DIMENSIONS:
+    if info.name in PERCENT:
         return Column(info, 100.0, 2)
     return Column(info, 1.0, decimals_for([e.value for e in cells], [e.value for e in differences]))
 
@@ -252,6 +258,8 @@ def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> l
     scale = "Scores × 100" + (f", but {prose.join(others)} as measured" if others else "")
     notes = [f"Protocol: {protocol}. {scale if len(others) < len(comparison.columns) else 'Scores as measured'}."]
     notes.append("Means over prompts, seeds of a prompt averaged first.")
+    if QUALITY.name in [c.info.name for c in comparison.columns]:
+        notes.append(REWARD)
     if comparison.differences:
         notes.append(
             f"Differences are run minus {comparison.labels[comparison.baseline or '']}, paired by prompt and seed; "

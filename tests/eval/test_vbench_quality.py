@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from eval.metrics import DIMENSIONS
 from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
+from eval.protocol import Protocol
+from eval.score import Scored
+from eval.videos import Videos
+from experiments.evaluate import write_out
 
 ORDER = (
     "dynamic_degree",
@@ -94,10 +102,27 @@ def test_other_weights_of_one_dimension_are_other_weights_of_the_quality() -> No
     table = scores(1, 1)
     changed = table.assign(weights_sha256=table["weights_sha256"].replace("wimaging_quality", "other"))
     unsaid = table.assign(weights_sha256=table["weights_sha256"].replace("wimaging_quality", np.nan))
-    one, other, nothing = (
+    none = table.assign(
+        weights_sha256=table["weights_sha256"].replace("wtemporal_flickering", np.nan)
+    )  # it has no network
+    one, other, nothing, same = (
         made[made["metric"] == QUALITY.name]["weights_sha256"].item()
-        for made in map(with_quality, (table, changed, unsaid))
+        for made in map(with_quality, (table, changed, unsaid, none))
     )
+    assert same == one
     assert len(one) == len(other) == 64
     assert one != other
     assert np.isnan(nothing)
+
+
+def test_the_summary_of_a_folder_has_the_quality_and_its_scores_have_it_clip_by_clip(tmp_path: Path) -> None:
+    keys = {"video_sha256": "0" * 64, "prompt_sha256": "", "window_seconds": 0.0, "frames": 32.0}
+    table = scores().assign(**keys)
+    write_out(tmp_path, Videos("a", tmp_path, ()), Scored(table), DIMENSIONS, Protocol("vbench_long"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["vbench_quality"] == pytest.approx(quality(table.groupby("metric")["value"].mean()), abs=1e-12)
+    written = pd.read_parquet(tmp_path / "scores.parquet")
+    assert (written["metric"] == QUALITY.name).sum() == 6
+    lacking = table[table["metric"] != "dynamic_degree"]
+    write_out(tmp_path, Videos("a", tmp_path, ()), Scored(lacking), DIMENSIONS, Protocol("vbench_long"))
+    assert "vbench_quality" not in json.loads((tmp_path / "summary.json").read_text())

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from commands import Command
 
+from eval.metrics.vbench_quality import RANGES
 from experiments.tables.formats import latex, latex_text, markdown
 from experiments.tables.vbench import DIMENSIONS, Comparison, compare, flat
 
@@ -63,6 +64,49 @@ def test_means_are_hundredfold_and_differences_are_paired() -> None:
         ["run", "prompts", "Dynamic Degree ↑"], ["base", "3", "66.67"], ["other", "3", "68.67"]
     ]  # fmt: skip
     assert shown[-1] == ["other", "3", "+2.00 [−0.48, +4.48]"]
+
+
+def seven(imaging: list[float]) -> Values:
+    """Every dimension of VBench's Quality: at the top of its range but for imaging quality."""
+    return {name: [high] * len(imaging) for name, (_, high, _) in RANGES.items()} | {"imaging_quality": imaging}
+
+
+def test_vbench_quality_stands_beside_the_dimensions_it_is_made_of(command: Command, tmp_path: Path) -> None:
+    base, other = (folder(tmp_path, name, rows(seven(q))) for name, q in (("a", [0.5, 0.7]), ("b", [0.6, 0.9])))
+    status, out, _ = command("table", f"folders=[{base},{other}]", "baseline=a")
+    assert status == 0
+    header, _, first, second, *_, difference = cells(out)
+    assert header[-1] == "VBench Quality ↑"
+    want = [100 * (1 - (1 - np.mean(q)) / 6.5) for q in ([0.5, 0.7], [0.6, 0.9])]
+    for row, value in zip((first, second), want, strict=True):
+        assert row[-1].startswith(f"{value:.2f}")
+    assert difference[-1].startswith(f"+{want[1] - want[0]:.2f}")
+    assert "VBench Quality rewards standing still" in out
+    assert "Dynamic Degree" in out
+    assert f"{want[0]:.2f}" in command("table", f"folders={base}", "metrics=vbench_quality").out
+
+
+def test_without_one_dimension_there_is_no_quality(command: Command, tmp_path: Path) -> None:
+    values = seven([0.5, 0.7])
+    del values["motion_smoothness"]
+    path = folder(tmp_path, "a", rows(values))
+    status, out, _ = command("table", f"folders={path}")
+    assert status == 0
+    assert "Quality ↑" not in out.replace("Imaging Quality ↑", "").replace("Aesthetic Quality ↑", "")
+    assert "standing still" not in out
+    assert (
+        "protocol vbench_long has no scores of vbench_quality"
+        in command("table", f"folders={path}", "metrics=vbench_quality").err
+    )
+
+
+def test_the_quality_has_a_course_over_time(command: Command, tmp_path: Path) -> None:
+    table = rows(seven([0.5, 0.6]), "windows", clips=10)
+    table.loc[(table["metric"] == "imaging_quality") & (table["t_start"] >= 10), "value"] -= 0.13
+    path = folder(tmp_path, "a", table)
+    status, out, _ = command("table", f"folders={path}", "metrics=vbench_quality", "number=drift", "ends=4")
+    assert status == 0
+    assert "−2.00" in out  # .13 / 6.5
 
 
 def test_what_is_missing_is_a_dash_and_said_and_never_zero() -> None:
