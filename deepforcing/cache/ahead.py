@@ -48,17 +48,19 @@ def makes_content(retention: Retention, chunk_frames: int) -> bool:
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
 
 
-def unplaced(retention: Retention, alignment: Alignment, chunk_frames: int) -> str | None:
-    """The role of a slot that is read, is no single frame and that the alignment gives no position; None: there is none."""
+def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int) -> None:
+    """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
-        return None
+        return
     for view, plan in plans(retention, chunk_frames, _long(retention, chunk_frames)):
         slots = stored(view, plan)
         read = slots if plan.reads is None else [slots[i] for i in plan.reads]
         for slot, position in zip(read, alignment.positions(replace(view, slots=tuple(read))), strict=True):
             if slot.frame is None and position is None:
-                return slot.role
-    return None
+                raise ValueError(
+                    f"cache.alignment: {type(alignment).__name__} gives {slot.role!r} slots no position, and they are no "
+                    "single frames that had one: use cache.alignment=slot, which numbers all slots"
+                )
 
 
 def _long(retention: Retention, chunk_frames: int) -> int:
