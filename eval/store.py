@@ -164,7 +164,8 @@ def stored(
         rows = of_protocol(read_rows(path), protocol)
         if weights and name in weights:
             rows = rows[rows["weights_sha256"] == weights[name]]
-        current = {(video.name, video.sha256, said) for video in group.videos for said in ("", video.prompt_sha256)}
+        of_set = group.digest
+        current = {(v.name, v.sha256, said) for v in group.videos for said in ("", v.prompt_sha256, of_set)}
         keys = zip(rows["sample"], rows["video_sha256"], rows["prompt_sha256"], strict=True)
         rows = rows[pd.Series([key in current for key in keys], index=rows.index, dtype=bool)]
         # The directory's name is the run's: it may have been renamed or copied since.
