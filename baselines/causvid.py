@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll
 from deepforcing.generator import GeneratorSpec, ModelSpec
@@ -30,7 +30,7 @@ from deepforcing.wan.transformer import CausalWan, TextMemory
 def overlapping(
     model: CausalWan,
     texts: Mapping[int, TextMemory],
-    new_cache: Callable[[int], KVCache],
+    new_cache: Callable[[int], Cache],
     schedule: Schedule,
     noise: Callable[[int], Noise],
     total_frames: int,

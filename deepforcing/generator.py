@@ -22,6 +22,7 @@ from deepforcing.limits import check_numbers
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.yuv import Frames
 
@@ -45,6 +46,8 @@ class ModelSpec(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def config(self) -> WanConfig: ...
     @property
     def geometry(self) -> Geometry: ...
     @property
@@ -79,7 +82,7 @@ class PixelChunk:
 
     start: int
     pixels: Tensor
-    tokens: int
+    tokens: float
     seconds: dict[str, float]
 
 
@@ -121,8 +124,9 @@ class GeneratorSpec:
         return self.model.geometry.latent_frames(seconds, self.chunk_frames)
 
     def check_sizes(self, total_frames: int) -> None:
-        """Rule, cache and length. Raises ValueError."""
+        """Rule, cache, model sizes and length. Raises ValueError."""
         self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
+        self.cache.check_model(self.model.config, self.model.geometry.tokens_per_frame)
         if self.noise == "upstream" and self.rule.upstream_noise is None:
             raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
         if self.noise == "release" and not isinstance(self.rule, Chunkwise):

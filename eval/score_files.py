@@ -23,6 +23,7 @@ SCHEMA = 1
 KEY = b"deepforcing_scores"  # of the file's metadata
 MOST_ROWS = 10_000_000
 MOST_BYTES = 1 << 30  # of the columns that are read, unpacked
+MOST_TEXTS = 1_000_000
 LONGEST_TEXT = 1000
 TEXTS = ("run", "sample", "metric", "protocol", "video_sha256", "weights_sha256", "prompt_sha256")
 LIMITS = {  # least, most
@@ -112,7 +113,10 @@ def _check_values(column: str, values: pd.Series) -> None:
     if column in TEXTS:
         if values.isna().any():
             raise ValueError(f"{column} is missing in a row")
-        for text in values.unique():
+        texts = values.unique()
+        if len(texts) > MOST_TEXTS:
+            raise ValueError(f"{column} holds {len(texts)} texts, more than any scores")
+        for text in texts:
             if len(text) > LONGEST_TEXT:
                 raise ValueError(f"{column} holds a text of {len(text)} characters")
             if text:

@@ -21,6 +21,8 @@ from deepforcing.records import check_place
 from eval import protocol as protocols
 from eval.score_files import read_scores, write_scores
 from eval.videos import Videos, open_run
+from eval.window_lengths import NAME as WINDOWS
+from eval.window_lengths import choose_length, of_length
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
 # What a row was measured on and how; not part of the tidy table. prompt_sha256: "" where the metric looks at none. frames:
@@ -62,8 +64,10 @@ def read_rows(path: Path) -> pd.DataFrame:
     return rows
 
 
-def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol) -> pd.DataFrame:
-    """The rows that were scored under a protocol, with its length of windows."""
+def of_protocol(rows: pd.DataFrame, protocol: protocols.Protocol | None) -> pd.DataFrame:
+    """The rows that were scored under a protocol, with its length of windows; None: all known ones."""
+    if protocol is None:
+        return rows[rows["protocol"].isin(protocols.NAMES)]
     return rows[(rows["protocol"] == protocol.name) & (rows["window_seconds"] == protocol.length_key)]
 
 
@@ -115,10 +119,13 @@ def load_scores(
     """One tidy table (COLUMNS) of several runs under one protocol, sorted; NaN where a value could not be measured.
 
     metrics: only these, at their versions; None: of every metric the newest version that any of the runs has.
-    protocol: `windows` of the default length if None. Whether all were scored by the same weights is not looked at, see
-    other_weights. Raises ValueError if a scores file is unreadable.
+    protocol: if None `windows`, of the length that the runs have (eval.window_lengths). Whether all were scored by the same
+    weights is not looked at, see other_weights. Raises ValueError if a scores file is unreadable.
     """
-    return stored([open_run(run) for run in run_dirs], metrics, protocol or protocols.Protocol())[COLUMNS]
+    table = stored([open_run(run) for run in run_dirs], metrics, protocol)
+    if protocol is None:
+        table = of_length(table[table["protocol"] == WINDOWS], choose_length(table))
+    return table[COLUMNS].reset_index(drop=True)
 
 
 def other_weights(table: pd.DataFrame) -> list[str]:
@@ -142,10 +149,11 @@ def other_weights(table: pd.DataFrame) -> list[str]:
 def stored(
     collections: Sequence[Videos],
     metrics: Sequence[Named] | None,
-    protocol: protocols.Protocol,
+    protocol: protocols.Protocol | None,
     weights: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """As load_scores, of any videos, with KEYS beside COLUMNS. weights: sha256 by metric, of those that have to match.
+    """As load_scores, of any videos, with KEYS beside COLUMNS; protocol None: all of them. weights: sha256 by metric, of
+    those that have to match.
 
     Left out: rows of videos that have changed since or are said to show something else now, of other protocols and window
     lengths, of other versions, and of other `weights`.
@@ -172,7 +180,8 @@ def stored(
         parts.append(rows.assign(run=group.name))
     parts = [part for part in parts if len(part)]
     if not parts:
-        return pd.DataFrame(columns=COLUMNS + KEYS)
+        numbers = ("t_start", "t_end", "value", "window_seconds")
+        return pd.DataFrame(columns=COLUMNS + KEYS).astype(dict.fromkeys(numbers, float))
     table = pd.concat(parts, ignore_index=True)
     again = table.duplicated(["run", "sample", "metric", "protocol", "window_seconds", "t_start", "t_end"])
     if again.any():

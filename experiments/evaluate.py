@@ -35,7 +35,7 @@ from experiments.command import command, say
 from experiments.command.terminal import bar, console
 from experiments.command.words import is_list, positive, shown
 from experiments.request import pick_device
-from experiments.tables.runs import find_runs
+from experiments.results.runs import find_runs
 
 VIDEOS, SCORES, SUMMARY = "videos.csv", "scores.parquet", "summary.json"  # in out=DIR
 

@@ -25,12 +25,12 @@ from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
 from experiments.figures.preview import preview
 from experiments.html_tables import ends_row, movement, paired, vbench_table
+from experiments.results.configs import difference_rows, differing, yaml_lines
+from experiments.results.runs import Run
+from experiments.results.speed import PARTS, speed
 from experiments.tables import prose
-from experiments.tables.configs import difference_rows, differing, yaml_lines
 from experiments.tables.decay import EndsRow
 from experiments.tables.estimate import number
-from experiments.tables.runs import Run
-from experiments.tables.speed import PARTS, speed
 from experiments.tables.summary import MetricRow, family
 from experiments.tables.vbench import Comparison
 

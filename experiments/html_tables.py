@@ -12,11 +12,11 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.figures.interval import interval_mark
+from experiments.results.runs import Run
 from experiments.tables import prose
 from experiments.tables.decay import EndsRow
 from experiments.tables.estimate import MISSING, Estimate, interval, number
 from experiments.tables.formats import prompts_behind
-from experiments.tables.runs import Run
 from experiments.tables.summary import MetricRow, arrow, family, percent_of_windows
 from experiments.tables.vbench import Comparison
 

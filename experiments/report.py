@@ -9,7 +9,7 @@ import difflib
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -27,11 +27,11 @@ from experiments.command import command
 from experiments.command.outputs import check_output
 from experiments.command.terminal import console as plain_console
 from experiments.html import Numbers, Options, page_html
+from experiments.results.runs import Run, find_runs, read_runs, with_common_samples
+from experiments.results.scores import read_scores
 from experiments.tables import formats, prose
 from experiments.tables.decay import ends_rows
 from experiments.tables.estimate import number
-from experiments.tables.runs import Run, find_runs, read_runs, with_common_samples
-from experiments.tables.scores import read_scores
 from experiments.tables.summary import (
     MetricRow,
     arrow,
@@ -58,7 +58,7 @@ class Report:
     title: str | None
     baseline: str | None
     ends: float
-    window_seconds: float
+    window_seconds: float | None
     chief: tuple[str, ...]
     common: bool
     max_rows: int
@@ -71,6 +71,8 @@ class Report:
             raise ValueError(f"out={self.out} must end in .html, as in out=reports/report.html")
         for key in ("ends", "window_seconds", "page_megabytes"):
             value = getattr(self, key)
+            if value is None and key == "window_seconds":
+                continue
             if not isinstance(value, int | float) or not value > 0 or not math.isfinite(value):
                 raise ValueError(f"{key}={value} must be a positive number")
         if not isinstance(self.max_rows, int) or self.max_rows < 1:
@@ -180,8 +182,9 @@ def make(report: Report, console: Console) -> Path:
     runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
-    scores = read_scores(runs, report.window_seconds)
-    scores = of_samples(scores, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
+    read = read_scores(runs, report.window_seconds)
+    report = replace(report, window_seconds=read.window_seconds)
+    scores = of_samples(read.table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
     table = scores[scores["protocol"] == "windows"].drop(columns="protocol")
     table, wholes = windows_and_wholes(table, report.window_seconds)
     measured = set(table.loc[table["value"].notna(), "metric"])
@@ -195,7 +198,7 @@ def make(report: Report, console: Console) -> Path:
     of_ends = ends_rows(table, wholes, VALUES, report.ends)
     lengths = "" if report.window_seconds == Protocol().window_seconds else f" window_seconds={report.window_seconds:g}"
     problems = prose.problems(runs, scored_samples(scores), lengths)
-    problems += [{"text": f"{line}.", "command": ""} for line in other_weights(scores)]
+    problems += [{"text": f"{line}.", "command": ""} for line in (*read.other, *other_weights(scores))]
     options = Options(
         title=report.title,
         baseline=baseline,

@@ -35,12 +35,12 @@ from experiments.command.words import describe, is_list, positive, whole
 from experiments.figures.sweep import draw_sweep
 from experiments.reference import reference_run
 from experiments.request import build_spec, check_request, find_prompts, find_seeds, pick_device
+from experiments.results.runs import read_runs
+from experiments.results.scores import COLUMNS
+from experiments.results.speed import speed
 from experiments.tables.prose import plural, runs_argument
 from experiments.tables.published import FPS, Column, Row, compare, flat
 from experiments.tables.reproduction import Done, written
-from experiments.tables.runs import read_runs
-from experiments.tables.scores import COLUMNS
-from experiments.tables.speed import speed
 from experiments.tables.text import csv_text
 from experiments.videos import rollout
 

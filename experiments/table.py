@@ -8,15 +8,14 @@ from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path, atomic_write_text
 from eval.metrics import VALUES
-from eval.protocol import Protocol
 from eval.stats.drift import NUMBERS
 from eval.store import other_weights
 from experiments.command import command
 from experiments.command.outputs import check_output
 from experiments.command.words import is_list, positive, shown
+from experiments.results.runs import Run, find_runs, read_runs
+from experiments.results.scores import read_scores, scored_folder
 from experiments.tables import formats
-from experiments.tables.runs import Run, find_runs, read_runs
-from experiments.tables.scores import check_windows, read_scores, scored_folder
 from experiments.tables.text import csv_text
 from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
 
@@ -28,7 +27,7 @@ def table_task(config: DictConfig) -> None:
     kind = choose_format(config.format, out)
     if out is not None:
         check_output(out)
-    window = positive(config.window_seconds, "window_seconds")
+    window = config.window_seconds
     runs = find_sources(words(config.runs), words(config.folders))
     wanted = str(config.metrics) if not is_list(config.metrics) else [str(name) for name in config.metrics]
     protocol = None if config.protocol is None else str(config.protocol)
@@ -93,17 +92,17 @@ def read_comparison(
     baseline: str | None,
     protocol: str | None = None,
     common: bool = True,
-    window_seconds: float = Protocol().window_seconds,
+    window_seconds: float | None = None,
     number: str = "mean",
     ends: float = 5.0,
 ) -> Comparison:
     """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
     base = find_baseline(runs, baseline)
-    table = read_scores(runs, window_seconds)
-    protocol = choose_protocol(table, protocol)
-    table = table[table["protocol"] == protocol]
-    if protocol == "windows":
-        check_windows(table[table["run"].isin([run.name for run in runs if not run.record])], window_seconds)
+    scores = read_scores(runs, window_seconds)
+    protocol = choose_protocol(scores, protocol)
+    table = scores.table[scores.table["protocol"] == protocol]
+    if protocol == "windows" and scores.other:
+        raise ValueError(scores.other[0])
     names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
     if found := other_weights(table[table["metric"].isin(names)]):
         raise ValueError(f"{found[0]}, or leave it out of metrics=[...]")

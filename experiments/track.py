@@ -12,23 +12,22 @@ from eval.store import other_weights
 from experiments.command import command, say
 from experiments.command.terminal import console
 from experiments.command.words import is_list, positive, shown
-from experiments.tables.runs import find_runs, read_runs
-from experiments.tables.scores import read_scores
+from experiments.results.runs import find_runs, read_runs
+from experiments.results.scores import read_scores
 from experiments.tracking import Tracked, Tracker, sync_command, track
 
 
 def track_task(config: DictConfig) -> int:
     """Exit status 1 when a run could not be tracked or uploaded; the reason is printed, the runs are as they were."""
-    window = positive(config.window_seconds, "window_seconds")
     tracker = from_config(config)
     patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
     done = Tracked()
     for paths in apart(find_runs([str(p) for p in patterns])):
         runs = read_runs(paths)
-        scores = read_scores(runs, window)
-        for line in other_weights(scores):
+        scores = read_scores(runs, config.window_seconds)
+        for line in (*scores.other, *other_weights(scores.table)):
             say(line)
-        done.add(track(runs, scores, tracker))
+        done.add(track(runs, scores.table, tracker))
         if done.problems:
             break
     tell(done)

@@ -38,7 +38,7 @@ from deepforcing.runs import atomic_write_json, check_writable
 from eval.stats.drift import slope
 from eval.stats.means import curves, first_last, overall
 from eval.stats.samples import sample_means
-from experiments.tables.runs import Run
+from experiments.results.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
 ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from eval.stats.means import curves, first_last, paired_difference, pivot
 from eval.store import load_scores
-from experiments.tables.runs import find_runs, read_runs
+from experiments.results.runs import find_runs, read_runs
 
 root = Path(os.environ.get("DEEPFORCING_RUNS", "runs/demo"))
 runs = read_runs(find_runs([f"{root}/*"]))

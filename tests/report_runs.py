@@ -126,13 +126,15 @@ def four_runs(tmp_path: Path) -> list[Path]:
     ]
 
 
-def add_scores(run: Path, metric: str, protocol: str, spans: list[tuple[float, float]], value: float) -> None:
-    """Scores of every video of a run: `value` in every span, and a hundredth more a prompt."""
+def add_scores(
+    run: Path, metric: str, protocol: str, spans: list[tuple[float, float]], value: float, window_seconds: float = 2.0
+) -> None:
+    """Scores of every video of a run: `value` in every span, and a hundredth more a prompt. window_seconds: of windows."""
     records = [json.loads(path.read_text()) for path in sorted((run / "samples").glob("*.json"))]
     rows = [
         {"run": run.name, "sample": record["sample"], "metric": metric, "version": 1, "protocol": protocol}
         | {"t_start": start, "t_end": end, "value": value + i / 100, "video_sha256": record["sha256"]}
-        | {"weights_sha256": "", "window_seconds": 2.0 if protocol == "windows" else 0.0, "frames": 4}
+        | {"weights_sha256": "", "window_seconds": window_seconds if protocol == "windows" else 0.0, "frames": 4}
         for i, record in enumerate(records)
         for start, end in spans
     ]

@@ -37,7 +37,8 @@ class Seen:
     keys: as read, [B, H, T, D]. slots: what each S tokens of `keys` are, in their order, which need not be temporal; the
     chunk's own frames have the role "chunk". positions: the slots' temporal positions (None: every token at its own).
     raw_queries, raw_keys: of the chunk, without rotary embedding. chosen: what content made in this pass says of its choice,
-    such as a Selection.
+    such as a Selection. band, heads: where heads keep caches of their own (bands.py), whose these are: int64 [H] into the
+    model's heads, or into those of all videos of the batch one after the other; None: all heads.
     """
 
     layer: int
@@ -51,6 +52,8 @@ class Seen:
     slots: tuple[Slot, ...]
     positions: tuple[int | None, ...]
     chosen: tuple[Any, ...] = ()
+    band: str = ""
+    heads: Tensor | None = None
 
 
 Watch = Callable[[Seen], None]

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.ahead import makes_content, reads_all
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.bands import BandedPolicy
+from deepforcing.cache.observe import Watch
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
@@ -42,7 +44,7 @@ class Job:
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
     initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
-    follow a cut.
+    follow a cut. watch: told of every layer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -59,14 +61,14 @@ class Job:
     clock: Callable[[str], None]
     initial: Tensor | None = None
     cuts: frozenset[int] = frozenset()
+    watch: Watch | None = None
 
     @property
     def latent_size(self) -> tuple[int, int]:
         return self.geometry.latent_height, self.geometry.latent_width
 
-    def new_cache(self, total_frames: int) -> KVCache:
-        return KVCache(
-            self.policy,
+    def new_cache(self, total_frames: int) -> Cache:
+        return self.policy.new_cache(
             self.model.config,
             self.geometry.grid,
             self.chunk_frames,
@@ -74,6 +76,7 @@ class Job:
             1,
             self.dtype,
             self.device,
+            self.watch,
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
@@ -143,6 +146,12 @@ class Chunkwise(Rule):
         policy.check(chunk_frames, total_frames)
 
     def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        if self.on_switch != "nothing" and not policy.recomputes:
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes the cached frames again, which cache "
+                f"{policy.name or 'policy'!r} has no rule for: with a schedule use generator.on_switch=nothing, which leaves "
+                "the cache as it is"
+            )
         if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
             raise ValueError(
                 f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
@@ -188,6 +197,11 @@ class Rolling(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
+        if isinstance(policy, BandedPolicy):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} keeps bands of heads, chunk by chunk; a rolling window denoises several "
+                "chunks at once: use cache=rolling_forcing or another window with or without a sink"
+            )
         if retention.needs(chunk_frames).origins:
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "

@@ -156,7 +156,7 @@ class Report(Keys):
     title: Text | None
     baseline: Text | None
     ends: Seconds
-    window_seconds: Window
+    window_seconds: Window | None
     chief: Words
     common: Switch
     max_rows: Many
@@ -169,7 +169,7 @@ class Table(Keys):
     metrics: Words
     baseline: Text | None
     protocol: Text | None
-    window_seconds: Window
+    window_seconds: Window | None
     number: Text
     ends: Seconds
     common: Switch
@@ -183,11 +183,12 @@ class Filmstrip(Keys):
     prompt: Annotated[int, count(LARGEST_SIZE, 0)]
     frames: Annotated[int, count(1000, 2)]
     metrics: Words
+    window_seconds: Window | None
 
 
 class Track(Keys):
     runs: Places | None
-    window_seconds: Window
+    window_seconds: Window | None
     project: Text | None
     entity: Text | None
     group: Text | None

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from experiments.tables.runs import TINY_DECODER
+from experiments.results.runs import TINY_DECODER
 
 WIDTH, HEIGHT = 380, 216
 LEFT, RIGHT, TOP, BOTTOM = 46, 104, 16, 26

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path
 from deepforcing.video import read_video
 from eval.stats.means import curves
-from eval.store import load_scores
 from experiments.command import command
 from experiments.command.outputs import check_output
 from experiments.command.words import is_list
 from experiments.figures.colours import inks
-from experiments.tables.runs import Run, find_runs, read_runs
+from experiments.results.runs import Run, find_runs, read_runs
+from experiments.results.scores import read_scores
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -31,12 +32,32 @@ def filmstrip_task(config: DictConfig) -> None:
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"out={out} must end in .png, .pdf or .svg")
     patterns, metrics = ([*v] if is_list(v) else [v] for v in (config.runs, config.metrics))
-    draw(read_runs(find_runs(patterns)), config.prompt, config.frames, metrics, out)
+    draw(read_runs(find_runs(patterns)), config.prompt, config.frames, metrics, out, config.window_seconds)
     print(f"figure: {config.out}")
 
 
-def draw(runs: list[Run], prompt: int, frames: int, metrics: list[str], out: Path) -> None:
-    """Rows of frames, one per run, over panels of the metrics' curves with 95 % bands over prompts."""
+def scored_windows(runs: list[Run], metrics: list[str], window_seconds: float | None) -> pd.DataFrame:
+    """The curves of all metrics. Raises ValueError if one has no value, or a run has windows of another length only."""
+    scores = read_scores(runs, window_seconds)
+    if scores.other:
+        raise ValueError(scores.other[0])
+    table = scores.table[scores.table["protocol"] == "windows"]
+    there = sorted(set(table.loc[table["value"].notna(), "metric"]))
+    for metric in metrics:
+        if metric not in there:
+            known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
+            raise ValueError(f"metrics={metric} has no scores over windows; {known}")
+    return curves(table[table["metric"].isin(metrics)].drop(columns="protocol"))
+
+
+def draw(
+    runs: list[Run], prompt: int, frames: int, metrics: list[str], out: Path, window_seconds: float | None = None
+) -> None:
+    """Rows of frames, one per run, over panels of the metrics' curves with 95 % bands over prompts.
+
+    Raises ValueError for a prompt that the runs do not share, and for metrics that no run was scored with.
+    """
+    table = scored_windows(runs, metrics, window_seconds)
     shared = sorted(set.intersection(*({str(s["sample"]) for s in run.samples} for run in runs)))
     if not 0 <= prompt < len(shared):
         raise ValueError(f"prompt={prompt} must be one of 0..{len(shared) - 1}: the runs share {len(shared)} samples")
@@ -63,7 +84,6 @@ def draw(runs: list[Run], prompt: int, frames: int, metrics: list[str], out: Pat
         for spine in axis.spines.values():
             spine.set_visible(False)
     top.suptitle(f"“{text}”", fontsize=10, style="italic")
-    table = curves(load_scores([run.path for run in runs]))
     panels = bottom.subplots(1, len(metrics), squeeze=False)[0]
     for axis, metric in zip(panels, metrics, strict=True):
         for run, ink in zip(runs, colours, strict=True):

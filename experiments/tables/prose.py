@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.results.runs import Run
 from experiments.tables.estimate import interval, number
-from experiments.tables.runs import Run
 from experiments.tables.summary import Cell, MetricRow, family
 
 # Metrics of the tiny world that are means over the frames in which a sprite was found, whatever became of the others.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
+from experiments.results.runs import Run
 from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
 from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
-from experiments.tables.runs import Run
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
 

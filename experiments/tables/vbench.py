@@ -16,9 +16,10 @@ from eval.stats.drift import NUMBERS, of_videos
 from eval.stats.means import overall, paired_difference
 from eval.stats.samples import one_protocol
 from eval.stats.vbench import PAIRWISE
+from experiments.results.runs import Run
+from experiments.results.scores import Scores
 from experiments.tables import prose
 from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for
-from experiments.tables.runs import Run
 from experiments.tables.summary import MetricInfo, metric_infos
 
 # The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
@@ -95,9 +96,9 @@ def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol:
     return names
 
 
-def choose_protocol(table: pd.DataFrame, wanted: str | None) -> str:
+def choose_protocol(scores: Scores, wanted: str | None) -> str:
     """The protocol asked for, or the only one. Raises ValueError, naming those that were scored."""
-    found = sorted(set(table["protocol"].astype(str)))
+    found = sorted({*scores.table["protocol"].astype(str), *(["windows"] if scores.other else [])})
     if wanted is None and len(found) == 1:
         return found[0]
     if wanted in found:

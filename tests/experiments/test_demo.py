@@ -20,7 +20,7 @@ from eval.store import load_scores
 from eval.weights import FILES
 from experiments.demo import choose_vbench, follow, score_videos, workers
 from experiments.reference import reference_run
-from experiments.tables.runs import read_runs
+from experiments.results.runs import read_runs
 
 
 def test_reference_is_an_ordinary_run_with_perfect_scores(tmp_path: Path) -> None:

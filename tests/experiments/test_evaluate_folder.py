@@ -21,7 +21,7 @@ from commands import Command
 from deepforcing.video import VideoWriter, sha256_file
 from eval import weights
 from experiments.evaluate import weights_sha256
-from experiments.tables.scores import weights_of as folder_weights
+from experiments.results.scores import weights_of as folder_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "eval"))
 import vbench_files as files

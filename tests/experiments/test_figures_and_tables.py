@@ -16,7 +16,7 @@ from experiments.figures.drift import (
     spread,
     tick_text,
 )
-from experiments.tables.configs import difference_rows, differing, flatten, yaml_lines
+from experiments.results.configs import difference_rows, differing, flatten, yaml_lines
 from experiments.tables.estimate import decimals_for, number
 
 

@@ -27,10 +27,10 @@ from eval.store import add_rows
 from eval.videos import open_run
 from experiments.figures import filmstrip
 from experiments.reproduce import speeds
+from experiments.results.runs import read_runs
+from experiments.results.scores import read_scores
 from experiments.table import find_sources, read_comparison
 from experiments.tables import formats
-from experiments.tables.runs import read_runs
-from experiments.tables.scores import read_scores
 from experiments.tracking import choose_videos, payload
 from experiments.weights import Request, show
 
@@ -49,7 +49,7 @@ def readers(run: Path, out: Path) -> Readers:
 
     def track() -> None:
         (one,) = read_runs([run])
-        payload(one, read_scores([one], 2.0).query(f"run == {one.name!r}"))
+        payload(one, read_scores([one], 2.0).table.query(f"run == {one.name!r}"))
         choose_videos(one, 2)
 
     def table() -> None:
@@ -182,8 +182,8 @@ def test_scores_of_a_run(run: Path, tmp_path: Path, every: int) -> None:
                 said = ""  # of all that there is nothing else to be said
             if said.startswith("!"):
                 found.append(f"{what}: {name}: {said}")
-        if not outcome(lambda: read_scores(read_runs([run]), 2.0), file):
-            kept = read_scores(read_runs([run]), 2.0)
+        if not outcome(lambda: read_scores(read_runs([run]), 2.0).table, file):
+            kept = read_scores(read_runs([run]), 2.0).table
             if len(kept) and kept["value"].tolist() != values and not what.startswith("value"):
                 found.append(f"{what}: other numbers")
     assert not found, "\n".join(found[:20])

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from report_runs import FPS, PROMPTS, SECONDS, Page, Scores, add_scores, draw, four_runs, write_run
 
-from experiments.tables.runs import find_runs, read_runs
+from experiments.results.runs import find_runs, read_runs
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ import pytest
 from report_runs import PROMPTS, Page, Scores, draw, four_runs, write_run
 
 from experiments.figures.colours import DARK, LIGHT, inks
-from experiments.tables.runs import read_runs, with_common_samples
-from experiments.tables.speed import speed
+from experiments.results.runs import read_runs, with_common_samples
+from experiments.results.speed import speed
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.prompts import Prompt
 from deepforcing.runs import RunDir
 from deepforcing.tiny.model import TinySpec
-from experiments.tables.runs import find_runs, read_runs
+from experiments.results.runs import find_runs, read_runs
 
 TWO = f"prompts=['{RED}','{BLUE}']"
 

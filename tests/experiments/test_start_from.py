@@ -15,7 +15,7 @@ from PIL import Image
 from deepforcing import video
 from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.yuv import Frames
-from experiments.tables.speed import speed
+from experiments.results.speed import speed
 
 TWO = f"prompts=['{RED}','{BLUE}']"
 FRAMEWISE = ("generator=causal_forcing_framewise", "cache=deep_sink", "cache.retention.sink_frames=3")

@@ -18,7 +18,7 @@ from report_runs import Scores, add_scores, draw, write_run
 
 from eval.csv_cells import bare, guarded
 from experiments.figures import filmstrip
-from experiments.tables.runs import read_runs
+from experiments.results.runs import read_runs
 from experiments.tables.text import csv_text, latex_text, markdown_code, markdown_text
 
 FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1+1", "＝1+1", "-0.12+cmd|' /C calc'!A0"]

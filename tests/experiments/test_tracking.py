@@ -21,8 +21,8 @@ from commands import Command
 from deepforcing.video import VideoWriter, sha256_file
 from eval.stats.drift import slope
 from experiments import tracking
-from experiments.tables.runs import Run, read_runs
-from experiments.tables.scores import read_scores
+from experiments.results.runs import Run, read_runs
+from experiments.results.scores import read_scores
 from experiments.tracking import NOTE, Tracker, payload, run_id, steps, track
 
 SECRET = "0123456789abcdef" * 2 + "01234567"
@@ -138,7 +138,7 @@ def test_offline_files_are_written_once_and_hold_no_secret(
 
 
 def test_payload_holds_scores_curves_and_tables_and_no_nan(run: Run) -> None:
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     found = payload(run, table)
     assert found.summary["score/windows/shape"] == pytest.approx(1 + 0.45)
     assert found.summary["slope_per_minute/windows/shape"] == pytest.approx(6) == slope(table)["mean"].iloc[0]
@@ -155,7 +155,7 @@ def test_payload_holds_scores_curves_and_tables_and_no_nan(run: Run) -> None:
 
 
 def test_protocols_are_curves_of_their_own(run: Run) -> None:
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     clips = table[table["t_start"] % 2 == 0].assign(protocol="vbench_long", t_end=lambda t: t["t_start"] + 2, value=0.5)
     whole = table[table["t_start"] == 0].assign(protocol="vbench", t_end=float(SECONDS), value=0.25)
     found = payload(run, pd.concat([table, clips, whole]))
@@ -174,7 +174,7 @@ def test_runs_keep_id_and_group_and_show_the_same_few_videos(
 ) -> None:
     fake = FakeWandb(tmp_path / "w")
     use(monkeypatch, fake)
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     assert not track([run], table, Tracker()).problems
     assert {key: fake.given[key] for key in ("id", "name", "group")} == {
         "id": run_id(run), "name": "Deep Sink", "group": "heldout"
@@ -195,7 +195,7 @@ def test_runs_keep_id_and_group_and_show_the_same_few_videos(
 def test_wandb_that_is_absent_or_broken_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Command
 ) -> None:
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     use(monkeypatch, None)  # Python's way to say that it cannot be imported
     done = track([run], table, Tracker())
     assert not done.written
@@ -223,7 +223,7 @@ def test_an_earlier_upload_stays_until_the_new_one_is_whole(
         (directory / f"run-{run_id(run)}.wandb").touch()
         if note is not None:
             (directory / NOTE).write_text(json.dumps(note))
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     for fail in (True, False):
         use(monkeypatch, FakeWandb(tmp_path / f"new{fail}", fail))
         track([run], table, Tracker(directory=tmp_path))
@@ -248,7 +248,7 @@ def test_online_without_login_or_network_is_bounded_and_told(
 ) -> None:
     """`wandb sync` is played by other programs: one that refuses, one that hangs and one that does its work."""
     use(monkeypatch, FakeWandb(tmp_path / "w"))
-    table = read_scores([run], 1.0)
+    table = read_scores([run], 1.0).table
     real = subprocess.Popen
 
     def plays(code: str) -> None:
@@ -288,7 +288,7 @@ def test_mistakes_are_told_before_anything_is_written(path: Path, command: Comma
 
 def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, FakeWandb(tmp_path / "w"))
-    table, file = read_scores([run], 1.0), tmp_path / "file"
+    table, file = read_scores([run], 1.0).table, tmp_path / "file"
     file.touch()
     said = track([run], table, Tracker(directory=file)).problems[0]
     assert f"{file}: cannot write there" in said
@@ -302,6 +302,6 @@ def test_a_disk_that_runs_full_is_one_line(run: Run, tmp_path: Path, monkeypatch
     use(monkeypatch, FakeWandb(tmp_path / "w"))
     free = iter([100_000_000, 0])
     monkeypatch.setattr("deepforcing.runs.shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
-    (problem,) = track([run], read_scores([run], 1.0), Tracker()).problems
+    (problem,) = track([run], read_scores([run], 1.0).table, Tracker()).problems
     assert f"{run.path}: the disk has run full" in problem
     assert not list((tmp_path / "w").iterdir())

@@ -17,7 +17,7 @@ from wan_files import CONFIG, write_generator, write_taehv, write_tokenizer, wri
 from deepforcing.video import VideoWriter, read_video
 from deepforcing.wan.catalogue import TAEHV
 from deepforcing.wan.vae import random_vae
-from experiments.tables.runs import find_runs, read_runs
+from experiments.results.runs import find_runs, read_runs
 
 PROMPTS = "prompts=['a red dog runs','a blue cat sleeps']"
 SMALL = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepforcing.records import read_run, read_sample
-from experiments.tables.configs import flatten
+from experiments.results.configs import flatten
 
 REAL = "real video"  # label of the reference run whose frames come from a world's renderer
 TINY_DECODER = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,16 @@ from pydantic import ValidationError
 
 from deepforcing.records import SCHEMA, Strict, Text, check_name, first_problem, read_object
 from eval.metrics.vbench_quality import with_quality
-from eval.protocol import NAMES, Protocol
+from eval.protocol import Protocol
 from eval.score_files import read_scores as read_score_file
 from eval.store import stored
 from eval.videos import open_run
-from experiments.tables.runs import Run
+from eval.window_lengths import NAME as WINDOWS
+from eval.window_lengths import choose_length, length_of_rows, of_length, other_lengths, window_lengths
+from experiments.results.runs import Run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+READ = [*COLUMNS, "weights_sha256", "window_seconds"]
 SCORES = "scores.parquet"  # in a scored folder: what evaluate videos=... out=DIR writes
 
 
@@ -29,26 +33,47 @@ def scored_folder(path: Path) -> Run:
     return Run(path, path.resolve().name, {}, ())
 
 
-def read_scores(runs: Sequence[Run], window_seconds: float) -> pd.DataFrame:
-    """COLUMNS and weights_sha256 of all runs and scored folders. window_seconds: of the protocol `windows`.
+@dataclass(frozen=True)
+class Scores:
+    """table: COLUMNS and weights_sha256 under all protocols, `windows` of one length. window_seconds: that length. other:
+    one line for each run that has windows of other lengths only."""
+
+    table: pd.DataFrame
+    window_seconds: float
+    other: tuple[str, ...]
+
+
+def read_scores(runs: Sequence[Run], window_seconds: float | None = None) -> Scores:
+    """Of all runs and scored folders. window_seconds: of the protocol `windows`; None: what there is (eval.window_lengths).
 
     With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench_quality). weights_sha256 is NaN
     where a folder does not say it. Raises ValueError if scores are unreadable.
     """
-    opened = [open_run(run.path) for run in runs if run.record]
-    parts = [stored(opened, None, Protocol(name, window_seconds)) for name in NAMES]
-    parts += [read_folder(run) for run in runs if not run.record]
+    table = stored([open_run(run.path) for run in runs if run.record], None, None)[READ]
+    known = {Protocol().window_seconds, *([window_seconds] if window_seconds else [])}
+    known |= {length for lengths in window_lengths(table).values() for length in lengths}
+    parts = [table]
+    for run in runs:
+        if not run.record:
+            parts.append(read_folder(run, sorted(known)))
+            known |= {length for lengths in window_lengths(parts[-1]).values() for length in lengths}
+    parts = [part for part in parts if len(part)]
+    every = pd.concat(parts, ignore_index=True) if parts else table
+    length = choose_length(every, window_seconds)
     columns = [*COLUMNS, "weights_sha256"]
-    parts = [part[columns] for part in parts if len(part)]
-    return with_quality(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame(columns=columns)
+    table = of_length(every, length)[columns].reset_index(drop=True)
+    return Scores(with_quality(table) if len(table) else table, length, tuple(other_lengths(every, length)))
 
 
-def read_folder(folder: Run) -> pd.DataFrame:
-    """Of what evaluate videos=... out=DIR wrote. Raises ValueError if it is unreadable."""
+def read_folder(folder: Run, lengths: Sequence[float]) -> pd.DataFrame:
+    """READ of what evaluate videos=... out=DIR wrote. lengths: that its windows may have. Raises ValueError if it is
+    unreadable."""
     rows = read_score_file(folder.path / SCORES, COLUMNS[1:])
+    rows = rows.assign(window_seconds=length_of_rows(rows[rows["protocol"] == WINDOWS], lengths))
     known = weights_of(folder.path / "summary.json")
     pairs = zip(rows["metric"], rows["protocol"], strict=True)
-    return rows.assign(run=folder.name, weights_sha256=[known.get(pair, math.nan) for pair in pairs])
+    rows = rows.assign(run=folder.name, weights_sha256=[known.get(pair, math.nan) for pair in pairs])
+    return rows[READ]
 
 
 class About(Strict):
@@ -78,21 +103,3 @@ def weights_of(summary: Path) -> dict[tuple[str, str], str]:
         raise ValueError(f"{summary} has schema {str(about['schema'])[:40]}, this version reads schema {SCHEMA}")
     told = about.get("weights") or {}
     return {(name, protocol): value for protocol, of in told.items() for name, value in of.items()}
-
-
-def check_windows(table: pd.DataFrame, window_seconds: float) -> None:
-    """ValueError if the windows of a scored folder are of another length; runs keep all lengths apart.
-
-    table: of the protocol `windows`. A series' first window has that length, where a second one follows; rows of whole
-    videos have none.
-    """
-    table = table[table["value"].notna()]
-    series = ["run", "sample", "metric"]
-    followed = table[table["t_start"] > 0].set_index(series).index
-    first = table[(table["t_start"] == 0) & table.set_index(series).index.isin(followed)]
-    for run, rows in first.groupby("run"):
-        length = float(rows["t_end"].median())
-        if abs(length - window_seconds) > 0.25 * window_seconds:  # they are rounded to frames
-            raise ValueError(
-                f"{run} has windows of about {length:.3g} s, not {window_seconds:g}: say window_seconds={length:.3g}"
-            )

@@ -1,0 +1,1 @@
+"""What is on disk of runs, read: which runs, their records, scores, configs and speed."""
