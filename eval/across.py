@@ -20,7 +20,7 @@ from deepforcing.yuv import frame_to_rgb
 from eval import protocol as protocols
 from eval.batch import upright_frames
 from eval.metric import FloatArray, Value, Window
-from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path
+from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, settle
 from eval.videos import Video, Videos, checked
 
 FRAMES_A_WINDOW = 4
@@ -78,6 +78,7 @@ def score_set(group: Videos, sound: Sequence[Video], metric: AcrossVideos, proto
     )
     if len(table):
         add_rows(path, table[COLUMNS + KEYS])  # all at once: a set is scored or it is not
+        settle(path)
     return problems
 
 
