@@ -19,7 +19,8 @@ from typing import Annotated, Any, Never
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 SCHEMA = 1
-LARGEST = 1 << 24  # bytes of a record; an hour of video has one of about 1 MB
+LARGEST = 1 << 23  # bytes of a record; an hour of video has one of less than 1 MB
+MOST_CHUNKS = 60_000
 DEEPEST = 32  # objects and lists inside each other
 LARGEST_INTEGER = 2**64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -117,13 +118,13 @@ class RunRecord(Strict):
 
 
 class Chunk(Strict):
-    """Seconds that the parts of a chunk took, and the tokens that it attended to. given: it was not made but given."""
+    """Seconds that the parts of a chunk took, and the tokens that a query attended to, on average. given: it was not made."""
 
     denoise_s: Seconds | None = None
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
-    tokens: Size | None = None
+    tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 
 
@@ -147,7 +148,7 @@ class SampleRecord(Strict):
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
     environment: Environment | None = None
-    chunks: list[Chunk] | None = None
+    chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 
     @model_validator(mode="after")
     def _of_one_name(self) -> SampleRecord:
@@ -294,9 +295,10 @@ def _check_tree(record: dict[str, Any], path: Path) -> None:
     """ValueError if it is deeper than any record, or holds half a surrogate pair, which no file or table can hold."""
     level: list[Any] = [record]
     for _ in range(DEEPEST):
-        texts = [one for one in level if isinstance(one, str)]
-        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-            raise ValueError(f"{path} holds half a surrogate pair, which is no text")
+        try:
+            "".join(one for one in level if isinstance(one, str)).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path} holds half a surrogate pair, which is no text") from None
         below = [
             [*one.keys(), *one.values()] if isinstance(one, dict) else one
             for one in level

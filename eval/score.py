@@ -34,7 +34,7 @@ from eval.metric import Clip, FloatArray, Metric, Window, applies, grain
 from eval.metric import Video as Pictures
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
-from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
+from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, settle, stored
 from eval.videos import Video, Videos, checked, open_run
 from eval.watch import Watch
 
@@ -74,10 +74,10 @@ def score(
 ) -> Scored:
     """Score every video of a group for which a metric is missing under a protocol.
 
-    Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on. progress(done, total,
-    name) is called after each video that needed work. Videos that cannot be read, are not those that their records
-    describe or cannot be measured end up in `problems`, without new rows, also where all their scores were there. Raises
-    ValueError if a scores file is unreadable or a metric does not go with the protocol, OSError if nothing can be written.
+    Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on. progress(done, total, name) is
+    called after each video that needed work. Videos that cannot be read or measured, or are not those of their records, end
+    up in `problems`, without new rows, also where all their scores were there. Raises ValueError if a scores file is
+    unreadable or a metric does not go with the protocol, OSError if nothing can be written.
     """
     device = device or torch.device("cpu")
     wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
@@ -117,7 +117,7 @@ def score(
             if not missing:
                 continue
             if fault := uneven(video.path):
-                result.notes.append(f"{where}: {without_times(video.path, fault, protocol)}")
+                result.notes.append(f"{where}: {protocol.without_times(video.path, fault)}")
             prompted = []
             for metric in missing:
                 if isinstance(metric, Dimension) and metric.needs_prompt and video.prompt is None:
@@ -151,21 +151,10 @@ def score(
         if progress is not None and missing:
             number += 1
             progress(number, total, video.name)
+    for path in paths.values():
+        settle(path)
     result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
     return result
-
-
-def without_times(path: Path, fault: str, protocol: Protocol) -> str:
-    """What becomes of a video whose frames come unevenly. ValueError under `windows`, which are cut by time."""
-    if protocol.name == "windows":
-        raise ValueError(
-            f"{path} has no even frame rate ({fault}), so windows of time cannot be cut by its frames' numbers; encode it "
-            f"once more at one rate, for example with ffmpeg -i {path.name} -vf fps=16 OUT.mp4"
-        )
-    return (
-        f"its frame rate is not even ({fault}); protocol={protocol.name} goes by the numbers of frames, as VBench does, and "
-        "its times are number / mean frame rate"
-    )
 
 
 def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:

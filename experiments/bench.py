@@ -77,7 +77,7 @@ def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -
             clock.take()
             for chunk, pixels in spec.rule.generate(job):
                 if pixels is not None:
-                    video.write(pixels.clamp(0, 1))
+                    video.write(pixels[0].clamp(0, 1))
                     clock.lap("write")
                 elif chunk.start == 0:
                     video.write(torch.zeros(1, 3, g.height, g.width))

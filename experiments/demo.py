@@ -30,6 +30,7 @@ def demo_task(config: DictConfig) -> int:
 
     from experiments import report
     from experiments.command.compose import compose
+    from experiments.command.outputs import check_output
     from experiments.request import build_spec, check_request
     from experiments.side_by_side import (
         choose_vbench,
@@ -39,7 +40,7 @@ def demo_task(config: DictConfig) -> int:
         rollout_config,
         samples_of,
     )  # fmt: skip
-    from experiments.workers import follow, ignoring_interrupts, workers
+    from experiments.workers import follow, workers
 
     began = time.monotonic()
     out = console()
@@ -48,6 +49,7 @@ def demo_task(config: DictConfig) -> int:
     page = compose("report", [])
     page.runs, page.out, page.title = ["later"], config.out, config.title
     report.from_config(page)
+    check_output(str(config.out), megabytes=20)
     plan = samples_of(config)
     videos = len(plan)
     drawn = len(choices) + 1  # with the real video
@@ -64,8 +66,7 @@ def demo_task(config: DictConfig) -> int:
     )
     out.print(said)
     with bar(out, "") as shown, workers(jobs) as (pool, ticker):
-        with ignoring_interrupts():  # the processes start here
-            making = [pool.submit(make_videos, column) for column in columns]
+        making = [pool.submit(make_videos, column) for column in columns]
         follow(shown, "videos (chunks)", videos * chunks, making, ticker)
         real = pool.submit(make_reference, config)
         follow(shown, "real video", videos, [real], ticker)

@@ -29,7 +29,7 @@ from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.score_files import write_scores
 from eval.stats.vbench import overall
-from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
+from eval.store import COLUMNS, KEYS, add_rows, scores_path, settle, stored
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.command import command, say
 from experiments.command.terminal import bar, console
@@ -138,7 +138,9 @@ def add_fused(group: Videos, scored: Scored, between: Sequence[BetweenClips], fo
     """
     rows = fused(scored.table, between, folder)
     for name, part in rows[rows["value"].notna()].groupby("metric"):
-        add_rows(scores_path(group.home, str(name), BetweenClips.version), part[[*COLUMNS, *KEYS]])
+        table = scores_path(group.home, str(name), BetweenClips.version)
+        add_rows(table, part[[*COLUMNS, *KEYS]])
+        settle(table)
     scored.table = pd.concat([scored.table, rows], ignore_index=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
 from deepforcing.generator import GeneratorSpec
 from deepforcing.memory import check_memory
@@ -18,6 +19,8 @@ from deepforcing.runs import check_writable
 from experiments.command.kinds import check_values
 from experiments.command.words import is_list, shown, whole
 from experiments.suites import load_suite, suite_files
+
+ATTENTION = "experiments.probes.attention.Attention"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Request:
     device: torch.device
     name: str
     start: Clip | None = None
+    batch: int = 1
+    watch: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -46,15 +51,19 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     total_frames = spec.latent_frames(float(config.seconds))
     device = pick_device(str(config.device), here)
     set_threads(config.threads)
+    batch, watch = whole(config.batch, "batch"), None if config.watch is None else str(config.watch)
+    if watch is not None:
+        find_observer(watch)
+    spec.check_batch(batch)
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
     start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
     spec.check(total_frames)
     if device.type == "cuda" and here:
-        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0], batch=batch)
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start)
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch)
 
 
 def default_name(spec: GeneratorSpec) -> str:
@@ -74,6 +83,25 @@ def build_spec(config: DictConfig) -> GeneratorSpec:
     make = instantiate(config.generator, _convert_="object", _partial_=True)
     spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
     return spec
+
+
+class Observer(Protocol):
+    """Told of every layer of every pass (deepforcing/cache/observe.py); writes what it keeps when it is closed."""
+
+    def __init__(self, folder: Path, samples: list[str]) -> None: ...
+    def __call__(self, seen: Seen) -> None: ...
+    def close(self) -> None: ...
+
+
+def find_observer(name: str) -> type[Observer]:
+    """The observer class of that dotted name. Raises ValueError."""
+    try:
+        found = get_class(name)
+    except Exception as error:
+        raise ValueError(f"watch={shown(name)} cannot be imported; give module.Class, as in {ATTENTION}") from error
+    if not (callable(found) and hasattr(found, "close")):
+        raise ValueError(f"watch={shown(name)} is no observer: it needs __call__(seen) and close()")
+    return cast("type[Observer]", found)
 
 
 def find_seeds(choice: Any) -> list[Any]:

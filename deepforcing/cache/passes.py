@@ -21,6 +21,7 @@ from deepforcing.wan.rope import rotate
 if TYPE_CHECKING:
     from deepforcing.cache.kv import KVCache
     from deepforcing.cache.storage import Layer
+    from deepforcing.cache.switch import Recompute
 
 
 class CacheMemory(Protocol):
@@ -29,6 +30,31 @@ class CacheMemory(Protocol):
     @property
     def steady(self) -> bool: ...
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor: ...
+
+
+class Cache(Protocol):
+    """What a rollout rule drives, chunk by chunk: begin, denoising passes, one commit (kv.py says more)."""
+
+    chunk_frames: int
+    batch: int
+
+    @property
+    def capacity(self) -> int:
+        """Slots that it may come to hold, current chunk included."""
+        ...
+
+    @property
+    def attended_tokens(self) -> float:
+        """Keys that each query of the current chunk sees while it is denoised, on average over layers and heads."""
+        ...
+
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None: ...
+    def denoise(self, step: int = 0) -> CacheMemory: ...
+    def commit(self) -> CacheMemory: ...
+    def recompute(self, keep_sink: bool) -> Recompute:
+        """The memory of a pass between two chunks that computes the cached frames again. Raises ValueError where the
+        policy has no rule for it (CachePolicy.recomputes)."""
+        ...
 
 
 def hold(held: Tensor | None, new: Tensor) -> Tensor:
@@ -44,7 +70,7 @@ class Steady:
     def __init__(self, cache: KVCache, kind: Kind) -> None:
         self.layers, self.kind, self.needs = cache.layers, kind, cache.needs
         self.slot_tokens = cache.slot_tokens
-        self.watchers = cache.watchers
+        self.watchers, self.told = cache.watchers, cache.told
         self.remembers = 0
         if self.needs.queries and (kind == "commit" or self.needs.every_pass):
             self.remembers = self.needs.queries * self.slot_tokens
@@ -110,6 +136,8 @@ class Steady:
             past_keys, past_values = store.pick(self.index)
             keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
         out = attend(q, keys, values, self._mask(store))
+        if self.watchers:
+            told = (*self.told.pop(layer, ()), *told)
         for watch in self.watchers:
             watch(
                 Seen(

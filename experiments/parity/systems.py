@@ -9,9 +9,11 @@ from typing import Any
 from experiments.parity import (
     causvid,
     commit_forcing,
+    dummy_forcing,
     infinity_rope,
     memrope,
     published,
+    relax_forcing,
     rolling,
     rolling_sink,
 )
@@ -24,10 +26,12 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "longlive1": published.run,
     "rolling": rolling.run,
     "causvid": causvid.run,
+    "dummy": dummy_forcing.run,
     "sf+commit": commit_forcing.run,
     "memrope": memrope.run,
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
+    "relax_forcing": relax_forcing.run,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,8 @@ def test_what_a_full_disk_leaves_is_told_apart(run: Path, content: bytes) -> Non
     [
         (b'{"a":' * 10**5 + b"1" + b"}" * 10**5, "nested too deeply"),
         (b'{"a":' * (DEEPEST + 1) + b"1" + b"}" * (DEEPEST + 1), "nested too deeply"),
-        (b'{"a": "' + b"x" * LARGEST + b'"}', "has more than 16 MB"),
+        (b'{"a": "' + b"x" * LARGEST + b'"}', "has more than 8 MB"),
+        (json.dumps(RUN)[:-1].encode() + b', "packages": [' + b"[]," * 10**5 + b"[[[NaN]]]]}", "holds NaN"),
         (b'{"schema": 1, "schema": 1}', "has the key 'schema' twice"),
         (b'{"a": 1e999}', "holds a number too large"),
         (b'{"a": -Infinity}', "holds -Infinity"),
@@ -209,6 +211,14 @@ def test_what_a_full_disk_leaves_is_told_apart(run: Path, content: bytes) -> Non
 def test_what_no_record_is(run: Path, content: bytes, words: str) -> None:
     (run / "run.json").write_bytes(content)
     assert words in refusal(lambda: read_run(run))
+
+
+def test_endless_chunks_are_refused_before_they_are_looked_at(run: Path) -> None:
+    path = run / "samples" / "a-s0.json"
+    path.write_text(json.dumps({**SAMPLE, "chunks": [{}] * 100_000}))
+    began = time.process_time()
+    assert "chunks should have at most 60000 items" in refusal(lambda: read_sample(path))
+    assert time.process_time() - began < 1
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
