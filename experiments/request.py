@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -12,10 +13,12 @@ from omegaconf import DictConfig
 
 from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
-from deepforcing.generator import GeneratorSpec
-from deepforcing.memory import check_memory
+from deepforcing.generator import DTYPES, GeneratorSpec
+from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import check_writable
+from deepforcing.tiny.model import TINY_CONFIG, TinySpec
+from deepforcing.wan.model import WanSpec
 from experiments.command.kinds import check_values
 from experiments.command.words import is_list, shown, whole
 from experiments.suites import load_suite, suite_files
@@ -60,10 +63,31 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
         spec.cues(prompt.text, total_frames)
     start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
     spec.check(total_frames)
-    if device.type == "cuda" and here:
-        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0], batch=batch)
+    if here:
+        check_room(spec, total_frames, device, batch)
     check_writable(str(config.runs_root))
     return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch)
+
+
+def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, batch: int = 1) -> None:
+    """Raises ValueError for videos that together need more memory than the GPU has free, or than this machine has at all."""
+    if device.type == "cuda":
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0], batch=batch)
+        return
+    if isinstance(spec.model, WanSpec):
+        plan = plan_memory(spec, total_frames, batch=batch)
+        needed = plan.weights + plan.cache + plan.activations + plan.vae + plan.taehv
+    elif isinstance(spec.model, TinySpec):
+        policy, tokens = spec.rule.cached(spec.cache, spec.chunk_frames), spec.model.geometry.tokens_per_frame
+        needed = batch * policy.bytes(TINY_CONFIG, tokens, spec.chunk_frames, total_frames, DTYPES[spec.dtype].itemsize)
+    else:
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"this run needs about {needed / 1e9:.1f} GB, but this machine has {there / 1e9:.1f} GB in all; use a smaller "
+            "model, window_frames or dtype=bfloat16"
+        )
 
 
 def default_name(spec: GeneratorSpec) -> str:
