@@ -309,6 +309,7 @@ OTHER_RUN = {
 SAME_RUN = {
     "prompts": "prompts=dev", "seeds": "seeds=[5,6]", "name": "name=another", "label": "label=another",
     "runs_root": "runs_root={clip}.runs", "shard": "shard=1/2", "device": "device=auto", "threads": "threads=1",
+    "batch": "batch=2", "watch": "watch=experiments.probes.attention.Attention",  # batch: last bits, as the device; each sample's record says it
 }  # fmt: skip
 
 
