@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll
 from deepforcing.generator import GeneratorSpec, ModelSpec
@@ -30,7 +30,7 @@ from deepforcing.wan.transformer import CausalWan, TextMemory
 def overlapping(
     model: CausalWan,
     texts: Mapping[int, TextMemory],
-    new_cache: Callable[[int], KVCache],
+    new_cache: Callable[[int], Cache],
     schedule: Schedule,
     noise: Callable[[int], Noise],
     total_frames: int,
@@ -142,7 +142,7 @@ class Overlapping(Rule):
             job.clock,
         ):
             if chunk.start == 0:
-                carried = pixels_of[0][0, :lead] if pixels_of else None
+                carried = pixels_of[0][:, :lead] if pixels_of else None
                 decode = None if job.codec is None else job.codec.decoder()
                 ending, pixels_of = [], []
             pixels = None if decode is None else decode(chunk.latents).float()
@@ -153,7 +153,7 @@ class Overlapping(Rule):
                     pixels_of.append(pixels)
                 continue
             if pixels is not None:
-                pixels = (pixels[0] if carried is None else torch.cat([carried, pixels[0]])).cpu()
+                pixels = (pixels if carried is None else torch.cat([carried, pixels], 1)).cpu()
                 carried = None
             yield replace(chunk, start=r * stride + chunk.start), pixels
 

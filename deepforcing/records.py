@@ -118,13 +118,13 @@ class RunRecord(Strict):
 
 
 class Chunk(Strict):
-    """Seconds that the parts of a chunk took, and the tokens that it attended to. given: it was not made but given."""
+    """Seconds that the parts of a chunk took, and the tokens that a query attended to, on average. given: it was not made."""
 
     denoise_s: Seconds | None = None
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
-    tokens: Size | None = None
+    tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 
 

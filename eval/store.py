@@ -29,8 +29,8 @@ from eval.window_lengths import NAME as WINDOWS
 from eval.window_lengths import choose_length, of_length
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
-# What a row was measured on and how; not part of the tidy table. prompt_sha256: "" where the metric looks at none. frames:
-# of the clip, which VBench weighs some scores by.
+# What a row was measured on and how; not part of the tidy table. prompt_sha256: "" where the metric looks at none, the
+# set's digest where it compares videos. frames: of the clip, which VBench weighs some scores by.
 KEYS = ["video_sha256", "weights_sha256", "prompt_sha256", "window_seconds", "frames"]
 # Of files written before these were known.
 EARLIER = {"protocol": "windows", "weights_sha256": "", "prompt_sha256": "", "frames": float("nan")}
@@ -269,7 +269,9 @@ def stored(
             rows = rows[rows["weights_sha256"] == weights[name]]
         shown = rows["sample"].map({video.name: video.sha256 for video in group.videos})
         said = rows["sample"].map({video.name: video.prompt_sha256 for video in group.videos})
-        of_prompt = rows["prompt_sha256"].eq("") | rows["prompt_sha256"].eq(said)
+        of_prompt = (
+            rows["prompt_sha256"].eq("") | rows["prompt_sha256"].eq(said) | rows["prompt_sha256"].eq(group.digest)
+        )
         rows = rows[rows["video_sha256"].eq(shown) & of_prompt]
         # The directory's name is the run's: it may have been renamed or copied since.
         parts.append(rows.assign(run=group.name))

@@ -6,6 +6,8 @@ Until the first token is dropped every alignment here gives the absolute positio
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -99,3 +101,20 @@ NAMED: dict[str, Alignment] = {
     "unified": Unified(),
     "slot": BySlot(),
 }
+
+
+def find_alignment(name: str) -> Alignment:
+    """The alignment called `name` (see CachePolicy). Raises ValueError that lists the known ones."""
+    module, _, attribute = name.rpartition(".")
+    if module:
+        try:
+            found: Alignment | Callable[[], Alignment] = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cache.alignment={name!r} cannot be imported: {error}") from error
+        made = found() if isinstance(found, type) else found
+        if not (hasattr(made, "relative") and hasattr(made, "positions")):
+            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(view)`")
+        return made
+    if name not in NAMED:
+        raise ValueError(f"cache.alignment={name!r} is unknown; choose one of {', '.join(NAMED)}")
+    return NAMED[name]

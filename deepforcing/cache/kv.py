@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ from deepforcing.cache.past import LayerPast
 from deepforcing.cache.policy import CachePolicy, Content, Pass, Plan, Slot, View
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import Rope, rotate
+
+if TYPE_CHECKING:
+    from deepforcing.cache.switch import Recompute
 
 Positions = list[int | None]
 
@@ -68,14 +71,15 @@ class KVCache:
         heads: Sequence[int] | None = None,
     ) -> None:
         policy.check(chunk_frames, total_frames)
+        policy.check_model(config, grid[0] * grid[1])
         self.policy, self.chunk_frames, self.batch = policy, chunk_frames, batch
         self.device = torch.device(device)
         self.rope = Rope(config.rope_split, grid, self.device)
         self.slot_tokens = grid[0] * grid[1]
         room = policy.room(config, self.slot_tokens, chunk_frames, total_frames, batch)
         room = room if heads is None else replace(room, heads=tuple(heads))
-        self.capacity, self.needs = room.slots, room.needs
-        self.turns_keys = room.raw
+        self.capacity, self.needs, self.turns_keys = room.slots, room.needs, room.raw
+        self.active = [layer for layer, count in enumerate(room.heads) if count]
         self.layers = policy.store.layers(room, dtype, self.device)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
         self.watchers: list[Watch] = [] if watch is None else [watch]
@@ -84,7 +88,7 @@ class KVCache:
         self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
         self.shared: dict[str, Any] = {}  # contents', for this chunk
         self.told: dict[int, tuple[Any, ...]] = {}  # layer -> what contents made before a pass tell observers in it
-        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
+        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames, notes=self.notes)
         self.slots: list[Slot] = []  # the past in temporal order
         self.places: list[int] = []  # the buffer slot of each
         self.extra: list[tuple[Slot, int]] = []  # frames that only commit passes still read, and their buffer slots
@@ -95,8 +99,7 @@ class KVCache:
         self.read: tuple[list[Slot], list[int], Positions] = ([], [], [])  # by denoising: slots, places, positions
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
-        self.joint = False
-        self.chunk_shift = 0
+        self.joint, self.chunk_shift = False, 0
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
@@ -108,22 +111,15 @@ class KVCache:
         None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
         that moved on over an unfinished chunk, only plans again.
         """
+        until = self.needs.watched_frames
+        if until is not None and start >= until and self._note in self.watchers:
+            self.watchers.remove(self._note)
         again = bool(self.own) and start == self.view.start
         if not again:
             self.absorb()
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
-        asked = View(
-            tuple(self.slots),
-            start,
-            last.first_drop,
-            last.last_drop,
-            frames,
-            self.chunk_frames,
-            switched,
-            cut,
-            self.notes,
-        )
+        asked = replace(last, slots=tuple(self.slots), start=start, frames=frames, switched=switched, cut=cut)
         plan = self.policy.retention.plan(asked)
         self._check(plan)
         self.asked, self.before, self.shared = asked, self.places, {}
@@ -139,7 +135,7 @@ class KVCache:
         self.read = read, places, [s.frame if p is None else p for s, p in zip(read, positions, strict=True)]
         self._turn_to(places, self.read[2])
         if any(content.waits for content, _ in self.pending.contents):
-            self.waiting = set(range(len(self.layers)))
+            self.waiting = set(self.active)
         else:
             self._run_pending()
         self._settle(self._denoise, frames, self.tokens(places) if self.joint else None, *self.read)
@@ -175,7 +171,7 @@ class KVCache:
                 held += [None] * len(item.slots)
         kept = set(held)
         dropped = [(slot, at) for slot, at in zip(self.slots, self.places, strict=True) if at not in kept]
-        extra = [(s, at) for s, at in (*self.extra, *dropped) if self._commits_read(s, start)]
+        extra = [(s, at) for s, at in (*self.extra, *dropped) if self.commits_read(s, start)]
         reads = set(range(len(slots)) if plan.reads is None else plan.reads)
         extra_places = [at for _, at in extra]
         if self.joint:
@@ -192,7 +188,7 @@ class KVCache:
         self.pending = Pending(made, to.moves, [])
         return bool(dropped)
 
-    def _commits_read(self, slot: Slot, start: int) -> bool:
+    def commits_read(self, slot: Slot, start: int) -> bool:
         """Whether this chunk's commit pass, or a later one, reads a slot that denoising has no more use for."""
         newest = self.policy.commit_frames
         return newest is not None and slot.frame is not None and slot.frame >= start + self.chunk_frames - newest
@@ -253,6 +249,12 @@ class KVCache:
             self._settle(self._commit, frames, self.tokens(places), [s for *_, s in past], places, [*positions])
         return First(self, self._commit) if self.waiting else self._commit
 
+    def recompute(self, keep_sink: bool) -> Recompute:
+        """The memory of a pass that computes the cached frames again, after a chunk (switch.py)."""
+        from deepforcing.cache.switch import Recompute
+
+        return Recompute(self, keep_sink)
+
     def _bias(self, step: int) -> Tensor | None:
         """What the policy adds to the logits of the keys that denoising reads: [1, 1, 1, T], in their order."""
         if self.policy.bias is None:
@@ -290,8 +292,8 @@ class KVCache:
     def _run_pending(self) -> None:
         if self.pending == Pending([], [], []):
             return
-        self.waiting = set(range(len(self.layers)))
-        for layer in range(len(self.layers)):
+        self.waiting = set(self.active)
+        for layer in self.active:
             told, _ = self.prepare(layer, None)
             if told and self.watchers:
                 self.told[layer] = told

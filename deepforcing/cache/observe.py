@@ -1,7 +1,8 @@
 """What an observer of the cache is told: attention probes, figures of chosen tokens, policies that measure.
 
-`KVCache.watch = function` (or `generator.generate(..., watch=function)`) is called after every layer of every pass. It is
-handed tensors of the running pass, not copies: read them, keep what you need of them, change nothing.
+`generator.generate(..., watch=function)`, `KVCache(..., watch=function)` or `watch=` of the rollout command: the function is
+called after every layer of every pass. It is handed tensors of the running pass, not copies: read them, keep what you need
+of them, change nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Seen:
     keys: as read, [B, H, T, D]. slots: what each S tokens of `keys` are, in their order, which need not be temporal; the
     chunk's own frames have the role "chunk". positions: the slots' temporal positions (None: every token at its own).
     raw_queries, raw_keys: of the chunk, without rotary embedding. chosen: what content made in this pass says of its choice,
-    such as a Selection.
+    such as a Selection. band, heads: where heads keep caches of their own (bands.py), whose these are: int64 [H] into the
+    model's heads, or into those of all videos of the batch one after the other; None: all heads.
     """
 
     layer: int
@@ -51,6 +53,8 @@ class Seen:
     slots: tuple[Slot, ...]
     positions: tuple[int | None, ...]
     chosen: tuple[Any, ...] = ()
+    band: str = ""
+    heads: Tensor | None = None
 
 
 Watch = Callable[[Seen], None]

@@ -21,6 +21,7 @@ from deepforcing.wan.rope import rotate
 if TYPE_CHECKING:
     from deepforcing.cache.kv import KVCache
     from deepforcing.cache.storage import Layer
+    from deepforcing.cache.switch import Recompute
 
 
 class CacheMemory(Protocol):
@@ -29,6 +30,31 @@ class CacheMemory(Protocol):
     @property
     def steady(self) -> bool: ...
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor: ...
+
+
+class Cache(Protocol):
+    """What a rollout rule drives, chunk by chunk: begin, denoising passes, one commit (kv.py says more)."""
+
+    chunk_frames: int
+    batch: int
+
+    @property
+    def capacity(self) -> int:
+        """Slots that it may come to hold, current chunk included."""
+        ...
+
+    @property
+    def attended_tokens(self) -> float:
+        """Keys that each query of the current chunk sees while it is denoised, on average over layers and heads."""
+        ...
+
+    def begin(self, start: int, frames: int | None = None, switched: bool = False, cut: bool = False) -> None: ...
+    def denoise(self, step: int = 0) -> CacheMemory: ...
+    def commit(self) -> CacheMemory: ...
+    def recompute(self, keep_sink: bool) -> Recompute:
+        """The memory of a pass between two chunks that computes the cached frames again. Raises ValueError where the
+        policy has no rule for it (CachePolicy.recomputes)."""
+        ...
 
 
 def hold(held: Tensor | None, new: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ KVCache per video batch.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from deepforcing.cache.storage import Dense, Room, Store
@@ -30,7 +30,9 @@ from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import TABLE_FRAMES
 
 if TYPE_CHECKING:
-    from deepforcing.cache.observe import Seen
+    from deepforcing.cache.observe import Seen, Watch
+    from deepforcing.cache.passes import Cache
+    from deepforcing.wan.rope import Rope
 
 Kind = Literal["denoise", "commit"]
 """A chunk's passes: those at the noise levels, and the clean one that stores its keys and values."""
@@ -106,6 +108,7 @@ class Past(Protocol):
     layer: int
     view: View
     slot_tokens: int
+    rope: Rope
     notes: dict[str, Any]
     """Of this video and layer, kept as long as the video is made."""
     shared: dict[str, Any]
@@ -172,7 +175,8 @@ class Needs:
 
     raw: un-rotated keys, whatever the alignment. origins: where single tokens come from. per_head: origins per head.
     queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
-    watches: `Retention.watch` is told of the passes.
+    watches: `Retention.watch` is told of the passes; watched_frames: of chunks that begin before this latent frame, so that
+    later passes can be steady; None: of all.
     """
 
     raw: bool = False
@@ -181,6 +185,7 @@ class Needs:
     queries: int = 0
     every_pass: bool = False
     watches: bool = False
+    watched_frames: int | None = None
 
 
 class Retention(Protocol):
@@ -188,6 +193,10 @@ class Retention(Protocol):
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
+        return None
+
+    def check_model(self, config: WanConfig, slot_tokens: int) -> None:
+        """Raise ValueError when the rule cannot work with a model's layers and heads, or tokens per frame."""
         return None
 
     def capacity(self, chunk_frames: int) -> int | None:
@@ -238,6 +247,8 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         if isinstance(self.alignment, str):
+            from deepforcing.cache.alignment import find_alignment
+
             object.__setattr__(self, "alignment", find_alignment(self.alignment))
 
     @property
@@ -259,12 +270,15 @@ class CachePolicy:
 
     def check(self, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError, before any work, for sizes or a length that cannot work."""
+        from deepforcing.cache.ahead import check_positions
+
         self.retention.check(chunk_frames)
         if self.commit_frames is not None and self.commit_frames < chunk_frames:
             raise ValueError(
                 f"commit_frames={self.commit_frames} must hold the chunk of {chunk_frames} latent frames that is "
                 f"committed; use {chunk_frames} (the chunk alone) or more, or null for what the other passes read"
             )
+        check_positions(self.retention, self.aligned, chunk_frames)
         limit = self.max_frames(chunk_frames)
         if limit is not None and total_frames > limit:
             raise ValueError(
@@ -273,6 +287,31 @@ class CachePolicy:
                 "policies that re-align positions have no limit (cache=deep_sink, cache=deep_forcing, or a window "
                 "with cache.alignment=slot)"
             )
+
+    def check_model(self, config: WanConfig, slot_tokens: int) -> None:
+        """Raise ValueError, before any work, for a model that the policy cannot work with."""
+        self.retention.check_model(config, slot_tokens)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether cached frames can be computed again when the prompt changes (switch.py)."""
+        return True
+
+    def new_cache(
+        self,
+        config: WanConfig,
+        grid: tuple[int, int],
+        chunk_frames: int,
+        total_frames: int,
+        batch: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        watch: Watch | None = None,
+    ) -> Cache:
+        """An empty cache for one batch of videos of so many latent frames. Raises ValueError as check and check_model."""
+        from deepforcing.cache.kv import KVCache
+
+        return KVCache(self, config, grid, chunk_frames, total_frames, batch, dtype, device, watch)
 
     def slots(self, chunk_frames: int, total_frames: int) -> int:
         """Slots that a video of this length needs, current chunk included."""
@@ -308,23 +347,3 @@ class CachePolicy:
     def keeps_raw(self, chunk_frames: int) -> bool:
         """Whether un-rotated keys are stored: where cached keys are ever turned, or content is made from them."""
         return getattr(self.aligned, "turns", True) or self.retention.needs(chunk_frames).raw
-
-
-def find_alignment(name: str) -> Alignment:
-    """The alignment called `name` (see CachePolicy). Raises ValueError that lists the known ones."""
-    from deepforcing.cache import alignment
-
-    module, _, attribute = name.rpartition(".")
-    if module:
-        try:
-            found: Alignment | Callable[[], Alignment] = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"cache.alignment={name!r} cannot be imported: {error}") from error
-        made = found() if isinstance(found, type) else found
-        if not (hasattr(made, "relative") and hasattr(made, "positions")):
-            raise ValueError(f"cache.alignment={name!r} is no Alignment: it needs `relative` and `positions(view)`")
-        return made
-    known: dict[str, Alignment] = alignment.NAMED
-    if name not in known:
-        raise ValueError(f"cache.alignment={name!r} is unknown; choose one of {', '.join(known)}")
-    return known[name]

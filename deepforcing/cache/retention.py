@@ -74,6 +74,24 @@ class SinkWindow(Retention):
 
 
 @dataclass(frozen=True)
+class SinkRecent(Retention):
+    """The first `sink_frames` for ever, and the newest `recent_frames` of the others, beside the current chunk."""
+
+    sink_frames: int = 0
+    recent_frames: int = 0
+
+    def capacity(self, chunk_frames: int) -> int | None:
+        return self.sink_frames + self.recent_frames + chunk_frames
+
+    def role(self, frame: int) -> str:
+        return "sink" if frame < self.sink_frames else "tail"
+
+    def plan(self, view: View) -> Plan:
+        sinks, past = min(self.sink_frames, len(view.slots)), len(view.slots)
+        return Plan((*range(sinks), *range(max(sinks, past - self.recent_frames), past)))
+
+
+@dataclass(frozen=True)
 class Copies:
     """Whole frames once more, beside the stored ones, so that they can be read at a place of their own.
 

@@ -98,6 +98,17 @@ class Layer:
             if tokens.visible is not None:
                 self.visible.index_copy_(2, at, tokens.visible[:, :, :count])
 
+    def take(self, to: Tensor, other: Layer, source: Tensor, heads: Tensor, apart: bool) -> None:
+        """Tokens of another layer, which has all heads. apart: its videos' heads count as heads of one video."""
+
+        def of(x: Tensor) -> Tensor:
+            return (x.flatten(0, 1)[None] if apart else x).index_select(1, heads)
+
+        keys, values = other.pick(source)
+        self.put(to, of(keys), of(values))
+        if other.raw is not None:
+            self.keep(to, of(other.raw.index_select(2, source)))
+
     def move(self, source: Tensor, to: Tensor) -> None:
         """Tokens to other places, all at once."""
         for buffer in (self.raw, self.k, self.v, self.visible):

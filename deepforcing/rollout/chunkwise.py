@@ -14,9 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
-from deepforcing.cache.passes import CacheMemory
-from deepforcing.cache.switch import Recompute
+from deepforcing.cache.passes import Cache, CacheMemory
 from deepforcing.rollout.noise import Noise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, Memory, TextMemory
@@ -32,11 +30,12 @@ OnSwitch = Literal["nothing", "recache", "recache_sink"]
 
 @dataclass(frozen=True)
 class Chunk:
-    """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query."""
+    """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query,
+    on average over layers and heads."""
 
     start: int
     latents: Tensor
-    tokens: int
+    tokens: float
 
 
 def clean(model: CausalWan, noisy: Tensor, prediction: Tensor, sigma: float) -> Tensor:
@@ -65,7 +64,7 @@ def pass_of(model: CausalWan, steady: Forward | None) -> Callable[[Tensor, Tenso
 def chunkwise(
     model: CausalWan,
     text: TextMemory,
-    cache: KVCache,
+    cache: Cache,
     schedule: Schedule,
     noise: Noise,
     total_frames: int,
@@ -124,7 +123,7 @@ def chunkwise(
         if start in switches:
             text = switches[start]
             if on_switch != "nothing":
-                again = Recompute(cache, keep_sink=on_switch == "recache")
+                again = cache.recompute(keep_sink=on_switch == "recache")
                 past = recent[:, -len(again.frames) :]
                 run(again.frames.start, past, zero[:, :1].expand(-1, past.shape[1]), again)
         cache.begin(start, switched=start in switches, cut=start in cuts)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.passes import Cache
 from deepforcing.rollout.chunkwise import Chunk, Forward, clean, mix, pass_of
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.schedule import Schedule
@@ -33,7 +33,7 @@ def check_length(schedule: Schedule, chunk_frames: int, total_frames: int) -> No
 def rolling(
     model: CausalWan,
     text: TextMemory,
-    cache: KVCache,
+    cache: Cache,
     schedule: Schedule,
     noise: Noise,
     total_frames: int,

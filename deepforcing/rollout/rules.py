@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.ahead import makes_content, reads_all
-from deepforcing.cache.kv import KVCache
+from deepforcing.cache.bands import BandedPolicy
+from deepforcing.cache.observe import Watch
+from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
@@ -38,11 +40,12 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
+    """One batch of videos to make. texts: prompts, one row per video, by the latent frame of the chunk from which on each
+    holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
-    follow a cut.
+    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them. cuts: which of the later prompts
+    follow a cut. watch: an observer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -59,28 +62,35 @@ class Job:
     clock: Callable[[str], None]
     initial: Tensor | None = None
     cuts: frozenset[int] = frozenset()
+    watch: Watch | None = None
+
+    @property
+    def batch(self) -> int:
+        return self.texts[0].keys[0].shape[0]
 
     @property
     def latent_size(self) -> tuple[int, int]:
         return self.geometry.latent_height, self.geometry.latent_width
 
-    def new_cache(self, total_frames: int) -> KVCache:
-        return KVCache(
-            self.policy,
+    def new_cache(self, total_frames: int) -> Cache:
+        return self.policy.new_cache(
             self.model.config,
             self.geometry.grid,
             self.chunk_frames,
             total_frames,
-            1,
+            self.batch,
             self.dtype,
             self.device,
+            self.watch,
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
-        """Each chunk with its pixels [N, 3, H, W], float32 on the CPU, not clamped."""
-        decode = None if self.codec is None else self.codec.decoder()
+        """Each chunk with its pixels [B, N, 3, H, W], float32 on the CPU, not clamped. Every video has a decoder of its own:
+        its memory does not grow with the batch, and its pixels do not depend on it."""
+        decoders = [] if self.codec is None else [self.codec.decoder() for _ in range(self.batch)]
         for chunk in chunks:
-            pixels = None if decode is None else decode(chunk.latents)[0].float().cpu()
+            one = chunk.latents.chunk(self.batch)
+            pixels = torch.cat([d(x).float() for d, x in zip(decoders, one, strict=True)]).cpu() if decoders else None
             self.clock("decode")
             yield chunk, pixels
 
@@ -143,6 +153,12 @@ class Chunkwise(Rule):
         policy.check(chunk_frames, total_frames)
 
     def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+        if self.on_switch != "nothing" and not policy.recomputes:
+            raise ValueError(
+                f"generator.on_switch={self.on_switch} computes the cached frames again, which cache "
+                f"{policy.name or 'policy'!r} has no rule for: with a schedule use generator.on_switch=nothing, which leaves "
+                "the cache as it is"
+            )
         if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
             raise ValueError(
                 f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
@@ -188,6 +204,11 @@ class Rolling(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         window, retention = len(schedule.steps) * chunk_frames, policy.retention
+        if isinstance(policy, BandedPolicy):
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} keeps bands of heads, chunk by chunk; a rolling window denoises several "
+                "chunks at once: use cache=rolling_forcing or another window with or without a sink"
+            )
         if retention.needs(chunk_frames).origins:
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} chooses single tokens, once per chunk; a rolling window denoises several "

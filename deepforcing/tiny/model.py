@@ -106,6 +106,10 @@ class TinySpec:
         return SHIPPED if self.checkpoint is None else Path(self.checkpoint).expanduser()
 
     @property
+    def config(self) -> WanConfig:
+        return TINY_CONFIG
+
+    @property
     def geometry(self) -> Geometry:
         return TINY_GEOMETRY
 

@@ -74,8 +74,9 @@ def download_bar() -> Progress:
 
 
 def visible(text: str) -> str:
-    """Control characters as they are written in code: names of files may hold what acts on a terminal."""
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in text)
+    """Control characters but line breaks as they are written in code: names of files may hold what acts on a terminal."""
+    acting = (c != "\n" and unicodedata.category(c) == "Cc" for c in text)
+    return "".join(c.encode("unicode_escape").decode() if acts else c for c, acts in zip(text, acting, strict=True))
 
 
 def say(message: str) -> None:

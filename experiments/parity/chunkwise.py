@@ -16,8 +16,8 @@ from deepforcing.rollout.chunkwise import OnSwitch, chunkwise
 from deepforcing.rollout.noise import Noise
 from experiments.parity.recording import Produced, RecordedNoise, Recording
 
-Snapshot = Callable[[KVCache, int], Mapping[str, Tensor]]
-"""After the clean pass of the chunk that starts at a frame: what the fixture holds of the cache, by its names."""
+Snapshot = Callable[[Any, int], Mapping[str, Tensor]]
+"""After the clean pass of the chunk that starts at a frame: what the fixture holds of the policy's cache, by its names."""
 
 
 class Choices(list[Any]):
@@ -48,7 +48,7 @@ def replayed(
     given = 0 if initial is None else initial.shape[1]
     batch, frames = r.inputs["noise"].shape[:2]
     total = given + frames
-    cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch, watch=watch)
+    cache = policy.new_cache(r.model.config, r.grid, r.chunk_frames, total, batch, watch=watch)
     recorded = RecordedNoise(r.inputs["noise"], r.inputs["renoise"], given)
     embeds = r.inputs["text_embeds"]
     with torch.no_grad():

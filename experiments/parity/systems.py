@@ -9,6 +9,8 @@ from typing import Any
 from experiments.parity import (
     causvid,
     commit_forcing,
+    dummy_forcing,
+    echo_forcing,
     infinity_rope,
     memrope,
     published,
@@ -25,11 +27,13 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "longlive1": published.run,
     "rolling": rolling.run,
     "causvid": causvid.run,
+    "dummy": dummy_forcing.run,
     "sf+commit": commit_forcing.run,
     "memrope": memrope.run,
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
     "relax_forcing": relax_forcing.run,
+    "echo": echo_forcing.run,
 }
 
 

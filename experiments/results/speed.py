@@ -19,7 +19,7 @@ class Speed:
     parts: dict[str, float]
     chunk: float  # sum of the parts
     fps: float  # pixel frames a second, end to end: chunk_frames x temporal_stride / chunk
-    tokens: tuple[int, int] | None  # fewest and most tokens attended by a chunk
+    tokens: tuple[int, int] | None  # fewest and most tokens attended by a query of a chunk, to the nearest whole one
     wall: float  # median wall seconds of a sample
     memory: float  # peak bytes of the hungriest sample
 
@@ -32,7 +32,7 @@ def speed(samples: Sequence[Mapping[str, Any]], temporal_stride: int) -> Speed |
         return None
     parts = {part: _median(chunks, part) for part in PARTS}
     total = float(np.nansum(list(parts.values())))
-    tokens = [int(c["tokens"]) for c in chunks if c.get("tokens") is not None]
+    tokens = [round(c["tokens"]) for c in chunks if c.get("tokens") is not None]
     frames = _median(samples, "chunk_frames") * temporal_stride
     return Speed(
         parts=parts,

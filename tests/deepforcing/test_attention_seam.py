@@ -16,7 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepforcing.cache.alignment import NAMED, ReleaseSink
+from deepforcing.cache.bands import BandedPolicy
 from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.dummy_forcing import DummyForcing
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy, Retention
 from deepforcing.cache.retention import KeepAll, SinkWindow
@@ -214,7 +216,7 @@ POLICIES = {
 def passes(policy: CachePolicy, device: str, chunks: int = 7) -> Iterator[Callable[[], None]]:
     """The work of a rollout, one callable per chunk: begin, two denoising passes, commit."""
     model = peaked().to(device)
-    cache = KVCache(policy, CONFIG, GRID, 3, chunks * 3, 1, device=device)
+    cache = policy.new_cache(CONFIG, GRID, 3, chunks * 3, 1, device=device)
     text = model.encode_text(torch.zeros(1, 4, 10, device=device))
     times = [torch.full((1, 3), t, device=device) for t in (1000.0, 833.3, 0.0)]
     videos = [torch.randn(1, 3, 3, *LATENT, device=device) for _ in range(chunks)]
@@ -235,6 +237,20 @@ def test_a_chunk_reads_nothing_back(policy: CachePolicy) -> None:
     for work in passes(policy, "cpu"):
         with NoHostReads(), NoSyncOps():
             work()
+
+
+@torch.no_grad()
+def test_heads_are_told_apart_by_one_read_of_a_video() -> None:
+    """Dummy Forcing's classes come back from the device at the start of the third chunk, and nothing else ever does."""
+    reads = []
+    for chunk, work in enumerate(passes(BandedPolicy(DummyForcing()), "cpu")):
+        try:
+            with NoHostReads(), NoSyncOps():
+                work()
+        except AssertionError as read:
+            reads.append((chunk, str(read).splitlines()[0]))
+            work()
+    assert reads == [(2, "Tensor.cpu reads from the device")]
 
 
 class NoBlockingUploads(TorchFunctionMode):

@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.noise import KeyedNoise
@@ -43,7 +42,7 @@ def policy(name: str) -> CachePolicy:
 def roll(name: str, seeds: tuple[int, ...], total: int = TOTAL, watch: Any = None) -> tuple[list[Tensor], list[float]]:
     """Latents and tokens read, per chunk."""
     text = type(TEXT)(*(tuple(t.expand(len(seeds), -1, -1, -1) for t in part) for part in TEXT))
-    held = KVCache(policy(name), CONFIG, (2, 2), 3, total, len(seeds), watch=watch)
+    held = policy(name).new_cache(CONFIG, (2, 2), 3, total, len(seeds), watch=watch)
     noise = KeyedNoise([(seed, "p") for seed in seeds])
     chunks = list(chunkwise(MODEL, text, held, Schedule((1000, 500)), noise, total, (4, 4)))
     return [c.latents for c in chunks], [c.tokens for c in chunks]
