@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 def demo_task(config: DictConfig) -> int:
     import torch  # and all that follows: --help does without
 
-    from experiments import report
     from experiments.command.compose import compose
     from experiments.command.outputs import check_output
+    from experiments.page.make import make
+    from experiments.page.settings import from_config
     from experiments.request import build_spec, check_request
     from experiments.side_by_side import (
         choose_vbench,
@@ -48,7 +49,7 @@ def demo_task(config: DictConfig) -> int:
     jobs = min(os.cpu_count() or 1, int(config.jobs))
     page = compose("report", [])
     page.runs, page.out, page.title = ["later"], config.out, config.title
-    report.from_config(page)
+    from_config(page)
     check_output(str(config.out), megabytes=20)
     plan = samples_of(config)
     videos = len(plan)
@@ -73,11 +74,11 @@ def demo_task(config: DictConfig) -> int:
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]
         problems = follow_scores(shown, "scores (videos)", runs, "weight-free", plan, pool, ticker)
         page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
-        drawing = report.from_config(page)
+        drawing = from_config(page)
         if vbench is not None:  # what takes long comes last: the page is there before it
-            report.make(drawing, console(quiet=True))
+            make(drawing, console(quiet=True))
             problems += follow_scores(shown, "VBench (videos)", runs, vbench, plan, pool, ticker)
-    report.make(drawing, out)
+    make(drawing, out)
     for problem in dict.fromkeys(problems):
         out.print(problem, style="red")
     out.print(f"{time.monotonic() - began:.0f} s in all; open {Path(config.out).resolve()} in a browser")

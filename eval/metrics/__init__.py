@@ -12,6 +12,7 @@ from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_colour import BackgroundColour
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.background_texture import BackgroundTexture
+from eval.metrics.cell_colour import CellColour
 from eval.metrics.clip_drift import ClipDrift
 from eval.metrics.coherence import Coherence
 from eval.metrics.colour_drift import ColourDrift
@@ -63,6 +64,7 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Cover(),
     Replay(),
     ColourDrift(),
+    CellColour(),
     Exposure(),
     Saturation(),
     Sharpness(),

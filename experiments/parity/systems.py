@@ -10,6 +10,7 @@ from experiments.parity import (
     causvid,
     commit_forcing,
     dummy_forcing,
+    echo_forcing,
     infinity_rope,
     memrope,
     published,
@@ -32,6 +33,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
     "relax_forcing": relax_forcing.run,
+    "echo": echo_forcing.run,
 }
 
 

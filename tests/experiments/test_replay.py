@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from experiments.cli import CONF
 from experiments.parity.published import policy_of
+from experiments.parity.systems import SYSTEMS
 from experiments.replay import main
 from experiments.rollout import build_spec
 
@@ -26,7 +27,19 @@ def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_there_are_fixtures() -> None:
     systems = {json.loads((d / "config.json").read_text())["options"]["repo"] for d in FIXTURES}
-    assert systems == {"sf", "causalf", "deepf", "longlive1", "rolling", "causvid", "rsink", "relax_forcing", "dummy"}
+    assert {
+        "sf",
+        "causalf",
+        "deepf",
+        "longlive1",
+        "rolling",
+        "causvid",
+        "rsink",
+        "relax_forcing",
+        "echo",
+        "dummy",
+    } <= systems
+    assert systems <= set(SYSTEMS)
 
 
 @pytest.mark.parametrize("directory", FIXTURES, ids=lambda d: d.name)
