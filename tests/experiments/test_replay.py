@@ -26,7 +26,18 @@ def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_there_are_fixtures() -> None:
     systems = {json.loads((d / "config.json").read_text())["options"]["repo"] for d in FIXTURES}
-    assert systems == {"sf", "causalf", "deepf", "longlive1", "rolling", "causvid", "rsink", "relax_forcing", "dummy"}
+    assert systems == {
+        "sf",
+        "causalf",
+        "deepf",
+        "longlive1",
+        "rolling",
+        "causvid",
+        "rsink",
+        "relax_forcing",
+        "dummy",
+        "fkv",
+    }
 
 
 @pytest.mark.parametrize("directory", FIXTURES, ids=lambda d: d.name)
