@@ -142,7 +142,7 @@ class Overlapping(Rule):
             job.clock,
         ):
             if chunk.start == 0:
-                carried = pixels_of[0][0, :lead] if pixels_of else None
+                carried = pixels_of[0][:, :lead] if pixels_of else None
                 decode = None if job.codec is None else job.codec.decoder()
                 ending, pixels_of = [], []
             pixels = None if decode is None else decode(chunk.latents).float()
@@ -153,7 +153,7 @@ class Overlapping(Rule):
                     pixels_of.append(pixels)
                 continue
             if pixels is not None:
-                pixels = (pixels[0] if carried is None else torch.cat([carried, pixels[0]])).cpu()
+                pixels = (pixels if carried is None else torch.cat([carried, pixels], 1)).cpu()
                 carried = None
             yield replace(chunk, start=r * stride + chunk.start), pixels
 

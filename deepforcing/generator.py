@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deepforcing import script
+from deepforcing.cache.observe import Watch
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
@@ -78,7 +79,8 @@ class ModelSpec(Protocol):
 
 @dataclass(frozen=True)
 class PixelChunk:
-    """pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"."""
+    """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
+    batch an equal share of what all its videos took."""
 
     start: int
     pixels: Tensor
@@ -148,6 +150,14 @@ class GeneratorSpec:
                 "generator such as self_forcing or longlive"
             )
 
+    def check_batch(self, batch: int) -> None:
+        """Whether so many videos can share a pass. Raises ValueError."""
+        if batch > 1 and self.noise != "keyed":
+            raise ValueError(
+                f"noise={self.noise} is drawn for one video at a time, so batch={batch} does not fit it: use batch=1 or "
+                "noise=keyed"
+            )
+
     def cues(self, prompt: str, total_frames: int) -> dict[int, str]:
         """The prompt, or those of a schedule (script.py), by the latent frame from which on each holds.
 
@@ -205,26 +215,48 @@ class Generator:
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
 
-    @torch.inference_mode()
     def generate(
-        self, prompt: str, prompt_id: str, seed: int, total_frames: int, initial: Tensor | None = None
+        self,
+        prompt: str,
+        prompt_id: str,
+        seed: int,
+        total_frames: int,
+        initial: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[PixelChunk]:
-        """One video, chunk by chunk; memory does not grow with `total_frames` unless the policy keeps everything.
+        """One video, chunk by chunk; see generate_batch."""
+        for (chunk,) in self.generate_batch([(prompt, prompt_id, seed)], total_frames, initial, watch):
+            yield chunk
 
+    @torch.inference_mode()
+    def generate_batch(
+        self,
+        videos: Sequence[tuple[str, str, int]],
+        total_frames: int,
+        initial: Tensor | None = None,
+        watch: Watch | None = None,
+    ) -> Iterator[list[PixelChunk]]:
+        """Several videos in one pass, chunk by chunk; memory does not grow with `total_frames` unless the policy keeps
+        everything.
+
+        videos: (prompt, prompt id, seed) of each; schedules must change their prompts at the same chunks. What a video shows
+        depends on none of the others; its last bits may depend on how many they are. watch: an observer of every pass.
         initial: latents to begin with, from `encode`; their chunks come first, decoded again, and count among
         total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
         spec = self.spec
         clock = Stopwatch(self.device)
-        for chunk, pixels in spec.rule.generate(self.job(prompt, prompt_id, seed, total_frames, clock, initial)):
+        for chunk, pixels in spec.rule.generate(self.batch_job(videos, total_frames, clock, initial, watch)):
             assert pixels is not None
-            if not torch.isfinite(pixels).all():
-                raise NonFiniteError(
-                    f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
-                    "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
-                )
-            yield PixelChunk(chunk.start, pixels.clamp(0, 1), chunk.tokens, clock.take())
+            for (_, prompt_id, seed), own in zip(videos, pixels, strict=True):
+                if not torch.isfinite(own).all():
+                    raise NonFiniteError(
+                        f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
+                        "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
+                    )
+            seconds = {part: value / len(videos) for part, value in clock.take().items()}
+            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds) for own in pixels]
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:
@@ -242,20 +274,38 @@ class Generator:
         initial: Tensor | None = None,
     ) -> Job:
         """One video as its rule sees it."""
+        return self.batch_job([(prompt, prompt_id, seed)], total_frames, clock, initial)
+
+    def batch_job(
+        self,
+        videos: Sequence[tuple[str, str, int]],
+        total_frames: int,
+        clock: Stopwatch,
+        initial: Tensor | None = None,
+        watch: Watch | None = None,
+    ) -> Job:
+        """Several videos as their rule sees them. See generate_batch. Raises ValueError for videos that cannot share a pass."""
         spec, wan, geometry, dtype = self.spec, self.model.wan, self.spec.model.geometry, DTYPES[self.spec.dtype]
+        cues = [spec.cues(prompt, total_frames) for prompt, _, _ in videos]
+        cuts = {spec.cuts(prompt, total_frames) for prompt, _, _ in videos}
+        if len({tuple(starts) for starts in cues}) > 1 or len(cuts) > 1:
+            raise ValueError("prompt schedules that change at different chunks cannot share a batch")
         texts = {
-            start: wan.encode_text(self.model.embed([text]).to(self.device, dtype))
-            for start, text in spec.cues(prompt, total_frames).items()
+            start: wan.encode_text(self.model.embed([starts[start] for starts in cues]).to(self.device, dtype))
+            for start in cues[0]
         }
-        noise: Noise = KeyedNoise([(seed, prompt_id)], dtype, self.device)
+        noise: Noise = KeyedNoise([(seed, prompt_id) for _, prompt_id, seed in videos], dtype, self.device)
         if spec.noise != "keyed" and spec.rule.upstream_noise is not None:
+            spec.check_batch(len(videos))
+            seed = videos[0][2]
             given = 0 if initial is None else initial.shape[1]
             seed += RELEASE_SEED if spec.noise == "release" else 0
             shape = (1, total_frames - given, wan.config.in_dim, geometry.latent_height, geometry.latent_width)
             noise = spec.rule.upstream_noise(seed, shape, given, spec.schedule, spec.chunk_frames, dtype, self.device)
         return Job(
             wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
-            noise, dtype, self.device, clock.lap, initial, spec.cuts(prompt, total_frames),
+            noise, dtype, self.device, clock.lap, None if initial is None else initial.expand(len(videos), -1, -1, -1, -1),
+            cuts.pop(), watch,
         )  # fmt: skip
 
 

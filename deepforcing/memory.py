@@ -86,8 +86,8 @@ def parameters(config: WanConfig) -> int:
         return sum(p.numel() for p in CausalWan(config).parameters())
 
 
-def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None = None) -> MemoryPlan:
-    """The plan for one video at a time. query_frames: denoised together; None: as the rule does. Needs a Wan model."""
+def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None = None, batch: int = 1) -> MemoryPlan:
+    """batch: videos in one pass. query_frames: denoised together; None: as the rule does. Needs a Wan model."""
     model = spec.model
     if not isinstance(model, WanSpec):
         raise ValueError(f"model {model.name} has no memory plan")
@@ -103,26 +103,30 @@ def plan_memory(spec: GeneratorSpec, total_frames: int, query_frames: int | None
     encoder = encoder_bytes(text) if text is not None and text.weights.exists() else 0
     return MemoryPlan(
         weights=parameters(model.config) * size,
-        cache=policy.bytes(model.config, s, spec.chunk_frames, total_frames, size) + text_keys,
-        activations=activation_bytes(model.config, queries, cached, size),
+        cache=policy.bytes(model.config, s, spec.chunk_frames, total_frames, size, batch) + batch * text_keys,
+        activations=batch * activation_bytes(model.config, queries, cached, size),
         vae=0 if model.vae == NONE else vae_bytes(model.geometry, model.vae_dim, vae_size, tiny is None),
         encoder=encoder,
         taehv=0 if tiny is None else taehv_bytes(model.geometry, tiny.channels, tiny_size),
     )
 
 
-def check_memory(spec: GeneratorSpec, total_frames: int, free: int, query_frames: int | None = None) -> None:
+def check_memory(
+    spec: GeneratorSpec, total_frames: int, free: int, query_frames: int | None = None, batch: int = 1
+) -> None:
     """Raises ValueError, before any work, when `free` bytes will not do; it names the first changes that would."""
     if not isinstance(spec.model, WanSpec):
         return
-    plan = plan_memory(spec, total_frames, query_frames)
+    plan = plan_memory(spec, total_frames, query_frames, batch)
     if plan.peak <= free:
         return
-    fits = []
+    smaller = (b for b in (batch // 2, batch // 4, 1) if 0 < b < batch)
+    plans = {b: plan_memory(spec, total_frames, query_frames, b).peak for b in smaller}
+    fits = [f"batch={b} ({peak / GB:.1f} GB)" for b, peak in plans.items() if peak <= free]
     for change, other, frames in alternatives(spec, total_frames):
         if frames < spec.chunk_frames:
             continue
-        needed = plan_memory(other, frames, query_frames).peak
+        needed = plan_memory(other, frames, query_frames, batch).peak
         if needed <= free:
             fits.append(f"{change} ({needed / GB:.1f} GB)")
     hint = f"would fit: {', or '.join(fits[:3])}" if fits else "nothing smaller of this model fits; use a larger GPU"

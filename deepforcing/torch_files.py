@@ -10,6 +10,7 @@ read by pickles.py; tensors are views of the mapped file and take no memory unti
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -80,8 +81,8 @@ def not_a_checkpoint(path: Path) -> str | None:
 
 
 def _is_old_pickle(start: bytes) -> bool:
-    """Pickles of protocol 0 and 1 are text: they begin with a mark or a container, and instructions end lines."""
-    return start[:1] in (b"(", b"c", b"}", b"]", b"I", b"L") and start[:2] != b"{\n"
+    """Pickles of protocol 0 and 1 are text: a mark, a container, a number or a name of a module, and then instructions."""
+    return re.match(rb"[(}\]][dltiIFLSVNcpqg(}\]\n.]|[IL]-?\d+L?\n|c[\w.]+\n\w[\w.]*\n", start) is not None
 
 
 def is_safetensors(path: Path) -> bool:

@@ -5,7 +5,8 @@ b frames, H and W pixels of the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import av
@@ -15,7 +16,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepforcing.video import iter_decoded
 from deepforcing.yuv import frame_to_rgb
+from eval.metric import Window
 
 Made = TypeVar("Made")
 FRAMES = 32  # at most so many are decoded ahead: two seconds at 16 a second
@@ -59,3 +62,30 @@ class Batch:
     def floats_on(self, device: torch.device) -> Tensor:
         """`frames` as float32 [b, 3, H, W] in 0..255 on a device, contiguous: all resizes take half the time."""
         return self.kept(("floats", device), lambda: self.bytes_on(device).contiguous().float())
+
+
+def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
+    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index.
+
+    Raises ValueError as upright_frames does.
+    """
+    borders = {border for clip in clips for border in (clip.start, clip.end)}
+    held: list[av.VideoFrame] = []
+    start = 0
+    for frame in upright_frames(path):
+        if held and (len(held) == FRAMES or start + len(held) in borders):
+            yield start, Batch(held)
+            start, held = start + len(held), []
+        held.append(frame)
+    if held:
+        yield start, Batch(held)
+
+
+def upright_frames(path: Path) -> Iterator[av.VideoFrame]:
+    """Raises ValueError as iter_decoded does, and for a video that players turn: OpenCV and decord, which VBench reads with,
+    turn it too, and its pixels here would lie on their side.
+    """
+    for frame in iter_decoded(path):
+        if frame.rotation % 360:
+            raise ValueError(f"{path} is stored turned by {frame.rotation % 360} degrees; encode it once more, upright")
+        yield frame

@@ -1,4 +1,4 @@
-"""The mean colour of a frame, which several metrics look at."""
+"""Colours that several metrics look at: the mean of a frame, and CIELAB."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import cv2
 import numpy as np
 
 from eval.metric import FloatArray, Frame, Look, Video
+
+# IEC 61966-2-1: linear sRGB to CIE XYZ; rows sum to the D65 white point.
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def srgb_to_lab(rgb: FloatArray) -> FloatArray:
+    """Gamma-encoded sRGB in 0..1 -> CIELAB (D65, L in 0..100), [..., 3] (CIE 15:2004)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    ratio = linear @ XYZ.T / XYZ.sum(1)
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
 def mean_rgb(video: Video) -> Look:

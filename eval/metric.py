@@ -37,7 +37,8 @@ class Value:
     """One number that a metric gives per window; `name` is what the table's `metric` column says.
 
     higher_is_better: None where neither direction is better by itself (then read it beside the real video's). share: it
-    is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals).
+    is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals). floor:
+    what is wrong altogether gets, in words that titles take, where that is not 0.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Value:
     higher_is_better: bool | None
     description: str
     share: bool = False
+    floor: str = ""
 
 
 @dataclass(frozen=True)

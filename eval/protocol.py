@@ -10,6 +10,7 @@ windows              clips of any length, one after the other, of the video's ow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from eval.metric import Window, windows
 
@@ -50,6 +51,18 @@ class Protocol:
     def clip_fps(self, fps: float) -> float:
         """Frames a second of a clip (ClipInfo.fps) of a video with `fps`: VBench-Long's files have whole numbers."""
         return fps if self.name in ("vbench", "windows") else int(fps)
+
+    def without_times(self, path: Path, fault: str) -> str:
+        """What becomes of a video whose frames come unevenly. ValueError under `windows`, which are cut by time."""
+        if self.name == "windows":
+            raise ValueError(
+                f"{path} has no even frame rate ({fault}), so windows of time cannot be cut by its frames' numbers; encode "
+                f"it once more at one rate, for example with ffmpeg -i {path.name} -vf fps=16 OUT.mp4"
+            )
+        return (
+            f"its frame rate is not even ({fault}); protocol={self.name} goes by the numbers of frames, as VBench does, and "
+            "its times are number / mean frame rate"
+        )
 
 
 def long_clips(n_frames: int, fps: float) -> list[Window]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import av
 import cv2
@@ -24,9 +23,10 @@ from typing_extensions import TypeIs
 from deepforcing.prompts import shard
 from deepforcing.runs import check_writable
 from deepforcing.script import is_schedule
-from deepforcing.video import VideoInfo, iter_decoded, uneven
+from deepforcing.video import VideoInfo, uneven
 from eval import weights
-from eval.batch import FRAMES, Batch
+from eval.across import AcrossVideos, score_set
+from eval.batch import Batch, cut
 from eval.clip_to_clip import BetweenClips, clip_to_clip, features
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.features import FeatureMetric, MeanFeature
@@ -34,12 +34,13 @@ from eval.metric import Clip, FloatArray, Metric, Window, applies, grain
 from eval.metric import Video as Pictures
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
-from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, stored
+from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, settle, stored
 from eval.videos import Video, Videos, checked, open_run
 from eval.watch import Watch
 
 Progress = Callable[[int, int, str], None]
-Measurement = Metric | Dimension | FeatureMetric | BetweenClips
+OfOneVideo = Metric | Dimension | FeatureMetric | BetweenClips
+Measurement = OfOneVideo | AcrossVideos
 Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
 
 
@@ -74,13 +75,18 @@ def score(
 ) -> Scored:
     """Score every video of a group for which a metric is missing under a protocol.
 
-    Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on. progress(done, total,
-    name) is called after each video that needed work. Videos that cannot be read, are not those that their records
-    describe or cannot be measured end up in `problems`, without new rows, also where all their scores were there. Raises
-    ValueError if a scores file is unreadable or a metric does not go with the protocol, OSError if nothing can be written.
+    Metrics for another world are skipped. part i/n: only every n-th video, from the i-th on, and no metric that compares the
+    group's videos. progress(done, total, name) is called after each video that needed work. Videos that cannot be read or
+    measured, or are not those of their records, end up in `problems`, without new rows, also where all their scores were
+    there. Raises ValueError if a scores file is unreadable or a metric does not go with the protocol, OSError if nothing can
+    be written.
     """
     device = device or torch.device("cpu")
-    wanted = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
+    across = [metric for metric in metrics if isinstance(metric, AcrossVideos)]
+    if protocol.encodes and across:
+        raise ValueError(f"{across[0].name} is measured on videos' own pixels; use protocol=windows for it")
+    alone = [metric for metric in metrics if not isinstance(metric, AcrossVideos)]
+    wanted = [metric for metric in alone if not is_weight_free(metric) or applies(metric, group.world)]
     result = Scored(pd.DataFrame(columns=[*COLUMNS, *KEYS]), list(group.problems))
     present: dict[str, str] = {}  # metric -> sha256 of its weights
     for metric in wanted:
@@ -100,7 +106,7 @@ def score(
     here = [metric for metric in wanted if metric.name in present]
     paths = {metric.name: scores_path(group.home, metric.name, metric.version) for metric in here}
     done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
-    todo: dict[Video, list[Measurement]] = {
+    todo: dict[Video, list[OfOneVideo]] = {
         video: [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
         for video in shard(group.videos, part)
     }
@@ -108,16 +114,18 @@ def score(
     result.problems += [f"{name}: {reason}" for name, reason in unfit.items()]
     todo = {video: [m for m in missing if m.name not in unfit] for video, missing in todo.items()}
     total, number = sum(map(bool, todo.values())), 0
+    sound: list[Video] = []
     if total:
         check_writable(group.home / "scores", key="out" if group.folder else "runs")
     for video, missing in todo.items():  # with nothing missing too: its file may have gone or been damaged since
         where = f"{group.name}: sample {video.name}"
         try:
             info = checked(video)
+            sound.append(video)
             if not missing:
                 continue
             if fault := uneven(video.path):
-                result.notes.append(f"{where}: {without_times(video.path, fault, protocol)}")
+                result.notes.append(f"{where}: {protocol.without_times(video.path, fault)}")
             prompted = []
             for metric in missing:
                 if isinstance(metric, Dimension) and metric.needs_prompt and video.prompt is None:
@@ -131,6 +139,7 @@ def score(
         # A GPU's memory included: the next video may be smaller. What FFmpeg's encoder says is its own kind of error.
         except (ValueError, RuntimeError, cv2.error, av.error.FFmpegError) as error:
             result.problems.append(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+            sound = [other for other in sound if other is not video]
         else:
             result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
             for metric in prompted:
@@ -151,21 +160,17 @@ def score(
         if progress is not None and missing:
             number += 1
             progress(number, total, video.name)
-    result.table = stored([group], wanted, protocol, present)[[*COLUMNS, *KEYS]]
+    for comparing in across:
+        if part.endswith("/1"):
+            result.problems += score_set(group, sound, comparing, protocol)
+        else:
+            result.notes.append(
+                f"{group.name}: {comparing.name} compares all videos: run the command once more without shard"
+            )
+    for path in paths.values():
+        settle(path)
+    result.table = stored([group], [*wanted, *across], protocol, present)[[*COLUMNS, *KEYS]]
     return result
-
-
-def without_times(path: Path, fault: str, protocol: Protocol) -> str:
-    """What becomes of a video whose frames come unevenly. ValueError under `windows`, which are cut by time."""
-    if protocol.name == "windows":
-        raise ValueError(
-            f"{path} has no even frame rate ({fault}), so windows of time cannot be cut by its frames' numbers; encode it "
-            f"once more at one rate, for example with ffmpeg -i {path.name} -vf fps=16 OUT.mp4"
-        )
-    return (
-        f"its frame rate is not even ({fault}); protocol={protocol.name} goes by the numbers of frames, as VBench does, and "
-        "its times are number / mean frame rate"
-    )
 
 
 def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:
@@ -319,7 +324,7 @@ class Measured:
 
 def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
     """Whether a metric looks at windows of the whole video, and needs no network."""
-    return not isinstance(metric, Dimension | FeatureMetric | BetweenClips)
+    return not isinstance(metric, Dimension | FeatureMetric | BetweenClips | AcrossVideos)
 
 
 def prompt_key(metric: Measurement, video: Video) -> str:
@@ -328,23 +333,3 @@ def prompt_key(metric: Measurement, video: Video) -> str:
     Metrics of a world do, but of runs alone, where another prompt is another video.
     """
     return video.prompt_sha256 if isinstance(metric, Dimension) and metric.needs_prompt else ""
-
-
-def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
-    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index.
-
-    Raises ValueError as iter_decoded does, and for a video that players turn: OpenCV and decord, which VBench reads with,
-    turn it too, and its pixels here would lie on their side.
-    """
-    borders = {border for clip in clips for border in (clip.start, clip.end)}
-    held: list[av.VideoFrame] = []
-    start = 0
-    for frame in iter_decoded(path):
-        if frame.rotation % 360:
-            raise ValueError(f"{path} is stored turned by {frame.rotation % 360} degrees; encode it once more, upright")
-        if held and (len(held) == FRAMES or start + len(held) in borders):
-            yield start, Batch(held)
-            start, held = start + len(held), []
-        held.append(frame)
-    if held:
-        yield start, Batch(held)

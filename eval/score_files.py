@@ -1,4 +1,4 @@
-"""Scores in parquet, written and read back: what is read was checked, whoever wrote it.
+"""Scores in parquet, and lines of JSON that wait to go there, written and read back: what is read was checked.
 
 A table is tidy: texts (run, sample, metric, protocol, digests), whole numbers (version) and numbers (times in seconds, value,
 frames of the clip; NaN in value and frames: not measured, not known). Files say the number of their schema; those written
@@ -7,6 +7,7 @@ before they did count as the first.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ SCHEMA = 1
 KEY = b"deepforcing_scores"  # of the file's metadata
 MOST_ROWS = 10_000_000
 MOST_BYTES = 1 << 30  # of the columns that are read, unpacked
+MOST_WAITING = 1_000_000  # rows in lines
 MOST_TEXTS = 1_000_000
 LONGEST_TEXT = 1000
 TEXTS = ("run", "sample", "metric", "protocol", "video_sha256", "weights_sha256", "prompt_sha256")
@@ -38,6 +40,14 @@ def write_scores(rows: pd.DataFrame, file: IO[bytes]) -> None:
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: str(SCHEMA).encode()}), file)
 
 
+def rows_in(path: Path) -> int:
+    """How many rows a table has, by its footer. Raises ValueError as read_scores does."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
 def read_scores(path: Path, columns: Sequence[str], earlier: Mapping[str, object] | None = None) -> pd.DataFrame:
     """The columns asked for. earlier: values of those that older files lack.
 
@@ -46,9 +56,13 @@ def read_scores(path: Path, columns: Sequence[str], earlier: Mapping[str, object
     try:
         table = _checked_table(path, columns, earlier or {})
     except (OSError, pa.ArrowException, ValueError) as error:  # pyarrow's are of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{path} is unreadable ({reason}); delete it and evaluate again") from None
+        raise _unreadable(path, error) from None
     return table
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return ValueError(f"{path} is unreadable ({reason}); delete it and evaluate again")
 
 
 def _checked_table(path: Path, columns: Sequence[str], earlier: Mapping[str, object]) -> pd.DataFrame:
@@ -76,21 +90,73 @@ def _checked_table(path: Path, columns: Sequence[str], earlier: Mapping[str, obj
         kept = pa.schema([schema.field(column) for column in present])
         table = pa.Table.from_batches(batches, batches[0].schema if batches else kept)
     found: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    for column in present:
-        _check_values(column, found[column])
+    _check_rows(found)
     for column, value in earlier.items():
         if column not in found and column in columns:
             found[column] = value
-    if {"t_start", "t_end"} <= set(columns) and not (found["t_start"] < found["t_end"]).all():
-        raise ValueError("t_end is not after t_start everywhere")
-    where = [
-        c
-        for c in ("run", "sample", "metric", "version", "protocol", "window_seconds", "t_start", "t_end")
-        if c in found
-    ]
-    if found.duplicated(where).any():
-        raise ValueError("it holds a score twice")
     return found[list(columns)]
+
+
+def line_of(rows: pd.DataFrame) -> bytes:
+    """Rows as one line of JSON; a column that says the same everywhere says it once."""
+    columns = {str(column): rows[column].tolist() for column in rows.columns}
+    short = {name: values[0] if len(set(map(repr, values))) == 1 else values for name, values in columns.items()}
+    return json.dumps({"schema": SCHEMA, "rows": len(rows), "columns": short}, ensure_ascii=False).encode() + b"\n"
+
+
+def read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of such lines, with the number of each one's line, from 1 on, in the column `line`.
+
+    What a killed process left of the last line counts for nothing. Raises ValueError as read_scores does.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError("it is larger than any scores")
+        values: dict[str, list[object]] = {column: [] for column in (*columns, "line")}
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            told: list[object] = []
+            for column, told in _of_line(line, columns, MOST_WAITING - len(values["line"])).items():
+                values[column] += told
+            values["line"] += [number] * len(told)
+        found = pd.DataFrame(values)
+        schema = pa.Schema.from_pandas(found, preserve_index=False)
+        for column in columns if len(found) else ():
+            _check_type(column, schema)
+        _check_rows(found)
+        return found
+    except (OSError, pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _of_line(line: bytes, columns: Sequence[str], most: int) -> dict[str, list[object]]:
+    """The values of each column. most: rows; a short line can say a long one."""
+    told = json.loads(line)
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("columns"), dict):
+        raise ValueError(f"a line is none of schema {SCHEMA}")
+    count, values = told.get("rows"), told["columns"]
+    if type(count) is not int or count < 1 or set(values) != set(columns):
+        raise ValueError("a line has other columns than scores have")
+    if count > most:
+        raise ValueError(f"it has more than {MOST_WAITING} rows")
+    found = {name: each if isinstance(each, list) else [each] * count for name, each in values.items()}
+    if any(len(each) != count for each in found.values()):
+        raise ValueError("a line has columns of several lengths")
+    return found
+
+
+def _check_rows(found: pd.DataFrame) -> None:
+    for column in set(found) & {*TEXTS, *LIMITS}:
+        _check_values(column, found[column])
+    if {"t_start", "t_end"} <= set(found) and not (found["t_start"] < found["t_end"]).all():
+        raise ValueError("t_end is not after t_start everywhere")
+    timed = {"protocol", "window_seconds"} <= set(found)
+    if timed and ((found["protocol"] == "windows") & (found["window_seconds"] <= 0)).any():
+        raise ValueError("window_seconds is 0 under the protocol windows")
+    place = ("run", "sample", "metric", "version", "protocol", "window_seconds", "t_start", "t_end", "line")
+    if found.duplicated([column for column in place if column in found]).any():
+        raise ValueError("it holds a score twice")
 
 
 def _check_type(column: str, schema: pa.Schema) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import unicodedata
 from collections import Counter
@@ -81,6 +82,12 @@ class Videos:
     notes: tuple[str, ...] = ()
     folder: bool = False
     chunks: Chunks = SELF_FORCING
+
+    @property
+    def digest(self) -> str:
+        """Of which videos these are and what they show: the same for the same set, whatever order it is found in."""
+        told = sorted([video.name, video.sha256, video.prompt_sha256] for video in self.videos)
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def open_run(directory: str | os.PathLike[str]) -> Videos:

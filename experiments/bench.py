@@ -23,7 +23,7 @@ from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopw
 from deepforcing.video import VideoWriter
 from experiments import bench_eval
 from experiments.command import command
-from experiments.request import build_spec, pick_device, set_threads
+from experiments.request import build_spec, check_room, pick_device, set_threads
 from experiments.videos import peak_memory
 
 PARTS = ("denoise", "commit", "decode", "write")
@@ -41,6 +41,7 @@ def bench_task(config: DictConfig) -> None:
         totals = [spec.latent_frames(seconds) for seconds in config.lengths]
         for total in totals:
             spec.check_sizes(total)
+            check_room(spec, total, device)
         model = spec.model.build(device, DTYPES[spec.dtype])
         for total in totals:
             print(json.dumps(by_length(spec, model, device, total, timed_chunks)), flush=True)
@@ -55,6 +56,7 @@ def bench_task(config: DictConfig) -> None:
         skip = 2 * (window // spec.chunk_frames + 1)
         total = (skip + timed_chunks) * spec.chunk_frames
     spec.check_sizes(total)
+    check_room(spec, total, device)
     model = spec.model.build(device, DTYPES[spec.dtype])
     chunks: list[dict[str, Any]] = []
     for _ in range(repeats):
@@ -77,7 +79,7 @@ def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -
             clock.take()
             for chunk, pixels in spec.rule.generate(job):
                 if pixels is not None:
-                    video.write(pixels.clamp(0, 1))
+                    video.write(pixels[0].clamp(0, 1))
                     clock.lap("write")
                 elif chunk.start == 0:
                     video.write(torch.zeros(1, 3, g.height, g.width))

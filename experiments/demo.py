@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 def demo_task(config: DictConfig) -> int:
     import torch  # and all that follows: --help does without
 
-    from experiments import report
     from experiments.command.compose import compose
+    from experiments.command.outputs import check_output
+    from experiments.page.make import make
+    from experiments.page.settings import from_config
     from experiments.request import build_spec, check_request
     from experiments.side_by_side import (
         choose_vbench,
@@ -39,7 +41,7 @@ def demo_task(config: DictConfig) -> int:
         rollout_config,
         samples_of,
     )  # fmt: skip
-    from experiments.workers import follow, ignoring_interrupts, workers
+    from experiments.workers import follow, workers
 
     began = time.monotonic()
     out = console()
@@ -47,7 +49,8 @@ def demo_task(config: DictConfig) -> int:
     jobs = min(os.cpu_count() or 1, int(config.jobs))
     page = compose("report", [])
     page.runs, page.out, page.title = ["later"], config.out, config.title
-    report.from_config(page)
+    from_config(page)
+    check_output(str(config.out), megabytes=20)
     plan = samples_of(config)
     videos = len(plan)
     drawn = len(choices) + 1  # with the real video
@@ -64,19 +67,18 @@ def demo_task(config: DictConfig) -> int:
     )
     out.print(said)
     with bar(out, "") as shown, workers(jobs) as (pool, ticker):
-        with ignoring_interrupts():  # the processes start here
-            making = [pool.submit(make_videos, column) for column in columns]
+        making = [pool.submit(make_videos, column) for column in columns]
         follow(shown, "videos (chunks)", videos * chunks, making, ticker)
         real = pool.submit(make_reference, config)
         follow(shown, "real video", videos, [real], ticker)
         runs = [*dict.fromkeys(m.result() for m in making), real.result()]
         problems = follow_scores(shown, "scores (videos)", runs, "weight-free", plan, pool, ticker)
         page.runs, page.ends = runs, min(page.ends, float(config.seconds) / 2)  # short videos have two ends as well
-        drawing = report.from_config(page)
+        drawing = from_config(page)
         if vbench is not None:  # what takes long comes last: the page is there before it
-            report.make(drawing, console(quiet=True))
+            make(drawing, console(quiet=True))
             problems += follow_scores(shown, "VBench (videos)", runs, vbench, plan, pool, ticker)
-    report.make(drawing, out)
+    make(drawing, out)
     for problem in dict.fromkeys(problems):
         out.print(problem, style="red")
     out.print(f"{time.monotonic() - began:.0f} s in all; open {Path(config.out).resolve()} in a browser")

@@ -23,13 +23,13 @@ from eval.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.csv_cells import guarded
 from eval.dimension import Dimension
 from eval.metric import applies
-from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
 from eval.protocol import NAMES, Protocol
 from eval.score import Measurement, Scored, is_weight_free, score
 from eval.score_files import write_scores
 from eval.stats.vbench import overall
-from eval.store import COLUMNS, KEYS, add_rows, scores_path, stored
+from eval.store import COLUMNS, KEYS, add_rows, scores_path, settle, stored
 from eval.videos import Video, Videos, open_folder, open_run
 from experiments.command import command, say
 from experiments.command.terminal import bar, console
@@ -138,16 +138,19 @@ def add_fused(group: Videos, scored: Scored, between: Sequence[BetweenClips], fo
     """
     rows = fused(scored.table, between, folder)
     for name, part in rows[rows["value"].notna()].groupby("metric"):
-        add_rows(scores_path(group.home, str(name), BetweenClips.version), part[[*COLUMNS, *KEYS]])
+        table = scores_path(group.home, str(name), BetweenClips.version)
+        add_rows(table, part[[*COLUMNS, *KEYS]])
+        settle(table)
     scored.table = pd.concat([scored.table, rows], ignore_index=True)
 
 
 def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     """Metrics by name; "all": everything that the protocol can score. Raises ValueError that lists the known ones."""
-    fit: list[Measurement] = [*DIMENSIONS] if protocol.name != "windows" else [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE]
+    every: list[Measurement] = [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS]
+    fit = every if protocol.name == "windows" else [*DIMENSIONS]
     if names == "all":
         return fit
-    known = {metric.name: metric for metric in (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)}
+    known = {metric.name: metric for metric in every}
     wanted = list(names or []) if names is None or is_list(names) else [names]
     unknown = [shown(name) for name in wanted if name not in known]
     if unknown or not wanted:

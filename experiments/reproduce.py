@@ -22,7 +22,7 @@ from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
-from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.metrics.vbench_quality import QUALITY, RANGES, with_quality
 from eval.protocol import Protocol
 from eval.score import Measurement, score
@@ -75,7 +75,7 @@ class Planned:
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
         if QUALITY.name in wanted:
             wanted |= set(RANGES)
-        every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE)
+        every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
 

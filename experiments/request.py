@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
-from deepforcing.generator import GeneratorSpec
-from deepforcing.memory import check_memory
+from deepforcing.generator import DTYPES, GeneratorSpec
+from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import check_writable
+from deepforcing.tiny.model import TINY_CONFIG, TinySpec
+from deepforcing.wan.model import WanSpec
 from experiments.command.kinds import check_values
 from experiments.command.words import is_list, shown, whole
 from experiments.suites import load_suite, suite_files
+
+ATTENTION = "experiments.probes.attention.Attention"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Request:
     device: torch.device
     name: str
     start: Clip | None = None
+    batch: int = 1
+    watch: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -46,15 +54,40 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     total_frames = spec.latent_frames(float(config.seconds))
     device = pick_device(str(config.device), here)
     set_threads(config.threads)
+    batch, watch = whole(config.batch, "batch"), None if config.watch is None else str(config.watch)
+    if watch is not None:
+        find_observer(watch)
+    spec.check_batch(batch)
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
     start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
     spec.check(total_frames)
-    if device.type == "cuda" and here:
-        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0])
+    if here:
+        check_room(spec, total_frames, device, batch)
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start)
+    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch)
+
+
+def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, batch: int = 1) -> None:
+    """Raises ValueError for videos that together need more memory than the GPU has free, or than this machine has at all."""
+    if device.type == "cuda":
+        check_memory(spec, total_frames, torch.cuda.mem_get_info(device)[0], batch=batch)
+        return
+    if isinstance(spec.model, WanSpec):
+        plan = plan_memory(spec, total_frames, batch=batch)
+        needed = plan.weights + plan.cache + plan.activations + plan.vae + plan.taehv
+    elif isinstance(spec.model, TinySpec):
+        policy, tokens = spec.rule.cached(spec.cache, spec.chunk_frames), spec.model.geometry.tokens_per_frame
+        needed = batch * policy.bytes(TINY_CONFIG, tokens, spec.chunk_frames, total_frames, DTYPES[spec.dtype].itemsize)
+    else:
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"this run needs about {needed / 1e9:.1f} GB, but this machine has {there / 1e9:.1f} GB in all; use a smaller "
+            "model, window_frames or dtype=bfloat16"
+        )
 
 
 def default_name(spec: GeneratorSpec) -> str:
@@ -74,6 +107,25 @@ def build_spec(config: DictConfig) -> GeneratorSpec:
     make = instantiate(config.generator, _convert_="object", _partial_=True)
     spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
     return spec
+
+
+class Observer(Protocol):
+    """Told of every layer of every pass (deepforcing/cache/observe.py); writes what it keeps when it is closed."""
+
+    def __init__(self, folder: Path, samples: list[str]) -> None: ...
+    def __call__(self, seen: Seen) -> None: ...
+    def close(self) -> None: ...
+
+
+def find_observer(name: str) -> type[Observer]:
+    """The observer class of that dotted name. Raises ValueError."""
+    try:
+        found = get_class(name)
+    except Exception as error:
+        raise ValueError(f"watch={shown(name)} cannot be imported; give module.Class, as in {ATTENTION}") from error
+    if not (callable(found) and hasattr(found, "close")):
+        raise ValueError(f"watch={shown(name)} is no observer: it needs __call__(seen) and close()")
+    return cast("type[Observer]", found)
 
 
 def find_seeds(choice: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
-from eval.metrics import DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.protocol import LONG_SECONDS, Protocol
 from eval.score import Measurement, score
 from eval.videos import open_run
@@ -30,7 +30,7 @@ CORE_HOURS = 1.5
 NEEDING = [metric for metric in (*DIMENSIONS, *OVER_TIME) if metric.weights]
 # What is scored, and by what; "glance": of the first video alone.
 PASSES: dict[str, list[tuple[Protocol, list[Measurement]]]] = {
-    "weight-free": [(Protocol(), [*(m for m in (*DIMENSIONS, *OVER_TIME) if not m.weights), *WEIGHT_FREE])],
+    "weight-free": [(Protocol(), [*(m for m in (*DIMENSIONS, *OVER_TIME) if not m.weights), *WEIGHT_FREE, *ACROSS])],
     "glance": [(LAST, [*DIMENSIONS])],
     "whole": [(Protocol(), [*NEEDING]), (LONG, [*DIMENSIONS])],
 }

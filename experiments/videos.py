@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from deepforcing.cache.observe import Watch
 from deepforcing.clip import Clip
 from deepforcing.environment import environment
 from deepforcing.generator import Generator
@@ -24,7 +26,7 @@ from deepforcing.runs import RunDir
 from deepforcing.video import VideoWriter
 from deepforcing.wan.model import WanSpec
 from experiments.command.terminal import bar
-from experiments.request import Request, check_request
+from experiments.request import Request, check_request, find_observer
 
 
 def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lambda: None) -> RunDir:
@@ -56,13 +58,13 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
                 shown.advance(task)
                 tick()
 
-            for sample in todo:
-                with run.claim(sample.name) as mine:
+            for group in batches(todo, request):
+                with contextlib.ExitStack() as claims:
+                    mine = [sample for sample in group if claims.enter_context(run.claim(sample.name))]
+                    for _ in range((len(group) - len(mine)) * chunks):  # other processes are at those
+                        advance()
                     if mine:
-                        make_sample(run, generator, sample, request, initial, advance)
-                    else:  # another process is at it
-                        for _ in range(chunks):
-                            advance()
+                        make_samples(run, generator, mine, request, initial, advance)
         left = len(run.todo(plan))
         if left:
             console.print(
@@ -112,44 +114,79 @@ def start_record(start: Clip) -> dict[str, Any]:
     }
 
 
-def make_sample(
+def batches(samples: list[Sample], request: Request) -> Iterator[list[Sample]]:
+    """Samples that are made in one pass: as many as the request says, their prompts changing at the same chunks."""
+    alike: dict[object, list[Sample]] = {}
+    for sample in samples:
+        starts = tuple(request.spec.cues(sample.prompt.text, request.total_frames))
+        group = alike.setdefault((starts, request.spec.cuts(sample.prompt.text, request.total_frames)), [])
+        group.append(sample)
+        if len(group) == request.batch:
+            yield alike.pop((starts, request.spec.cuts(sample.prompt.text, request.total_frames)))
+    yield from alike.values()
+
+
+def make_samples(
     run: RunDir,
     generator: Generator,
-    sample: Sample,
+    samples: list[Sample],
     request: Request,
     initial: torch.Tensor | None,
     advance: Callable[[], None],
 ) -> None:
-    """One video, streamed to disk; its record is written last. initial: latents of the request's given beginning."""
+    """Videos made in one pass, streamed to disk; a record is written last. initial: latents of the given beginning."""
     spec, total_frames, start = generator.spec, request.total_frames, request.start
     g = spec.model.geometry
     device = generator.device
     began = time.perf_counter()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    chunks = []
-    with VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale) as video:
-        for chunk in generator.generate(sample.prompt.text, sample.prompt.id, sample.seed, total_frames, initial):
-            started = time.perf_counter()
-            video.write(chunk.pixels)
-            seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
-            seconds["write_s"] = round(time.perf_counter() - started, 6)
-            given = {"given": True} if start is not None and chunk.start < start.latent_frames else {}
-            chunks.append({**seconds, "tokens": chunk.tokens, **given})
-            advance()
-        frames = video.frames
-    run.commit(
-        {
-            **sample_record(sample, g, spec.model.pixel_scale, frames),
-            **({} if start is None else {"start_from": start_record(start)}),
-            "latent_frames": total_frames,
-            "chunk_frames": spec.chunk_frames,
-            "wall_seconds": round(time.perf_counter() - began, 3),
-            "peak_memory_bytes": peak_memory(device),
-            "environment": environment(str(device)),
-            "chunks": chunks,
-        }
-    )
+    chunks: list[list[dict[str, Any]]] = [[] for _ in samples]
+    with contextlib.ExitStack() as open_files:
+        videos = [
+            open_files.enter_context(
+                VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale)
+            )
+            for sample in samples
+        ]
+        watch = open_files.enter_context(observer(request.watch, run, samples))
+        asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
+        for parts in generator.generate_batch(asked, total_frames, initial, watch):
+            for video, chunk, rows in zip(videos, parts, chunks, strict=True):
+                started = time.perf_counter()
+                video.write(chunk.pixels)
+                seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
+                seconds["write_s"] = round(time.perf_counter() - started, 6)
+                given = {"given": True} if start is not None and chunk.start < start.latent_frames else {}
+                rows.append({**seconds, "tokens": chunk.tokens, **given})
+                advance()
+        frames = videos[0].frames
+    wall = (time.perf_counter() - began) / len(samples)
+    for sample, rows in zip(samples, chunks, strict=True):
+        run.commit(
+            {
+                **sample_record(sample, g, spec.model.pixel_scale, frames),
+                **({} if start is None else {"start_from": start_record(start)}),
+                "latent_frames": total_frames,
+                "chunk_frames": spec.chunk_frames,
+                **({} if len(samples) == 1 else {"batch": len(samples)}),
+                "wall_seconds": round(wall, 3),
+                "peak_memory_bytes": peak_memory(device),
+                "environment": environment(str(device)),
+                "chunks": rows,
+            }
+        )
+
+
+@contextlib.contextmanager
+def observer(name: str | None, run: RunDir, samples: list[Sample]) -> Iterator[Watch | None]:
+    """The observer of that dotted name, for these samples; its `close` is called when their videos are whole."""
+    if name is None:
+        yield None
+        return
+    watch = find_observer(name)(run.path / "probes", [sample.name for sample in samples])
+    yield watch
+    watch.close()
 
 
 def sample_record(sample: Sample, g: Geometry, pixel_scale: int, frames: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -19,7 +20,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
-import torch
 from rich.progress import Progress
 
 counted: Callable[[], None] | None = None  # in a worker; only inheritance may hand over what it holds
@@ -50,7 +50,9 @@ def tick() -> None:
 def begin_worker(ticker: Ticker, lifeline: Connection) -> None:
     global counted
     counted = ticker
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch comes later, with the work
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=end_with, args=(lifeline,), daemon=True).start()
 
 
@@ -77,7 +79,12 @@ def workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Ticker]]:
     ticker = Ticker(context.Value("q", 0))
     reader, writer = context.Pipe(duplex=False)
     with ProcessPoolExecutor(jobs, context, begin_worker, (ticker, reader)) as pool:
+        with (
+            ignoring_interrupts()
+        ):  # the processes start here, all of them: the pool does not watch those that start later
+            starting = [pool.submit(int) for _ in range(jobs)]
         try:
+            wait(starting)
             yield pool, ticker
         except BaseException:
             writer.close()

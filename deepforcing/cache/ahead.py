@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from deepforcing.cache.policy import Plan, Retention, Slot, View
+from deepforcing.cache.policy import Alignment, Plan, Retention, Slot, View
 
 
 def plans(retention: Retention, chunk_frames: int, frames: int) -> Iterator[tuple[View, Plan]]:
@@ -14,8 +15,11 @@ def plans(retention: Retention, chunk_frames: int, frames: int) -> Iterator[tupl
         view = View(slots, start, frames=chunk_frames, chunk=chunk_frames)
         plan = retention.plan(view)
         yield view, plan
-        after = [s for item in plan.stored for s in ((slots[item],) if isinstance(item, int) else item.slots)]
-        slots = (*after, *(Slot(retention.role(f), f) for f in range(start, start + chunk_frames)))
+        slots = (*stored(view, plan), *(Slot(retention.role(f), f) for f in range(start, start + chunk_frames)))
+
+
+def stored(view: View, plan: Plan) -> list[Slot]:
+    return [s for item in plan.stored for s in ((view.slots[item],) if isinstance(item, int) else item.slots)]
 
 
 def most_slots(retention: Retention, chunk_frames: int, total_frames: int, newest: int) -> int:
@@ -42,6 +46,21 @@ def makes_content(retention: Retention, chunk_frames: int) -> bool:
     """Whether slots are ever made anew."""
     every = plans(retention, chunk_frames, _long(retention, chunk_frames))
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
+
+
+def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int) -> None:
+    """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
+    if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
+        return
+    for view, plan in plans(retention, chunk_frames, _long(retention, chunk_frames)):
+        slots = stored(view, plan)
+        read = slots if plan.reads is None else [slots[i] for i in plan.reads]
+        for slot, position in zip(read, alignment.positions(replace(view, slots=tuple(read))), strict=True):
+            if slot.frame is None and position is None:
+                raise ValueError(
+                    f"cache.alignment: {type(alignment).__name__} gives {slot.role!r} slots no position, and they are no "
+                    "single frames that had one: use cache.alignment=slot, which numbers all slots"
+                )
 
 
 def _long(retention: Retention, chunk_frames: int) -> int:

@@ -78,9 +78,8 @@ class KVCache:
         self.slot_tokens = grid[0] * grid[1]
         room = policy.room(config, self.slot_tokens, chunk_frames, total_frames, batch)
         room = room if heads is None else replace(room, heads=tuple(heads))
-        self.capacity, self.needs = room.slots, room.needs
+        self.capacity, self.needs, self.turns_keys = room.slots, room.needs, room.raw
         self.active = [layer for layer, count in enumerate(room.heads) if count]
-        self.turns_keys = room.raw
         self.layers = policy.store.layers(room, dtype, self.device)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
         self.watchers: list[Watch] = [] if watch is None else [watch]
@@ -89,7 +88,7 @@ class KVCache:
         self.layer_notes: list[dict[str, Any]] = [{} for _ in self.layers]
         self.shared: dict[str, Any] = {}  # contents', for this chunk
         self.told: dict[int, tuple[Any, ...]] = {}  # layer -> what contents made before a pass tell observers in it
-        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames)
+        self.view = View((), 0, frames=chunk_frames, chunk=chunk_frames, notes=self.notes)
         self.slots: list[Slot] = []  # the past in temporal order
         self.places: list[int] = []  # the buffer slot of each
         self.extra: list[tuple[Slot, int]] = []  # frames that only commit passes still read, and their buffer slots
@@ -100,8 +99,7 @@ class KVCache:
         self.read: tuple[list[Slot], list[int], Positions] = ([], [], [])  # by denoising: slots, places, positions
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
-        self.joint = False
-        self.chunk_shift = 0
+        self.joint, self.chunk_shift = False, 0
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
@@ -113,22 +111,15 @@ class KVCache:
         None: the chunk. switched: the prompt is a new one; cut: and follows a cut. The same start again, for a window
         that moved on over an unfinished chunk, only plans again.
         """
+        until = self.needs.watched_frames
+        if until is not None and start >= until and self._note in self.watchers:
+            self.watchers.remove(self._note)
         again = bool(self.own) and start == self.view.start
         if not again:
             self.absorb()
         self.joint, last = frames is not None, self.view
         frames = self.chunk_frames if frames is None else frames
-        asked = View(
-            tuple(self.slots),
-            start,
-            last.first_drop,
-            last.last_drop,
-            frames,
-            self.chunk_frames,
-            switched,
-            cut,
-            self.notes,
-        )
+        asked = replace(last, slots=tuple(self.slots), start=start, frames=frames, switched=switched, cut=cut)
         plan = self.policy.retention.plan(asked)
         self._check(plan)
         self.asked, self.before, self.shared = asked, self.places, {}

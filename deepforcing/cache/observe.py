@@ -1,7 +1,8 @@
 """What an observer of the cache is told: attention probes, figures of chosen tokens, policies that measure.
 
-`KVCache.watch = function` (or `generator.generate(..., watch=function)`) is called after every layer of every pass. It is
-handed tensors of the running pass, not copies: read them, keep what you need of them, change nothing.
+`generator.generate(..., watch=function)`, `KVCache(..., watch=function)` or `watch=` of the rollout command: the function is
+called after every layer of every pass. It is handed tensors of the running pass, not copies: read them, keep what you need
+of them, change nothing.
 """
 
 from __future__ import annotations

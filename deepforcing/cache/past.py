@@ -16,7 +16,7 @@ class LayerPast:
 
     def __init__(self, cache: KVCache, layer: int) -> None:
         self.cache, self.layer, self.view, self.slot_tokens = cache, layer, cache.asked, cache.slot_tokens
-        self.store = cache.layers[layer]
+        self.store, self.rope = cache.layers[layer], cache.rope
         self.shared: dict[str, Any] = cache.shared
         self.notes: dict[str, Any] = cache.layer_notes[layer]
 

@@ -32,6 +32,7 @@ from deepforcing.wan.rope import TABLE_FRAMES
 if TYPE_CHECKING:
     from deepforcing.cache.observe import Seen, Watch
     from deepforcing.cache.passes import Cache
+    from deepforcing.wan.rope import Rope
 
 Kind = Literal["denoise", "commit"]
 """A chunk's passes: those at the noise levels, and the clean one that stores its keys and values."""
@@ -107,6 +108,7 @@ class Past(Protocol):
     layer: int
     view: View
     slot_tokens: int
+    rope: Rope
     notes: dict[str, Any]
     """Of this video and layer, kept as long as the video is made."""
     shared: dict[str, Any]
@@ -173,7 +175,8 @@ class Needs:
 
     raw: un-rotated keys, whatever the alignment. origins: where single tokens come from. per_head: origins per head.
     queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
-    watches: `Retention.watch` is told of the passes.
+    watches: `Retention.watch` is told of the passes; watched_frames: of chunks that begin before this latent frame, so that
+    later passes can be steady; None: of all.
     """
 
     raw: bool = False
@@ -182,6 +185,7 @@ class Needs:
     queries: int = 0
     every_pass: bool = False
     watches: bool = False
+    watched_frames: int | None = None
 
 
 class Retention(Protocol):
@@ -266,12 +270,15 @@ class CachePolicy:
 
     def check(self, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError, before any work, for sizes or a length that cannot work."""
+        from deepforcing.cache.ahead import check_positions
+
         self.retention.check(chunk_frames)
         if self.commit_frames is not None and self.commit_frames < chunk_frames:
             raise ValueError(
                 f"commit_frames={self.commit_frames} must hold the chunk of {chunk_frames} latent frames that is "
                 f"committed; use {chunk_frames} (the chunk alone) or more, or null for what the other passes read"
             )
+        check_positions(self.retention, self.aligned, chunk_frames)
         limit = self.max_frames(chunk_frames)
         if limit is not None and total_frames > limit:
             raise ValueError(

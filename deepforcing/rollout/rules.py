@@ -40,11 +40,12 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One video to make. texts: prompts by the latent frame of the chunk from which on each holds, 0 among them.
+    """One batch of videos to make. texts: prompts, one row per video, by the latent frame of the chunk from which on each
+    holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [1, n, C, Y, X] that the video begins with, whole chunks of them. cuts: which of the later prompts
-    follow a cut. watch: told of every layer of every pass (cache/observe.py).
+    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them. cuts: which of the later prompts
+    follow a cut. watch: an observer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -64,6 +65,10 @@ class Job:
     watch: Watch | None = None
 
     @property
+    def batch(self) -> int:
+        return self.texts[0].keys[0].shape[0]
+
+    @property
     def latent_size(self) -> tuple[int, int]:
         return self.geometry.latent_height, self.geometry.latent_width
 
@@ -73,17 +78,19 @@ class Job:
             self.geometry.grid,
             self.chunk_frames,
             total_frames,
-            1,
+            self.batch,
             self.dtype,
             self.device,
             self.watch,
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
-        """Each chunk with its pixels [N, 3, H, W], float32 on the CPU, not clamped."""
-        decode = None if self.codec is None else self.codec.decoder()
+        """Each chunk with its pixels [B, N, 3, H, W], float32 on the CPU, not clamped. Every video has a decoder of its own:
+        its memory does not grow with the batch, and its pixels do not depend on it."""
+        decoders = [] if self.codec is None else [self.codec.decoder() for _ in range(self.batch)]
         for chunk in chunks:
-            pixels = None if decode is None else decode(chunk.latents)[0].float().cpu()
+            one = chunk.latents.chunk(self.batch)
+            pixels = torch.cat([d(x).float() for d, x in zip(decoders, one, strict=True)]).cpu() if decoders else None
             self.clock("decode")
             yield chunk, pixels
 

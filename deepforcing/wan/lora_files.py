@@ -135,7 +135,7 @@ def layer_name(layer: str) -> str:
     while True:
         bare = bare_name(layer.removeprefix("base_model.")).removeprefix("base_model.")
         for prefix in ("lora_unet_", "lora_transformer_", "lycoris_", "unet."):
-            bare = bare.removeprefix(prefix)
+            bare = bare.removeprefix(prefix).replace("_orig_mod_", "")
         if bare == layer:
             return layer
         layer = bare

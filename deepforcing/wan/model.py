@@ -114,7 +114,7 @@ class WanSpec:
         """use_ema for opening the file: a converted one holds what was chosen, nothing else. Raises ValueError."""
         if SOURCE not in notes_of(file_of(path)):
             return self.averaged
-        held = bool(took_averaged(path, None))
+        held = took_averaged(path, None)
         if self.use_ema not in (None, held):
             kind = "averaged" if held else "raw"
             raise ValueError(
@@ -222,8 +222,7 @@ class WanSpec:
         path, lora, text, vae = self.checkpoint_path, self.lora_spec, self.text_spec, self.vae_path
         known: dict[str, Any] = {"name": self.name, "checkpoint": "random" if path is None else origin(path)}
         if path is not None:
-            took = took_averaged(path, self.choice(path))
-            known["averaged"] = self.averaged if took is None else took
+            known["averaged"] = True if took_averaged(path, self.choice(path)) else self.averaged
         if lora is not None:
             digest = sha256_of_all(lora.path, LORA_IN_A_DIRECTORY)
             known["lora"] = {"sha256": digest, "scale": fit_lora(lora, self.config).scales()}

@@ -30,15 +30,11 @@ def origin(path: Path) -> str:
     return notes_of(file_of(path)).get(SOURCE) or sha256_of_all(path)
 
 
-def took_averaged(path: Path, choice: bool | None) -> bool | None:
-    """Whether `choice` (use_ema) takes a checkpoint's averaged weights; None where the file offers no choice."""
+def took_averaged(path: Path, choice: bool | None) -> bool:
+    """Whether `choice` (use_ema) takes a checkpoint's averaged weights; of a converted one, whether it holds them."""
     notes = notes_of(file_of(path))
-    if SOURCE in notes:
-        return any(entry in AVERAGED_ENTRIES for entry in notes.get(TAKEN, "").split("/")) or None
-    contents = open_checkpoint(path, choice)
-    if any(entry in AVERAGED_ENTRIES for entry in contents.taken):
-        return True
-    return False if any(entry in AVERAGED_ENTRIES for entry in contents.held) else None
+    taken = notes.get(TAKEN, "").split("/") if SOURCE in notes else open_checkpoint(path, choice).taken
+    return any(entry in AVERAGED_ENTRIES for entry in taken)
 
 
 def refuse_official(path: Path) -> None:

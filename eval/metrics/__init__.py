@@ -1,7 +1,10 @@
-"""Metrics, one class per file: VBench's DIMENSIONS, OVER_TIME of the same networks, WEIGHT_FREE without any network."""
+"""Metrics, one class per file: VBench's DIMENSIONS, OVER_TIME of the same networks, WEIGHT_FREE without any network,
+ACROSS of a set of videos.
+"""
 
 from __future__ import annotations
 
+from eval.across import AcrossVideos
 from eval.dimension import Dimension
 from eval.features import FeatureMetric
 from eval.metric import Metric, Value
@@ -9,6 +12,7 @@ from eval.metrics.aesthetic_quality import AestheticQuality
 from eval.metrics.background_colour import BackgroundColour
 from eval.metrics.background_consistency import BackgroundConsistency
 from eval.metrics.background_texture import BackgroundTexture
+from eval.metrics.cell_colour import CellColour
 from eval.metrics.clip_drift import ClipDrift
 from eval.metrics.coherence import Coherence
 from eval.metrics.colour_drift import ColourDrift
@@ -25,6 +29,7 @@ from eval.metrics.motion_progress import MotionProgress
 from eval.metrics.motion_smoothness import MotionSmoothness
 from eval.metrics.overall_consistency import OverallConsistency
 from eval.metrics.presence import Presence
+from eval.metrics.prompt_distance import PromptDistance
 from eval.metrics.repetition import Repetition
 from eval.metrics.replay import Replay
 from eval.metrics.saturation import Saturation
@@ -59,6 +64,7 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Cover(),
     Replay(),
     ColourDrift(),
+    CellColour(),
     Exposure(),
     Saturation(),
     Sharpness(),
@@ -69,9 +75,12 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Joints(),
 )
 
+ACROSS: tuple[AcrossVideos, ...] = (PromptDistance(),)
+
 # How to speak of every number in a table of scores, in the order in which they are shown.
 VALUES: tuple[Value, ...] = (
     *(value for metric in WEIGHT_FREE for value in metric.values),
+    *(value for metric in ACROSS for value in metric.values),
     *(value for metric in DIMENSIONS for value in metric.values),
     QUALITY,
     *(value for metric in OVER_TIME for value in metric.values),

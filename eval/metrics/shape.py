@@ -18,7 +18,8 @@ class Shape:
     """Which of the world's shapes the sprite's coverage correlates with best, over frames with a sprite of any colour.
 
     A featureless blob is nearest to the disc, so prompts with discs flatter a model that draws blobs: shape_match, the
-    correlation with the caption's shape itself, stands beside the share of frames recognised.
+    correlation with the caption's shape itself, stands beside the share of frames recognised. That of a wrong shape is far
+    from 0, .64 on average: .67 for disc and ring, .80 for disc and cross, .45 for ring and cross.
     """
 
     name: ClassVar[str] = "shape"
@@ -27,7 +28,13 @@ class Shape:
     observes: ClassVar[tuple[Observation, ...]] = (TinySprite,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("shape", "share of frames", True, "the sprite is recognised as the caption's shape", share=True),
-        Value("shape_match", "correlation", True, "correlation of the sprite with the caption's shape"),
+        Value(
+            "shape_match",
+            "correlation",
+            True,
+            "correlation of the sprite with the caption's shape",
+            floor="wrong shape .64",
+        ),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:

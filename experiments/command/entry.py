@@ -24,10 +24,20 @@ FAILED = 2
 
 
 class Ended(KeyboardInterrupt):
-    """The process was asked to end by another signal than Ctrl-C's: everything that gives way to Ctrl-C gives way to it."""
+    """The process was asked to end by a signal: everything that gives way to Ctrl-C gives way to it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+
+class Signals:
+    """Which signal asked for the end, if one did. Libraries may take the exception for a failure of their own."""
+
+    asked: int | None = None
+
+    def end(self, number: int, frame: FrameType | None = None) -> None:
+        self.asked = number
+        raise Ended(number)
 
 
 def command(config_name: str, check: Check | None = None) -> Callable[[Task], Callable[[], None]]:
@@ -54,13 +64,14 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
     def main() -> None:
         take_every_character()
         if any(a in ("-h", "--help") for a in sys.argv[1:]):
-            status: int | None = guarded(lambda: print(help_of()))
+            status = guarded(lambda: print(help_of()))
         else:
+            signals = Signals()
             try:
-                with ending_by_signals():
-                    status = guarded(lambda: work(sys.argv[1:]))
-            except KeyboardInterrupt as end:  # a sweep ends too
-                number = end.number if isinstance(end, Ended) else int(signal.SIGINT)
+                with ending_by(signals):
+                    status = guarded(lambda: work(sys.argv[1:]), signals)
+            except KeyboardInterrupt:  # a sweep ends too
+                number = signals.asked or int(signal.SIGINT)
                 what = {int(signal.SIGINT): "interrupted", int(signal.SIGTERM): "told to end"}.get(number, "hung up")
                 say_quietly(f"{what}: what is finished stays; run the same command again to go on")
                 status = 128 + number
@@ -70,8 +81,8 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
     return main
 
 
-def guarded(work: Callable[[], int | None]) -> int:
-    """The work's exit status; FAILED after one line on stderr for whatever went wrong."""
+def guarded(work: Callable[[], int | None], signals: Signals | None = None) -> int:
+    """The work's exit status; FAILED after one line on stderr for whatever went wrong. Raises Ended where a signal did."""
     from experiments.command.words import refusal
 
     try:
@@ -79,6 +90,8 @@ def guarded(work: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return status
     except Exception as error:
+        if signals is not None and signals.asked is not None:
+            raise Ended(signals.asked) from None
         if isinstance(error, BrokenPipeError) and closed(sys.stdout):  # the reader, as in `| head`, has what it wanted
             return FAILED
         say(refusal(error))
@@ -86,20 +99,14 @@ def guarded(work: Callable[[], int | None]) -> int:
 
 
 @contextmanager
-def ending_by_signals() -> Iterator[None]:
-    """SIGTERM (a scheduler, `kill`) and SIGHUP (a closed terminal) end the block as Ctrl-C does, and not at once: workers
-    are ended first, and how to go on is said. A signal that is ignored (nohup) stays so."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)  # one is enough
-        raise Ended(number)
-
+def ending_by(signals: Signals) -> Iterator[None]:
+    """SIGTERM (a scheduler, `kill`), SIGHUP (a closed terminal) and Ctrl-C end the block, and not the process at once:
+    workers are ended first, and how to go on is said. A signal that is ignored (nohup) stays so."""
     before = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, end)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, signals.end)
     except ValueError:  # not the main thread: a notebook's or a test's
         pass
     try:

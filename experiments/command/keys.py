@@ -88,6 +88,8 @@ class Rollout(Keys):
     runs_root: Place
     shard: Text
     device: Text
+    batch: Annotated[int, count(256)]
+    watch: Text | None
     dtype: Dtype
     threads: Threads | None
 

@@ -14,11 +14,14 @@ from experiments.parity.files import read_fields, read_tensors
 from experiments.parity.recording import Produced
 from experiments.parity.systems import run
 
+EXCLUDED = -1e30
+
 
 def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[str, float]]:
     """(tensor name, largest absolute difference); infinity for a missing or misshapen one, choices count as 0 or inf.
 
-    Scores are sums of thousands of products, in the hundreds, so theirs is relative to the largest score.
+    Scores are sums of thousands of products, in the hundreds, so theirs is relative to the largest score; some systems put
+    EXCLUDED where they would not choose, which must be just there.
     """
     for name, want in sorted(expected.items()):
         if name == "latents":
@@ -33,7 +36,14 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
         elif not want.dtype.is_floating_point:
             yield name, 0.0 if torch.equal(got.to(want.dtype), want) else float("inf")
         else:
-            scale = float(want.abs().max().clamp_min(1)) if name.endswith(".scores") else 1.0
+            scale = 1.0
+            if name.endswith(".scores"):
+                excluded = want <= EXCLUDED
+                if not torch.equal(excluded, got <= EXCLUDED):
+                    yield name, float("inf")
+                    continue
+                want, got = want.masked_fill(excluded, 0), got.masked_fill(excluded, 0)
+                scale = float(want.abs().max().clamp_min(1))
             yield name, float((got - want).abs().max()) / scale
 
 

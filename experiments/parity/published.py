@@ -17,6 +17,8 @@ from experiments.parity.recording import Produced, Recording
 def policy_of(options: dict[str, Any]) -> CachePolicy:
     """The cache policy that the options of a chunk-wise fixture name."""
     window, sink = options.get("local", -1), options.get("sink", 0)
+    if options.get("fusion", "sum") != "sum":
+        raise ValueError(f"the fixture's fusion={options['fusion']!r} is not replayed by this engine")
     if options["repo"] == "longlive1":
         window = 21 if window == -1 else window  # its "global" attention still ends there
         return CachePolicy(SinkWindow(window, sink), BySlot() if options.get("infinity") else Absolute())

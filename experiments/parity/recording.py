@@ -93,7 +93,6 @@ def refuse_what_is_not_replayed(config: dict[str, Any]) -> None:
     wrong = [
         f"{name}={value!r}"
         for name, value, only in (
-            ("fusion", options.get("fusion", "sum"), "sum"),
             ("keep_sinks", options.get("keep_sinks", True), True),
             ("clean_pass_timestep", config.get("clean_pass_timestep", 0), 0),
             ("dtype", config.get("dtype", "float32"), "float32"),

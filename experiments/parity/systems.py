@@ -10,6 +10,7 @@ from experiments.parity import (
     causvid,
     commit_forcing,
     dummy_forcing,
+    echo_forcing,
     forcing_kv,
     infinity_rope,
     memrope,
@@ -34,6 +35,7 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
     "infinity_rope": infinity_rope.run,
     "rsink": rolling_sink.run,
     "relax_forcing": relax_forcing.run,
+    "echo": echo_forcing.run,
 }
 
 

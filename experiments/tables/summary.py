@@ -92,12 +92,12 @@ def metric_infos(present: Sequence[str], values: Sequence[Value]) -> list[Metric
     """One per metric in the table: those of `values` in their order, then unknown ones by name, without unit."""
     known = [value for value in values if value.name in present]
     strangers = sorted(set(present) - {value.name for value in known})
-    found = [MetricInfo(v.name, _title(v.name), v.unit, v.higher_is_better, v.description) for v in known]
+    found = [MetricInfo(v.name, _title(v.name, v.floor), v.unit, v.higher_is_better, v.description) for v in known]
     return found + [MetricInfo(name, _title(name), "", None, "") for name in strangers]
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ")
+def _title(name: str, floor: str = "") -> str:
+    return name.replace("_", " ") + (f" ({floor})" if floor else "")
 
 
 def metric_rows(

@@ -48,7 +48,7 @@ def run(generator: Generator, total: int, initial: Tensor | None = None, prompt:
     """Latents and pixels of one video."""
     job = generator.job(prompt, "p", 0, total, Stopwatch(CPU), initial)
     chunks = list(generator.spec.rule.generate(job))
-    return torch.cat([c.latents for c, _ in chunks], 1), torch.cat([p for _, p in chunks if p is not None])
+    return torch.cat([c.latents for c, _ in chunks], 1), torch.cat([p[0] for _, p in chunks if p is not None])
 
 
 # ---- the engine --------------------------------------------------------------------------------------------------

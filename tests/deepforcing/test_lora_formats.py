@@ -88,6 +88,11 @@ WRITERS: dict[str, tuple[Callable[[str], str], str, str]] = {
     "bare": (lambda n: n, "lora_down.weight", "lora_up.weight"),
     "kohya": (kohya, "lora_down.weight", "lora_up.weight"),
     "kohya over diffusers": (lambda n: kohya(diffusers_name(n)), "lora_down.weight", "lora_up.weight"),
+    "kohya, compiled": (
+        lambda n: kohya(n).replace("blocks_1_", "blocks_1__orig_mod_"),
+        "lora_down.weight",
+        "lora_up.weight",
+    ),
     "onetrainer": (lambda n: kohya(n).replace("unet", "transformer"), "lora_down.weight", "lora_up.weight"),
     "loralib": (lambda n: n, "lora_A", "lora_B"),
 }

@@ -12,6 +12,7 @@ from naive import softmax_attention, turn_frames
 from torch import Tensor
 
 from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.switch import Recompute
 
 BEFORE = 6  # chunks
@@ -95,3 +96,50 @@ def test_compression_goes_on_after_a_recache(name: str, keep_sink: bool) -> None
     for step in drive(cache, BEFORE, first=BEFORE * CHUNK, video="later"):
         assert all(out.isfinite().all() for layers in step.out for out in layers)
         assert len(step.view.slots) + CHUNK <= cache.capacity
+
+
+def test_after_a_recompute_the_latest_queries_are_those_of_its_pass() -> None:
+    """They score the next choice of tokens: those of before belong to the old prompt."""
+    cache = cache_for(policy("pc_past", "unified"), 2 * BEFORE)
+    for _ in drive(cache, BEFORE):
+        pass
+    before = [store.past_queries.clone() for store in cache.layers if store.past_queries is not None]
+    again = Recompute(cache, keep_sink=True)
+    for layer, old in enumerate(before):
+        q, k, v = passed(again.frames, layer)
+        again.attend(layer, q, k, v)
+        kept = cache.layers[layer].past_queries
+        assert kept is not None
+        latest = 2 * S  # recent_frames - chunk
+        want = turn_frames(q[:, :, -latest:], list(again.frames)[-2:], GRID).float()
+        torch.testing.assert_close(kept, want, atol=1e-5, rtol=0)
+        assert not torch.allclose(kept, old)
+
+
+def test_after_a_recompute_nothing_is_hidden() -> None:
+    """Places of tokens over a reuse limit are hidden until they hold something else: the next chunk reads them all."""
+    rule = ParticipativeCompression(window_frames=15, sink_frames=1, budget_frames=12, recent_frames=4, reuse_limit=1)
+    cache = cache_for(CachePolicy(rule, "absolute"), 20)
+    chunks = 0
+    for _ in drive(cache, 20):
+        chunks += 1
+        masks = [store.visible for store in cache.layers]
+        grown = len(cache.slots) + CHUNK + CHUNK <= 15
+        if grown and all(mask is not None and not mask.all() for mask in masks):
+            break
+    else:
+        raise AssertionError("the limit never ran out of candidates")
+    again = Recompute(cache, keep_sink=False)
+    passes = [passed(again.frames, layer) for layer in (0, 1)]
+    for layer in (0, 1):
+        again.attend(layer, *passes[layer])
+    start = chunks * CHUNK
+    cache.begin(start)
+    assert len(cache.slots) == len(again.frames)  # nothing is dropped, so nothing but the recompute can have shown them
+    for layer in (0, 1):
+        q, k, v = draw(f"next{layer}")
+        frames = list(range(start, start + CHUNK))
+        keys = torch.cat([turn_frames(passes[layer][1], list(again.frames), GRID), turn_frames(k, frames, GRID)], 2)
+        want = softmax_attention(turn_frames(q, frames, GRID), keys, torch.cat([passes[layer][2], v], 2))
+        got = cache.denoise().attend(layer, q, k, v)
+        torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=0)

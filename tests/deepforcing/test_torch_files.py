@@ -145,11 +145,34 @@ def test_compressed_entries_are_refused_at_once(tmp_path: Path) -> None:
         assert time.perf_counter() - start < 0.5
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_an_archive_that_misleads(tmp_path: Path) -> None:
+    """Readers differ in which of two entries of one name, and which of an entry's two headers, they believe."""
+    path = tmp_path / "x.pt"
+    torch.save({"a": torch.zeros(1000)}, path)
+    good = path.read_bytes()
+    directory = good.rindex(b"PK\x01\x02", 0, good.index(b"x/data/0", good.index(b"PK\x01\x02")))
+    for offset, value, reason in (
+        (10, struct.pack("<H", 8), "compressed"),  # the method
+        (20, struct.pack("<II", 1 << 30, 1 << 30), "reaches beyond the file"),  # both sizes
+        (42, struct.pack("<I", len(good) - 3), "not where the archive says"),  # its place
+        (8, struct.pack("<H", 1), "encrypted"),  # flags
+    ):
+        path.write_bytes(good[: directory + offset] + value + good[directory + offset + len(value) :])
+        with pytest.raises(ValueError, match=reason):
+            read_torch_file(path)
+    path.write_bytes(good)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x/data/0", bytes(4000))
+    with pytest.raises(ValueError, match="two entries of one name"):
+        read_torch_file(path)
+
+
 def raw(data: bytes) -> bytes:
     return b"\x80\x02" + data + b"."
 
 
-DEEP = b"".join(b"\x85" for _ in range(300_000))
+DEEP = b"".join(b"\x85" for _ in range(60_000))
 NESTED = b")" + DEEP
 BOMBS = {
     "a memo of gigabytes": (raw(b"}r\xff\xff\xff\x7f"), None),
@@ -244,6 +267,13 @@ def test_a_tensor_is_the_storages_own_elements() -> None:
         (b"\x1f\x8b\x08" + bytes(30), "gzip"),
         (b'{"error": "Repository not found"}', "JSON, not a checkpoint"),
         (b'{"metadata": {}, "weight_map": {}}', "the index of a checkpoint in shards"),
+        (b"Invalid username or password.", "text, not a checkpoint"),
+        (b"(no such file)", "text, not a checkpoint"),
+        (b"cannot be found", "text, not a checkpoint"),
+        (pickle.dumps([1], 0), None),
+        (pickle.dumps(5, 0), None),
+        (pickle.dumps(Path, 0), None),
+        (pickle.dumps((1, "a"), 1), None),
         (b"Access denied\n", "text, not a checkpoint; it begins with 'access denied'"),
         (bytes(1000), "zeros"),
         (bytes(257) + b"ustar" + bytes(300), "tar archive"),

@@ -21,7 +21,7 @@ from odd_videos import moving, packed, write_video
 
 import eval.score
 from deepforcing.video import probe, sha256_file
-from eval.batch import Batch
+from eval.batch import Batch, cut
 from eval.dimension import ClipInfo
 from eval.metric import Clip, FloatArray, Observation, Value, Window
 from eval.metrics import WEIGHT_FREE
@@ -30,7 +30,7 @@ from eval.metrics.presence import Presence
 from eval.metrics.saturation import Saturation
 from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.protocol import Protocol
-from eval.score import cut, score, score_run
+from eval.score import score, score_run
 from eval.store import COLUMNS, KEYS, add_rows, load_scores, other_weights
 from eval.videos import open_folder, open_run
 

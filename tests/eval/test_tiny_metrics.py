@@ -21,6 +21,7 @@ from eval.metrics.presence import Presence
 from eval.metrics.shape import Shape
 from eval.metrics.sprite_colour import SpriteColour
 from eval.sprite import find_sprite, hue
+from experiments.tables.summary import metric_infos
 
 Frames = NDArray[np.uint8]
 Rendered = Callable[[int, int], tuple[str, Frames]]
@@ -204,6 +205,22 @@ def test_another_shape_is_not_recognised(seed: int, rendered: Rendered, tiny_cli
     assert (right["shape"] == 1).all()
     assert (wrong["shape"] == 0).all()
     assert (wrong["shape_match"] < right["shape_match"] - 0.1).all()
+
+
+def test_the_floor_of_shape_match_is_what_its_title_says(rendered: Rendered, tiny_clip: MakeClip) -> None:
+    """The mean over all wrong shapes for all right ones, and the title in which tables print it."""
+    found = []
+    for seed in range(3):  # one of each shape
+        prompt, frames = rendered(seed, 80)
+        for shape in SHAPES:
+            if shape not in prompt:
+                wrong = " ".join(shape if word in SHAPES else word for word in prompt.split())
+                found.append(scores(Shape(), tiny_clip(frames, wrong))["shape_match"].mean())
+    floor = np.mean(found)
+    (value,) = [value for value in Shape.values if value.name == "shape_match"]
+    assert value.floor == f"wrong shape {floor:.2f}".replace("0.", ".")
+    (info,) = metric_infos(["shape_match"], Shape.values)
+    assert info.title == "shape match (wrong shape .64)"
 
 
 def test_cover_of_a_stuck_sprite_is_nothing(rendered: Rendered, tiny_clip: MakeClip) -> None:

@@ -131,6 +131,3 @@ def fail() -> None:
 def test_failure_in_a_worker_ends_the_demo_with_its_message() -> None:
     with pytest.raises(ValueError, match="no such luck"), workers(1) as (pool, ticker):
         follow(Progress(disable=True), "failing", 1, [pool.submit(torch.zeros, 1), pool.submit(fail)], ticker)
-    assert ticker.stopped.is_set()
-    with pytest.raises(InterruptedError):
-        ticker()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import experiments.metric_weights
+import experiments.downloads.metrics
 from eval.weights import FILES, File, directory_sha256
 from experiments.weights import main
 
@@ -85,7 +85,7 @@ def files(monkeypatch: pytest.MonkeyPatch, server: tuple[str, dict[str, bytes], 
         "zipped": File(("{cache}/y/flow.pth",), "zipped", 1, f"{address}/models.zip", member="models/flow.pth"),
         "tree": File(("{cache}/tree",), "tree", None, f"{address}/tree", members=("a.py", "b.py")),
     }
-    monkeypatch.setattr(experiments.metric_weights, "FILES", files)
+    monkeypatch.setattr(experiments.downloads.metrics, "FILES", files)
     monkeypatch.setattr("eval.weights.FILES", files)
     return files
 

@@ -165,7 +165,7 @@ def test_unfinished_run_does_not_empty_the_report(tmp_path: Path, four: list[Pat
 
 def test_large_videos_are_put_in_as_smaller_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path, "large")
-    monkeypatch.setattr("experiments.figures.preview.WIDTH", 8)
+    monkeypatch.setattr("experiments.page.preview.WIDTH", 8)
     html, _ = draw(tmp_path / "page.html", run, page_megabytes=0.0001)
     page = Page(html)
     assert "smaller copies" in page.text

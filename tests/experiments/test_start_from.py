@@ -312,4 +312,4 @@ def test_rules_that_cannot(
 
 @pytest.mark.parametrize("value", ["''", "3", "[a.png]", "true"])
 def test_values_that_name_no_file(value: str, make: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(make, tmp_path, monkeypatch, "must be a file, a png, jpg or mp4, or null", f"start_from={value}")
+    refused(make, tmp_path, monkeypatch, "must be one path: give a|start_from=3 is not there", f"start_from={value}")

@@ -229,7 +229,7 @@ def test_the_tiny_decoder_is_kept_only_when_it_is_the_pinned_file(
     assert ", not 04766eac0221" in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     good = dataclasses.replace(TAEHV, sha256=hashlib.sha256(b"some tensors").hexdigest())
-    monkeypatch.setattr("experiments.weights.TAEHV", good)
+    monkeypatch.setattr("experiments.downloads.models.TAEHV", good)
     assert call("taehv", "download=true", "convert=true")[0] == 0
     assert good.local(tmp_path).read_bytes() == b"some tensors"
     entry = json.loads((tmp_path / "manifest.json").read_text())["taehv/safetensors/taew2_1.safetensors"]

@@ -23,8 +23,8 @@ from eval.metrics.vbench_quality import QUALITY
 from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
-from experiments.figures.preview import preview
-from experiments.html_tables import ends_row, movement, paired, vbench_table
+from experiments.page.preview import preview
+from experiments.page.tables import ends_row, movement, paired, vbench_table
 from experiments.results.configs import difference_rows, differing, yaml_lines
 from experiments.results.runs import Run
 from experiments.results.speed import PARTS, speed
@@ -80,9 +80,9 @@ def page_html(runs: Sequence[Run], numbers: Numbers, options: Options) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
+    css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     page = page_context(runs, numbers, options)
-    return environment.get_template("report.html.j2").render(page=page, css=css, js=js)
+    return environment.get_template("page.html.j2").render(page=page, css=css, js=js)
 
 
 def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dict[str, Any]:

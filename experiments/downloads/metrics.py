@@ -21,7 +21,7 @@ from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
 from eval.weights import FILES, File, directory_sha256, torch_home, vbench_cache
 from experiments.command.terminal import download_bar
-from experiments.manifest import read_entries, write_entries
+from experiments.downloads.manifest import read_entries, write_entries
 
 BLOCK = 1 << 20
 

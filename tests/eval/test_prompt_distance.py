@@ -1,0 +1,140 @@
+"""Videos of different prompts that stay apart, become alike, or change places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from deepforcing.video import VideoWriter
+from eval.metric import FloatArray
+from eval.metrics.prompt_distance import PromptDistance
+from eval.protocol import Protocol
+from eval.score import Scored, score
+from eval.videos import open_folder, open_run
+
+METRIC = PromptDistance()
+
+
+def pictures(*levels: float) -> FloatArray:
+    """One flat picture a window."""
+    return np.repeat(np.array(levels, dtype=float)[:, None], 12, 1)
+
+
+def compared(*videos: tuple[str, FloatArray]) -> dict[str, list[list[float]]]:
+    found = METRIC.compare([picture for _, picture in videos], [prompt for prompt, _ in videos])
+    return {value.name: [np.asarray(one[value.name]).tolist() for one in found] for value in METRIC.values}
+
+
+def test_two_prompts_that_become_one() -> None:
+    found = compared(("a", pictures(0, 0.25, 0.5)), ("b", pictures(1, 0.75, 0.5)))
+    assert found["prompt_distance"] == [[1, 0.5, 0]] * 2
+    assert found["prompt_retrieval"] == [[1, 1, 0]] * 2
+
+
+def test_two_prompts_that_change_places_are_as_far_and_lost() -> None:
+    found = compared(("a", pictures(0, 1)), ("b", pictures(1, 0)))
+    assert found == {"prompt_distance": [[1, 1]] * 2, "prompt_retrieval": [[1, 0]] * 2}
+
+
+def test_seeds_of_one_prompt_are_no_others() -> None:
+    found = compared(("a", pictures(0, 0.4)), ("a", pictures(0.4, 0.9)), ("b", pictures(1, 1)))
+    np.testing.assert_allclose(found["prompt_distance"], [[1, 0.6], [0.6, 0.1], [0.8, 0.35]])
+    assert found["prompt_retrieval"] == [[1, 1], [1, 0], [1, 1]]  # .4 is nearest to the other seed's beginning
+
+
+@pytest.mark.parametrize("videos", [(("a", pictures(0, 1)),), (("a", pictures(0, 1)), ("a", pictures(1, 0)))])
+def test_one_prompt_has_nothing_to_be_far_from(videos: tuple[tuple[str, FloatArray], ...]) -> None:
+    for values in compared(*videos).values():
+        assert np.isnan(values).all()
+
+
+def test_shorter_videos_count_while_they_last() -> None:
+    found = compared(("a", pictures(0, 0, 0)), ("b", pictures(1)), ("c", pictures(0.5, 0.5)))
+    np.testing.assert_array_equal(found["prompt_distance"][0], [0.75, 0.5, np.nan])
+    assert found["prompt_retrieval"][0] == [1, 1, 1]
+
+
+def test_pictures_are_compared_whatever_the_shape_of_the_frames() -> None:
+    """A wide and a tall frame of the same halves have the same picture."""
+
+    def halves(height: int, width: int) -> NDArray[np.uint8]:
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[:, width // 2 :] = (150, 0, 0)
+        return frame
+
+    wide, tall = (METRIC.picture(halves(*size)) for size in ((32, 64), (48, 32)))
+    np.testing.assert_allclose(wide, tall)
+    np.testing.assert_allclose(wide.reshape(16, 16, 3)[:, 8:, 0], 150 / 255)
+
+
+# ---- scored as a set -----------------------------------------------------------------------------------------------
+
+PROTOCOL = Protocol(window_seconds=1.0)
+
+
+def write(path: Path, levels: Sequence[int]) -> None:
+    """Half a second of each grey level, 16 frames a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, 16, 16, fps=16, pixel_scale=8) as writer:
+        for level in levels:
+            writer.write(torch.full((8, 3, 16, 16), level / 255))
+
+
+def found(home: Path, **options: str) -> tuple[Scored, dict[str, list[float]]]:
+    scored = score(open_folder(home / "videos", None, home), [METRIC], PROTOCOL, **options)  # type: ignore[arg-type]
+    rows = scored.table[scored.table["metric"] == "prompt_distance"]
+    return scored, {str(name): part["value"].round(3).tolist() for name, part in rows.groupby("sample")}
+
+
+def test_a_set_is_scored_once_and_again_when_it_is_another(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "a.mp4", [0, 0, 51, 51])
+    write(tmp_path / "videos" / "b.mp4", [255, 255, 153, 51])
+    scored, values = found(tmp_path)
+    assert not scored.problems
+    assert values == {"a": [1, pytest.approx(0.2, abs=0.01)], "b": [1, pytest.approx(0.2, abs=0.01)]}
+    (file,) = (tmp_path / "scores").glob("prompt_distance@1.parquet")
+    before = file.stat().st_mtime_ns
+    assert found(tmp_path)[1] == values
+    assert file.stat().st_mtime_ns == before
+    write(tmp_path / "videos" / "c.mp4", [0, 0, 255, 255])
+    _, three = found(tmp_path)
+    assert three["a"] == [pytest.approx(0.5, abs=0.01), pytest.approx((0.2 + 0.8) / 2, abs=0.01)]
+    assert set(three) == {"a", "b", "c"}
+    (tmp_path / "videos" / "c.mp4").unlink()
+    assert found(tmp_path)[1] == values  # no row of the three is left
+
+
+def test_a_broken_video_costs_itself(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "a.mp4", [0, 0])
+    write(tmp_path / "videos" / "b.mp4", [51, 51])
+    write(tmp_path / "videos" / "c.mp4", [255, 255])
+    data = (tmp_path / "videos" / "c.mp4").read_bytes()
+    (tmp_path / "videos" / "c.mp4").write_bytes(data[: len(data) // 2])
+    scored, values = found(tmp_path)
+    assert len(scored.problems) == 1
+    assert "c" in scored.problems[0]
+    assert values == {"a": [pytest.approx(0.2, abs=0.01)], "b": [pytest.approx(0.2, abs=0.01)]}
+
+
+def test_a_part_of_the_videos_is_no_set(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "a.mp4", [0, 0])
+    write(tmp_path / "videos" / "b.mp4", [51, 51])
+    scored, values = found(tmp_path, part="0/2")
+    assert not values
+    assert scored.notes == ["videos: prompt_distance compares all videos: run the command once more without shard"]
+    with pytest.raises(ValueError, match="prompt_distance is measured on videos' own pixels; use protocol=windows"):
+        score(open_folder(tmp_path / "videos", None, tmp_path), [METRIC], Protocol("vbench_long"))
+
+
+def test_seeds_of_a_run_s_prompt_are_one_prompt(make_run: Callable[..., Path]) -> None:
+    run = make_run({"aaaaaaaaaa-s0": (0, 32), "aaaaaaaaaa-s1": (0, 32), "bbbbbbbbbb-s0": (1, 32)})
+    table = score(open_run(run), [METRIC], PROTOCOL).table
+    wide = table.pivot(index="sample", columns=["metric", "t_start"], values="value")
+    np.testing.assert_allclose(wide.loc["aaaaaaaaaa-s0"], wide.loc["aaaaaaaaaa-s1"])  # the same video
+    assert (wide["prompt_retrieval"][0.0] == 1).all()
+    assert (wide["prompt_distance"].to_numpy() > 0.02).all()
