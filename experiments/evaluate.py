@@ -19,14 +19,13 @@ from deepforcing.records import SCHEMA
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from deepforcing.video import VideoInfo, probe
 from eval.allocator import keep_freed_memory
-from eval.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.csv_cells import guarded
-from eval.dimension import Dimension
-from eval.metric import applies
+from eval.measure.metric import Metric, applies, check_protocol
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
+from eval.metrics.vbench.clip_to_clip import BetweenClips, fused, read_fusion
+from eval.metrics.vbench.quality import QUALITY, RANGES, quality, with_quality
 from eval.protocol import NAMES, Protocol
-from eval.score import Measurement, Scored, is_weight_free, score
+from eval.score import Scored, score
 from eval.score_files import write_scores
 from eval.stats.vbench import overall
 from eval.store import COLUMNS, KEYS, add_rows, scores_path, settle, stored
@@ -115,7 +114,7 @@ def path(value: Any, key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Measurement]) -> list[BetweenClips]:
+def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Metric]) -> list[BetweenClips]:
     """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
     if not protocol.encodes:
         raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")
@@ -144,9 +143,9 @@ def add_fused(group: Videos, scored: Scored, between: Sequence[BetweenClips], fo
     scored.table = pd.concat([scored.table, rows], ignore_index=True)
 
 
-def choose(names: Any, protocol: Protocol) -> list[Measurement]:
+def choose(names: Any, protocol: Protocol) -> list[Metric]:
     """Metrics by name; "all": everything that the protocol can score. Raises ValueError that lists the known ones."""
-    every: list[Measurement] = [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS]
+    every: list[Metric] = [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS]
     fit = every if protocol.name == "windows" else [*DIMENSIONS]
     if names == "all":
         return fit
@@ -156,17 +155,13 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
     chosen = [known[name] for name in dict.fromkeys(wanted)]
-    over_time = [metric.name for metric in chosen if not isinstance(metric, Dimension)]
-    if protocol.name == "vbench_last" and over_time:
-        raise ValueError(
-            f"{', '.join(over_time)}: protocol=vbench_last is for VBench's dimensions; what moves over time needs windows"
-        )
+    check_protocol(chosen, protocol)
     return chosen
 
 
 def evaluate(
     groups: Sequence[Videos],
-    metrics: Sequence[Measurement],
+    metrics: Sequence[Metric],
     protocol: Protocol,
     device: torch.device,
     part: str,
@@ -202,7 +197,7 @@ def evaluate(
     return results
 
 
-def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
+def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Metric], protocol: Protocol) -> None:
     """out/scores.parquet: all that is known of the videos; out/summary.json: {metric asked for: overall value or null, ...}.
 
     A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it. VBench's
@@ -237,7 +232,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     if values.keys() >= RANGES.keys():
         values[QUALITY.name] = quality(values)
     summary: dict[str, Any] = {}
-    applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
+    applying = [metric for metric in metrics if applies(metric, group.world)]
     names = [value.name for metric in applying for value in metric.values]
     for name in [*names, *(name for name in values if name not in names)]:
         number = values.get(name, math.nan)

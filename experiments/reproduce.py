@@ -22,10 +22,11 @@ from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import atomic_write_text
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
+from eval.measure.metric import Metric
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.metrics.vbench_quality import QUALITY, RANGES, with_quality
+from eval.metrics.vbench.quality import QUALITY, RANGES, with_quality
 from eval.protocol import Protocol
-from eval.score import Measurement, score
+from eval.score import score
 from eval.videos import open_run
 from experiments.command import command, say
 from experiments.command.compose import chosen, compose
@@ -70,12 +71,12 @@ class Planned:
     model: str
     paper_model: bool
 
-    def measurements(self, protocol: str) -> list[Measurement]:
+    def measurements(self, protocol: str) -> list[Metric]:
         """The metrics that give the columns under a protocol."""
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
         if QUALITY.name in wanted:
             wanted |= set(RANGES)
-        every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
+        every: tuple[Metric, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
 

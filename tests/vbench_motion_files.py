@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from experiments.evalbench import videos
 from experiments.evalbench.videos import write
 from experiments.evalbench.weights import write_amt, write_raft, write_viclip, write_vocabulary

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.stats.drift import motion_decay
 from eval.stats.means import overall
 from experiments.tables.estimate import Estimate, decimals_for

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.metrics import VALUES as MEASURED
 from eval.stats.drift import of_videos
 from eval.stats.means import paired_difference, summarise

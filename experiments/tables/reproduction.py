@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from experiments.results.runs import Run
 from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
 from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs

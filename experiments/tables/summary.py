@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from eval.metric import Value, overlap
+from eval.measure.metric import Value
+from eval.measure.windows import overlap
 from eval.stats.drift import fluctuation, slope
 from eval.stats.means import Paired, first_last, paired_difference
 from eval.stats.samples import sample_means

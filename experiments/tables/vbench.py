@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from eval.metric import Value
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.measure.metric import Value
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.drift import NUMBERS, of_videos
 from eval.stats.means import overall, paired_difference
 from eval.stats.samples import one_protocol

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from commands import Command
 
-from eval.metrics.vbench_quality import RANGES
+from eval.metrics.vbench.quality import RANGES
 from experiments.tables.formats import latex, latex_text, markdown
 from experiments.tables.vbench import DIMENSIONS, Comparison, compare, flat
 
