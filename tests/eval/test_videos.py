@@ -110,8 +110,9 @@ def test_files_that_cannot_be_videos_of_a_table_are_named(folder: Path, tmp_path
     assert any("not UTF-8" in problem and problem.isprintable() for problem in group.problems)
 
 
-def test_a_name_with_a_line_break_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "two\nlines.mp4").write_bytes(b"x")
+@pytest.mark.parametrize("name", ["two\nlines.mp4", "two\u2028lines.mp4", " .mp4", "esc\x1b[31m.mp4"])
+def test_a_name_that_no_table_can_hold_is_told_in_one_line(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
     group = open_folder(folder, None, tmp_path)
     assert [video.path.name for video in group.videos] == list(NAMES)
     assert len(group.problems) == 1
