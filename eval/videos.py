@@ -163,7 +163,8 @@ def open_folder(
         )
     left_out = census(entries)
     notes = [f"videos={folder}: left out: {left_out}; only {kinds} files are scored"] if left_out else []
-    said, others = read_prompts(Path(prompts), paths) if prompts is not None else ({}, [])
+    broken = [path for path in named if path not in set(paths)]
+    said, others = read_prompts(Path(prompts), paths, broken) if prompts is not None else ({}, [])
     if others:
         some = f"{', '.join(map(shown, others[:3]))}{' ...' if len(others) > 3 else ''}"
         notes.append(f"prompts={prompts} names {len(others)} files that are not in videos={folder}: {some}")
