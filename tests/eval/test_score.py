@@ -135,6 +135,24 @@ def test_a_metric_that_cannot_score_a_clip_does_not_stop_the_others(make_run: Ma
     assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
 
 
+def test_an_infinite_score_costs_itself_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no reader meets it: a table that holds it would not be read again."""
+    score_window = Length.score
+    monkeypatch.setattr(
+        Length,
+        "score",
+        lambda *args: {"length": score_window(*args)["length"] * (np.inf if args[1].frames == 32 else 1)},
+    )
+    run = make_run({"aaaaaaaaaa-s0": (0, 32), "bbbbbbbbbb-s0": (1, 16)})
+    for decoded in (2, 1):
+        scored = score_run(run, [Length(), Exposure()], ONE)
+        assert scored.decoded == decoded
+        assert len(scored.problems) == 1
+        assert "sample aaaaaaaaaa-s0: length: value is not within" in scored.problems[0]
+        assert set(scored.table.query("metric == 'length'")["sample"]) == {"bbbbbbbbbb-s0"}
+        assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
+
+
 def test_metrics_of_another_world_are_skipped(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 24)}, world=None)
     scored = score_run(run, [Presence(), Exposure()], ONE)
