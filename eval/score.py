@@ -133,7 +133,10 @@ def score(
                     prompt_sha256=prompt_key(metric, video),
                     window_seconds=protocol.length_key,
                 )
-                add_rows(paths[metric.name], rows[COLUMNS + KEYS])
+                try:
+                    add_rows(paths[metric.name], rows[COLUMNS + KEYS])
+                except ValueError as error:  # a number that is none, such as an infinite one
+                    result.problems.append(f"{where}: {metric.name}: {error}")
         if progress is not None and missing:
             number += 1
             progress(number, total, video.name)

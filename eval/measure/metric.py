@@ -28,7 +28,7 @@ class Value:
 
     higher_is_better: None where neither direction is better by itself (then read it beside the real video's). share: it
     is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals). floor:
-    what is wrong altogether gets, in words that titles take, where that is not 0.
+    what is wrong altogether gets, in words that titles take, where that is not 0. whole: it is one number of the whole video.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Value:
     description: str
     share: bool = False
     floor: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from deepforcing.video import VideoInfo
 from eval.measure.batch import Batch, cut
-from eval.measure.metric import ClipInfo, Metric, Row, Scorer, rows_of
+from eval.measure.metric import ClipInfo, Metric, Row, Scorer, Value, rows_of
 from eval.measure.set_metric import SetMetric
 from eval.measure.windows import Window, grain
 from eval.protocol import Protocol
@@ -46,10 +46,7 @@ class OnePass:
         for metric in metrics:
             if video.scheduled and (metric.needs_prompt or metric.world is not None):
                 # A clip is compared with one caption, and a prompt schedule is none.
-                unknown = [math.nan] * len(self.clips)
-                self.rows[metric.name] = [
-                    row for value in metric.values for row in rows_of(value.name, self.clips, unknown)
-                ]
+                self.rows[metric.name] = [row for value in metric.values for row in self._unknown(value)]
             else:
                 self.metrics.append(metric)
 
@@ -65,6 +62,11 @@ class OnePass:
                     self.rows[metric.name] = metric.rows(self.features[metric.name], self.clips)
                 except ValueError as error:
                     self.failed[metric.name] = str(error)
+
+    def _unknown(self, value: Value) -> list[Row]:
+        whole = Window(0, self.whole.frames, 0.0, self.whole.frames / self.whole.fps)
+        spans = [whole] if value.whole else self.clips
+        return rows_of(value.name, spans, [math.nan] * len(spans))
 
     def _run_stream(self) -> None:
         of_video = self._start([metric for metric in self.metrics if metric.span == "video"], self.whole)

@@ -155,7 +155,7 @@ class WindowMetric(Metric, Protocol):
         return ()
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        """One array [W] per name in `values`; NaN where there was nothing to measure.
+        """One array [W] per name in `values`, [1] of those that are `whole`; NaN where there was nothing to measure.
 
         Raises ValueError with one clear line if the clip cannot be measured at all.
         """
@@ -168,7 +168,9 @@ class WindowMetric(Metric, Protocol):
     def rows(self, features: Sequence[Clip], clips: Sequence[Window]) -> list[Row]:
         (clip,) = features
         numbers = self.score(clip, clips)
-        return [row for value in self.values for row in rows_of(value.name, clips, numbers[value.name])]
+        whole = [Window(0, clip.frames, 0.0, clip.frames / clip.info.fps)]
+        spans = [(value.name, whole if value.whole else clips) for value in self.values]
+        return [row for name, where in spans for row in rows_of(name, where, numbers[name])]
 
 
 class Watcher:

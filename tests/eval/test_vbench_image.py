@@ -326,7 +326,7 @@ def test_a_clips_feature_is_the_mean_of_unit_features(cache: Path, videos: dict[
         scorer.add(Batch(frames[start:end]), start)
     features = clip.clip_features(Batch(frames), "clip_b32", CPU).double().numpy()
     expected = (features / np.linalg.norm(features, axis=1, keepdims=True)).mean(0)
-    np.testing.assert_allclose(scorer.feature(), expected, atol=1e-7)
+    np.testing.assert_allclose(scorer.finish(), expected, atol=1e-7)
 
 
 @pytest.mark.slow
