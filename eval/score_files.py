@@ -24,6 +24,7 @@ SCHEMA = 1
 KEY = b"deepforcing_scores"  # of the file's metadata
 MOST_ROWS = 10_000_000
 MOST_BYTES = 1 << 30  # of the columns that are read, unpacked
+MOST_WAITING = 1_000_000  # rows in lines
 MOST_TEXTS = 1_000_000
 LONGEST_TEXT = 1000
 TEXTS = ("run", "sample", "metric", "protocol", "video_sha256", "weights_sha256", "prompt_sha256")
@@ -115,7 +116,8 @@ def read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             raise ValueError("it is larger than any scores")
         values: dict[str, list[object]] = {column: [] for column in (*columns, "line")}
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-            for column, told in _of_line(line, columns).items():
+            told: list[object] = []
+            for column, told in _of_line(line, columns, MOST_WAITING - len(values["line"])).items():
                 values[column] += told
             values["line"] += [number] * len(told)
         found = pd.DataFrame(values)
@@ -128,14 +130,16 @@ def read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise _unreadable(path, error) from None
 
 
-def _of_line(line: bytes, columns: Sequence[str]) -> dict[str, list[object]]:
-    """The values of each column."""
+def _of_line(line: bytes, columns: Sequence[str], most: int) -> dict[str, list[object]]:
+    """The values of each column. most: rows; a short line can say a long one."""
     told = json.loads(line)
     if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("columns"), dict):
         raise ValueError(f"a line is none of schema {SCHEMA}")
     count, values = told.get("rows"), told["columns"]
-    if type(count) is not int or not 0 < count <= MOST_ROWS or set(values) != set(columns):
+    if type(count) is not int or count < 1 or set(values) != set(columns):
         raise ValueError("a line has other columns than scores have")
+    if count > most:
+        raise ValueError(f"it has more than {MOST_WAITING} rows")
     found = {name: each if isinstance(each, list) else [each] * count for name, each in values.items()}
     if any(len(each) != count for each in found.values()):
         raise ValueError("a line has columns of several lengths")
@@ -147,6 +151,9 @@ def _check_rows(found: pd.DataFrame) -> None:
         _check_values(column, found[column])
     if {"t_start", "t_end"} <= set(found) and not (found["t_start"] < found["t_end"]).all():
         raise ValueError("t_end is not after t_start everywhere")
+    timed = {"protocol", "window_seconds"} <= set(found)
+    if timed and ((found["protocol"] == "windows") & (found["window_seconds"] <= 0)).any():
+        raise ValueError("window_seconds is 0 under the protocol windows")
     place = ("run", "sample", "metric", "version", "protocol", "window_seconds", "t_start", "t_end", "line")
     if found.duplicated([column for column in place if column in found]).any():
         raise ValueError("it holds a score twice")

@@ -19,7 +19,7 @@ from record_edits import edited
 from report_runs import draw
 
 from deepforcing.runs import RunDir
-from eval import score_files
+from eval import score_files, store
 from eval.metrics import WEIGHT_FREE
 from eval.protocol import Protocol
 from eval.score import score
@@ -151,6 +151,8 @@ def edited_tables(good: pa.Table, path: Path) -> Iterator[str]:
             "x",
             "",
             "\x1b[2J",
+            0,
+            0.0,
             -1.0,
             -1,
             1e300,
@@ -176,7 +178,9 @@ def test_scores_of_a_run(run: Path, tmp_path: Path, every: int) -> None:
     for number, what in enumerate(edited_tables(good, file)):
         if number % every:
             continue
-        for name in ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate"):
+        for name in (
+            ("table", "evaluate") if number % (4 * every) else ("table", "track", "report", "evaluate", "filmstrip")
+        ):
             said = outcome(chosen[name], file)
             if "windows" in said or "not scored" in said or "no scores" in said:
                 said = ""  # of all that there is nothing else to be said
@@ -186,6 +190,39 @@ def test_scores_of_a_run(run: Path, tmp_path: Path, every: int) -> None:
             kept = read_scores(read_runs([run]), 2.0).table
             if len(kept) and kept["value"].tolist() != values and not what.startswith("value"):
                 found.append(f"{what}: other numbers")
+    assert not found, "\n".join(found[:20])
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 12])
+def test_scores_that_wait_beside_a_table(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Lines of JSON, as a large table has them beside it. Only what is cut off at the end counts for nothing."""
+    (table,) = (run / "scores").glob("*.parquet")
+    rows = score_files.read_scores(table, store.COLUMNS + store.KEYS)
+    monkeypatch.setattr(store, "SMALL", -1)
+    monkeypatch.setattr(store, "LINE_BYTES", 10**9)
+    add_rows(table, rows)
+    lines = table.with_suffix(".jsonl")
+    record, found = json.loads(lines.read_text()), []
+    monkeypatch.undo()
+    assert len(read_scores(read_runs([run]), 2.0).table) == len(rows)
+    for what, text in itertools.islice(edited(record), 0, None, every):
+        lines.write_text(text + "\n", errors="surrogatepass")
+        said = outcome(lambda: read_scores(read_runs([run]), 2.0), lines)
+        found += [f"{what}: {said}"] if said.startswith("!") else []
+        if not said and not what.startswith(("columns.value", "columns.frames", "columns.run", "columns.sample")):
+            kept = read_scores(read_runs([run]), 2.0).table["value"].tolist()
+            found += [f"{what}: other numbers"] if kept and kept != rows["value"].tolist() else []
+    bomb = {
+        **record,
+        "rows": 1000,
+        "columns": {name: each[0] if isinstance(each, list) else each for name, each in record["columns"].items()},
+    }
+    lines.write_text(f"{json.dumps(bomb)}\n" * 3)
+    assert score_files.MOST_WAITING <= 10**6
+    monkeypatch.setattr(score_files, "MOST_WAITING", 2000)
+    assert "has more than 2000 rows" in outcome(lambda: read_scores(read_runs([run]), 2.0), lines)
     assert not found, "\n".join(found[:20])
 
 
