@@ -11,8 +11,8 @@ import vbench_motion_files as files
 from commands import BLUE, RED, Command, Outcome
 from omegaconf import OmegaConf
 
-from experiments import reproduce
 from experiments.cli import CONF, groups
+from experiments.reproduction import work
 
 ROWS = "rows=[self_forcing,deep_forcing]"
 
@@ -110,14 +110,14 @@ def test_rows_with_weights_of_their_own_are_labelled(experiment: Command, tmp_pa
 def test_a_row_that_fails_does_not_lose_the_others(
     experiment: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = reproduce.rollout
+    whole = work.rollout
 
     def broken(config, console):  # type: ignore[no-untyped-def]
         if config.cache.name == "self_forcing":
             raise OSError(28, "No space left on device", "a/file")
         return whole(config, console)
 
-    monkeypatch.setattr(reproduce, "rollout", broken)
+    monkeypatch.setattr(work, "rollout", broken)
     status, _, err = experiment("table4", ROWS)
     assert status == 1
     assert err == "error: row self_forcing: a/file: No space left on device\n"
