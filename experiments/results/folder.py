@@ -105,10 +105,15 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
         "videos_scored": int(table["sample"].nunique()),
         "versions": {metric.name: metric.version for metric in applying},
         "weights": weights_sha256(pd.concat([table, *others])),
-        "absent": scored.absent,
-        "problems": scored.problems,
+        "absent": {name: as_utf8(why) for name, why in scored.absent.items()},
+        "problems": [as_utf8(problem) for problem in scored.problems],
     }
     atomic_write_json(out / SUMMARY, summary)
+
+
+def as_utf8(text: str) -> str:
+    """Paths may have bytes that are not UTF-8, and messages name paths."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def weights_sha256(rows: pd.DataFrame) -> dict[str, dict[str, str]]:

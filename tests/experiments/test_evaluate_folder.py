@@ -224,6 +224,19 @@ def test_results_that_cannot_be_written_are_told_before_the_work(
     assert "out=" in err
 
 
+def test_a_path_that_is_not_utf8_is_no_matter(folder: Path, command: Command, tmp_path: Path) -> None:
+    above = tmp_path / os.fsdecode(b"caf\xe9")
+    above.mkdir()
+    odd = folder.rename(above / "videos")
+    (odd / "e.mp4").write_bytes(b"no video")
+    status, _, err = command("evaluate", f"videos='{odd}'", f"out={tmp_path / 'out'}", "metrics=temporal_flickering")
+    assert status == 1
+    assert err.count("\n") == 1
+    (told,) = json.loads((tmp_path / "out" / "summary.json").read_text())["about"]["problems"]
+    assert "udce9" in told
+    assert set(pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"]) == {"a_b c-0", "d"}
+
+
 def test_names_with_brackets_are_printed_whole(folder: Path, command: Command, tmp_path: Path) -> None:
     odd = folder.rename(tmp_path / "videos[bold] [x]")
     said = command("evaluate", f"videos='{odd}'", f"out={tmp_path / 'out'}", "metrics=temporal_flickering").out
