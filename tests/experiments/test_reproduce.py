@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from eval.metrics.vbench_quality import RANGES, quality
 from experiments.cli import CONF, groups
 from experiments.reproduction import work
+from experiments.reproduction.plan import plan
 
 ROWS = "rows=[self_forcing,deep_forcing]"
 
@@ -169,7 +170,7 @@ def test_quality_is_made_of_seven_dimensions_that_are_asked_for() -> None:
     """Also those that have no column of their own."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("reproduce", ["experiment=recency_table3", "experiment.metrics={vbench_quality:mean}"])
-        planned = reproduce.plan(config, "recency_table3", ["model=tiny"])
+        planned = plan(config, "recency_table3", ["model=tiny"])
     assert {metric.name for metric in planned.measurements("vbench_long")} == set(RANGES)
 
 
