@@ -20,6 +20,7 @@ import pytest
 import torch
 import vbench_files as files
 
+from benchmarks.vbench.weights import FULL_DINO
 from eval.measure.batch import Batch
 from eval.measure.metric import ClipInfo, Metric
 from eval.measure.scorers import Consistency
@@ -32,7 +33,6 @@ from eval.metrics.vbench.subject_consistency import SubjectConsistency
 from eval.networks import clip, musiq
 from eval.networks.preprocess import clip_input, dino_input, musiq_input
 from eval.networks.torchscript import read_torchscript
-from experiments.evalbench.weights import FULL_DINO
 
 pytestmark = [  # what the vbench package and the archives that it needs warn of
     pytest.mark.filterwarnings(f"ignore:.*{text}")
