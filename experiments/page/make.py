@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deepforcing.runs import atomic_write_text
 from eval.metrics import VALUES
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output
@@ -119,7 +120,8 @@ def markdown_tables(
             f"Bold: the interval excludes zero; *: also after Holm's adjustment for all "
             f"{family(rows, 'drift')} drifts, or all {family(rows, 'versus')} differences from the baseline."
         )
-        notes = [protocol, prose.INTERVALS, tests, *prose.survivors(rows, report.ends)]
+        rewards = [REWARD] if any(row.info.name == QUALITY.name for row in rows) else []
+        notes = [protocol, prose.INTERVALS, tests, *rewards, *prose.survivors(rows, report.ends)]
         parts.append(markdown_table(rows, list(labels), labels, report.ends, notes))
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 
