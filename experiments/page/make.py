@@ -11,6 +11,7 @@ from rich.console import Console
 
 from deepforcing.runs import atomic_write_text
 from eval.metrics import VALUES
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output
@@ -118,7 +119,8 @@ def markdown_tables(
             f"Bold: the interval excludes zero; *: also after Holm's adjustment for all "
             f"{family(rows, 'drift')} drifts, or all {family(rows, 'versus')} differences from the baseline."
         )
-        notes = [protocol, prose.INTERVALS, tests, *prose.survivors(rows, ends)]
+        rewards = [REWARD] if any(row.info.name == QUALITY.name for row in rows) else []
+        notes = [protocol, prose.INTERVALS, tests, *rewards, *prose.survivors(rows, ends)]
         parts.append(markdown_table(rows, list(labels), labels, ends, notes))
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 

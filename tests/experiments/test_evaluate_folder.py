@@ -350,7 +350,13 @@ def test_drift_has_no_meaning_in_one_clip(folder: Path, command: Command, tmp_pa
 
 
 def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:
-    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", f"clip_to_clip={tmp_path}", "metrics=saturation"]
+    call = [
+        "evaluate",
+        f"videos={folder}",
+        f"out={tmp_path / 'out'}",
+        f"clip_to_clip={tmp_path}",
+        "metrics=imaging_quality",
+    ]
     status, _, err = command(*call, "protocol=vbench_long")
     assert status == 2
     assert "joins subject_consistency and background_consistency in clips and between them" in err
