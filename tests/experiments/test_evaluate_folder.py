@@ -179,7 +179,7 @@ def test_videos_csv_shows_the_prompts_before_anything_is_scored(
         raise ValueError("not yet")
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.evaluate.score", stop)
+        patch.setattr("experiments.scoring.score", stop)
         assert command(*call, "metrics=temporal_flickering").status == 2
     table = pd.read_csv(tmp_path / "out" / "videos.csv", keep_default_na=False)
     assert table.columns.tolist() == ["sample", "file", "prompt", "frames", "fps", "sha256"]
