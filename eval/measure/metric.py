@@ -74,7 +74,8 @@ class ClipInfo:
     prompt: None where nobody has said it. pixel_scale: every decoded pixel is pixel_scale x pixel_scale pixels of the file.
     world: name of the procedural world that the prompt describes, or None. chunks: in what pieces it was made. grain: every
     window of a whole video begins at a multiple of so many frames, and ends at one or with the video, so what is only summed
-    over windows may be summed over so many frames at once. Raises ValueError if it cannot be.
+    over windows may be summed over so many frames at once. video: what it is a clip of; None: it is the whole video. Raises
+    ValueError if it cannot be.
     """
 
     frames: int
@@ -86,6 +87,7 @@ class ClipInfo:
     world: str | None = None
     chunks: Chunks = SELF_FORCING
     grain: int = 1
+    video: ClipInfo | None = field(default=None, repr=False, compare=False)
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

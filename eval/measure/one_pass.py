@@ -99,7 +99,7 @@ class OnePass:
 
     def _start_clip(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.whole.fps)
-        info = replace(self.whole, frames=clip.end - clip.start, fps=fps, grain=1)
+        info = replace(self.whole, frames=clip.end - clip.start, fps=fps, grain=1, video=self.whole)
         return self._start([metric for metric in self.metrics if metric.span == "clip"], info)
 
     def _start(self, metrics: Sequence[Metric], info: ClipInfo) -> list[Started]:

@@ -34,7 +34,7 @@ from eval.networks.clip import clip_features
 from eval.networks.dino import dino_features
 from eval.networks.dinov2 import dinov2_features
 from eval.networks.dreamsim import dreamsim_features
-from eval.reencode import reencode
+from eval.reencode import Encoder, decoded, encode
 
 Extractor = Callable[[torch.device], PerFrame]
 _DREAMSIM: Extractor = lambda device: lambda batch: dreamsim_features(batch, device)  # noqa: E731
@@ -71,9 +71,14 @@ def clip_to_clip(
 
     first_frames: uint8 [H, W, 3] of each re-encoded clip, in order. fps: of the clips, a whole number.
     """
+    return of_joined(encode(first_frames, fps), features)
+
+
+def of_joined(file: bytes, features: Mapping[str, PerFrame]) -> dict[str, float]:
+    """The same of first frames that were encoded already (eval.reencode.Encoder)."""
     scorers = {name: Consistency(of_batch) for name, of_batch in features.items()}
     first = 0
-    for batch in reencode(np.stack(first_frames), fps):
+    for batch in decoded(file):
         for scorer in scorers.values():
             scorer.add(batch, first)
         first += len(batch)
@@ -112,29 +117,37 @@ class BetweenClips(Metric):
         return self.weights_of[self.extractor]
 
     def start(self, info: ClipInfo, device: torch.device) -> FirstFrame:
-        return FirstFrame(round(info.fps), device)
+        return FirstFrame(info, device)
 
     def rows(self, features: Sequence[FirstFrame], clips: Sequence[Window]) -> list[Row]:
-        """The frames were encoded once more already: clips of vbench_long are."""
-        frames = [first.frame for first in features if first.frame is not None]
         extractor = frame_features(self.dimension, self.extractor, features[0].device)
-        value = clip_to_clip(frames, features[0].fps, {self.name: extractor})[self.name]
-        return [Row(self.name, 0.0, max(clip.t_end for clip in clips), value, len(frames))]
+        value = of_joined(features[0].joined(), {self.name: extractor})[self.name]
+        return [Row(self.name, 0.0, max(clip.t_end for clip in clips), value, len(clips))]
 
 
 class FirstFrame:
-    """The scorer, and its own feature: a clip's first frame, uint8 [H, W, 3], and what it takes to look at it."""
+    """The scorer, and its own feature: a clip's first frame, which goes into the video that is made of those of all clips.
 
-    def __init__(self, fps: int, device: torch.device) -> None:
-        self.fps, self.device = fps, device
-        self.frame: NDArray[np.uint8] | None = None
+    All metrics and clips of a video share it, and what they hold of it is coded already.
+    """
+
+    def __init__(self, info: ClipInfo, device: torch.device) -> None:
+        self.device = device
+        self._fps, self._video = round(info.fps), info.video or info
 
     def add(self, batch: Batch, first: int) -> None:
         if first == 0:
-            self.frame = batch.frames[0].copy()  # a view would keep the whole batch
+            batch.kept(FirstFrame, lambda: self._encoder().add(batch.frames[0]))
 
     def finish(self) -> FirstFrame:
         return self
+
+    def joined(self) -> bytes:
+        """The encoded video, after the last clip."""
+        return self._video.kept(FirstFrame, self._encoder().finish)
+
+    def _encoder(self) -> Encoder:
+        return self._video.kept(Encoder, lambda: Encoder(self._fps))
 
 
 def fused(table: pd.DataFrame, metrics: Sequence[BetweenClips], folder: Path) -> pd.DataFrame:
