@@ -38,13 +38,14 @@ from experiments.request import build_spec, check_request, find_prompts, find_se
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
 from experiments.results.speed import speed
-from experiments.tables.prose import plural, runs_argument
-from experiments.tables.published import FPS, Column, Row, compare, flat
-from experiments.tables.reproduction import Done, written
+from experiments.tables.experiment_report import Done, written
+from experiments.tables.published import PaperRow, column, compare, flat
+from experiments.tables.table import FPS, Column
 from experiments.tables.text import csv_text
+from experiments.tables.words import plural, runs_argument
 from experiments.videos import rollout
 
-REAL = Row("real_video", "Real video (what the world's renderer draws)")
+REAL = PaperRow("real_video", "Real video (what the world's renderer draws)")
 OTHER_WEIGHTS = "(its rule, other weights)"
 PAPER_MODEL = "wan2.1-1.3b"  # as conf/model/ calls Wan2.1-T2V-1.3B
 PLACES = ("weights_root", "embeddings", "tokenizer", "vae_dtype", "channels_last")  # keys that leave it the same model
@@ -59,7 +60,7 @@ class Planned:
     """
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     configs: dict[str, DictConfig]
     left_out: dict[str, str]
     samples: tuple[Sample, ...]
@@ -110,7 +111,7 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
             made.label = f"{key} {OTHER_WEIGHTS}"
         OmegaConf.resolve(made)
         paper = {str(metric): float(value) for metric, value in (written_row.get("paper") or {}).items()}
-        rows.append(Row(str(key), label, tuple(written_row.rollout), written_row.get("at"), paper))
+        rows.append(PaperRow(str(key), label, tuple(written_row.rollout), written_row.get("at"), paper))
         if key in wanted:
             configs[str(key)] = made
     for key, made in configs.items():
@@ -120,11 +121,11 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
             raise ValueError(f"row {key}: {error} (rows=[...] chooses rows)") from None
     main = Protocol(str(experiment.protocol), window)
     published = tuple(
-        Column(str(metric), str(kind), "speed" if kind == "speed" else main.name)
+        column(str(metric), str(kind), "speed" if kind == "speed" else main.name)
         for metric, kind in experiment.metrics.items()
     )
-    beside = tuple(Column(str(metric), "last", "windows") for metric in config.beside)
-    if not any(column.metric != FPS.name for column in published):
+    beside = tuple(column(str(metric), "last", "windows") for metric in config.beside)
+    if not any(each.metric != FPS.name for each in published):
         raise ValueError("experiment.metrics is empty; give a metric of the paper")
     return Planned(
         name,
@@ -277,14 +278,14 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         ends = min(ends, float(table.groupby("run")["t_end"].max().min()) / 2)  # short videos have two ends as well
     experiment = config.experiment
     published = compare(table, planned.rows, runs, planned.published, str(experiment.baseline), ends)
-    known = tuple(column for column in planned.beside if column.metric in set(table["metric"]))
+    known = tuple(each for each in planned.beside if each.metric in set(table["metric"]))
     rows = (*planned.rows, REAL) if REAL.name in runs else planned.rows
     beside = compare(table, rows, runs, known, str(experiment.baseline), ends)
     figure = None
     if experiment.sweep is not None:
-        panels = [(published, column) for column in planned.published if column.metric != FPS.name]
-        panels += [(beside, column) for name in experiment.sweep.panels for column in known if column.metric == name]
-        panels = [(of, column) for of, column in panels if of.measured(column)][:MOST_PANELS]
+        panels = [(published, each) for each in planned.published if each.metric != FPS.name]
+        panels += [(beside, each) for name in experiment.sweep.panels for each in known if each.metric == name]
+        panels = [(of, each) for of, each in panels if of.measured(each)][:MOST_PANELS]
         if panels:
             figure = out.with_suffix(".png")
             count = len({sample.prompt.id for sample in planned.samples})

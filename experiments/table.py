@@ -7,17 +7,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_path, atomic_write_text
-from eval.metrics import VALUES
-from eval.stats.drift import NUMBERS
+from eval.stats.drift import NUMBERS, OF_THE_END
 from eval.store import other_weights
 from experiments.command import command
 from experiments.command.outputs import check_output
 from experiments.command.words import is_list, positive, shown
 from experiments.results.runs import Run, find_runs, read_runs
 from experiments.results.scores import read_scores, scored_folder
-from experiments.tables import formats
+from experiments.tables.table import Table
 from experiments.tables.text import csv_text
-from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
+from experiments.tables.vbench import as_latex, as_markdown, choose_metrics, choose_protocol, flat, of_runs
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
 
@@ -95,7 +94,7 @@ def read_comparison(
     window_seconds: float | None = None,
     number: str = "mean",
     ends: float = 5.0,
-) -> Comparison:
+) -> Table:
     """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
     base = find_baseline(runs, baseline)
     scores = read_scores(runs, window_seconds)
@@ -110,24 +109,24 @@ def read_comparison(
         raise ValueError(
             f"number={number} needs several scores of a video; {protocol} has one: protocol=windows has more"
         )
-    found = comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
+    found = of_runs(table, runs, names, base, common, number, ends)
     longest = float(table.groupby(["run", "sample"])["t_end"].max().max())
-    if number in ("first", "last", "drift", "abs_drift") and longest < 2 * ends:
+    if number in ("first", *OF_THE_END) and longest < 2 * ends:
         raise ValueError(
             f"videos of {longest:.3g} s have no first and last {ends:g} s beside each other: say ends={longest / 2:.2g}"
         )
     return found
 
 
-def written(comparison: Comparison, kind: str, out: Path | None) -> str:
+def written(comparison: Table, kind: str, out: Path | None) -> str:
     """The table in a format, in the file if there is one (whole or not at all); its text, empty for parquet."""
     if kind == "parquet":
         assert out is not None
         with atomic_path(out) as partial:
             flat(comparison).to_parquet(partial, index=False)
         return ""
-    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": lambda c: csv_text(flat(c))}
-    text: str = writers[kind](comparison)
+    writers = {"markdown": as_markdown, "latex": as_latex, "csv": lambda table: csv_text(flat(table))}
+    text = writers[kind](comparison)
     if out is not None:
         atomic_write_text(out, text)
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from experiments.tables.estimate import Estimate, interval, number
 from experiments.tables.table import Column, Row, Table
@@ -52,11 +52,6 @@ class Grid:
     heads: tuple[Head, ...]
     rows: tuple[tuple[Head, tuple[Cell, ...]], ...]
 
-    def transposed(self, corner: str) -> Grid:
-        heads = tuple(head for head, _ in self.rows)
-        rows = tuple((head, tuple(cells[i] for _, cells in self.rows)) for i, head in enumerate(self.heads))
-        return Grid(corner, heads, rows)
-
 
 def words(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell((Piece(text),)) for text in texts)
@@ -90,6 +85,15 @@ def laid_out(table: Table, rows: Sequence[Row], behind: Lookup, lay: Callable[[s
 
 def means(table: Table) -> Grid:
     return laid_out(table, table.rows, table.cell, lambda row, c: value(table.cell(row, c), table.decimals(c)))
+
+
+def downwards(table: Table, corner: str) -> Grid:
+    """Means alone, columns below each other and rows side by side, as a terminal has room for them."""
+    lines = []
+    for column in table.columns:
+        cells = [value(table.cell(row.name, column), table.decimals(column)) for row in table.rows]
+        lines.append((Head(column.title), tuple(cells)))
+    return Grid(corner, tuple(Head(row.label) for row in table.rows), tuple(lines))
 
 
 def differences(table: Table) -> Grid:
@@ -159,9 +163,3 @@ def ours_and_papers_differences(table: Table, leave_out: Sequence[str]) -> Grid 
             lines.append((Head(""), words("paper", *paper)))
     who_head = (Head(""),) if table.has_paper else ()
     return Grid("minus the baseline", (*who_head, *(Head(c.heading) for c in columns)), tuple(lines)) if rows else None
-
-
-def relabelled(grid: Grid, runs: dict[str, int]) -> Grid:
-    """With the heads that are labels of runs known as such. runs: {label: number}."""
-    heads = tuple(replace(head, run=runs.get(head.text)) for head in grid.heads)
-    return Grid(grid.corner, heads, tuple((replace(head, run=runs.get(head.text)), cells) for head, cells in grid.rows))

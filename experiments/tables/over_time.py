@@ -171,6 +171,9 @@ def flat(numbers: OverTime, window_seconds: float) -> pd.DataFrame:
                 line |= {name: estimate.value if there else None, f"{name}_low": estimate.low if there else None}
                 line |= {f"{name}_high": estimate.high if there else None, f"{name}_n": estimate.n if there else None}
                 if name not in ("first", "last", "fluctuation"):
-                    line |= {f"{name}_p": estimate.p if there else None, f"{name}_p_holm": estimate.holm if there else None}
+                    line |= {
+                        f"{name}_p": estimate.p if there else None,
+                        f"{name}_p_holm": estimate.holm if there else None,
+                    }
             lines.append(line | {"last_share": numbers.share(run, metric)})
     return pd.DataFrame(lines)

@@ -17,35 +17,30 @@ NARROWEST = 13  # letters of a column in the terminal
 
 
 def markdown(grid: Grid) -> str:
-    def cell(of: Cell) -> str:
-        return joined(of, lambda p: _bold(p, "**{}**") + ("\\*" if p.star else ""), " ")
-
-    def _bold(piece: Piece, form: str) -> str:
+    def told(piece: Piece) -> str:
         text = markdown_text(piece.text)
-        return form.format(text) if piece.bold and text else text
+        return (f"**{text}**" if piece.bold and text else text) + ("\\*" if piece.star else "")
 
-    lines = [[grid.corner, *(_head(head) for head in grid.heads)]]
-    lines = [[markdown_text(text) for text in line] for line in lines]
-    numbers = [["---", *("---:" if grid.numeric(i) else "---" for i in range(len(grid.heads)))]]
-    body = [[markdown_text(_head(head)), *map(cell, cells)] for head, cells in grid.rows]
-    return "\n".join(
-        f"|{'|'.join(line)}|" if line is numbers[0] else f"| {' | '.join(line)} |" for line in [*lines, *numbers, *body]
-    )
+    heads = [markdown_text(text) for text in [grid.corner, *map(_head, grid.heads)]]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * len(grid.heads)}"]
+    for head, cells in grid.rows:
+        lines.append(f"| {' | '.join([markdown_text(_head(head)), *(joined(cell, told) for cell in cells)])} |")
+    return "\n".join(lines)
 
 
 def _head(head: Head) -> str:
     return f"{head.text}{f' ({head.unit})' if head.unit else ''}"
 
 
-def joined(cell: Cell, told: Callable[[Piece], str], before_small: str) -> str:
+def joined(cell: Cell, told: Callable[[Piece], str]) -> str:
     """A cell's pieces one after the other, the small ones apart."""
-    return "".join((before_small if piece.small and i else "") + told(piece) for i, piece in enumerate(cell.pieces)).strip()
+    return "".join((" " if piece.small and i else "") + told(piece) for i, piece in enumerate(cell.pieces)).strip()
 
 
 def latex(parts: Sequence[tuple[str, Grid]], caption: str) -> str:
-    """One table environment for the package booktabs. parts: grids of the same columns, each after the first with its title."""
-    first = parts[0][1]
-    heads = [latex_text(text.capitalize() if i < 2 else text) for i, text in enumerate([first.corner, *map(_head, first.heads)])]
+    """One table environment for the package booktabs. parts: grids of the same columns, with a title or without."""
+    corner, front, *columns = [parts[0][1].corner, *map(_head, parts[0][1].heads)]
+    heads = [latex_text(text) for text in (corner.capitalize(), front.capitalize(), *columns)]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -65,7 +60,7 @@ def latex(parts: Sequence[tuple[str, Grid]], caption: str) -> str:
         lines.append("\\midrule")
         lines += [f"\\multicolumn{{{len(heads)}}}{{l}}{{{latex_text(title)}}} \\\\"] if title else []
         lines += [
-            f"{' & '.join([latex_text(head.text), *(joined(cell, told, ' ') for cell in cells)])} \\\\"
+            f"{' & '.join([latex_text(head.text), *(joined(cell, told) for cell in cells)])} \\\\"
             for head, cells in grid.rows
         ]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"

@@ -33,8 +33,16 @@ DIMENSIONS = (
 PERCENT = (*DIMENSIONS, QUALITY.name)  # printed x 100, as papers do
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")
 KNOWN = {value.name: value for value in (*VALUES, QUALITY, FPS)}
-LEVELS = ("mean", "first", "last", "speed")  # numbers that are as good as their metric says; they need no word in a title
-SUFFIXES = {"abs_drift": " absolute drift", **{name: f" {name}" for name in NUMBERS if name not in (*LEVELS, "abs_drift")}}
+LEVELS = (
+    "mean",
+    "first",
+    "last",
+    "speed",
+)  # numbers that are as good as their metric says; they need no word in a title
+SUFFIXES = {
+    "abs_drift": " absolute drift",
+    **{name: f" {name}" for name in NUMBERS if name not in (*LEVELS, "abs_drift")},
+}
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,7 @@ def numbers_of_videos(
     if number == "speed":
         return of_videos(part, "mean")
     if number not in OF_THE_END:
-        return of_videos(part, number)
+        return of_videos(part, number, seconds)
     found = of_videos(every, number, seconds, end)
     return found[found["metric"].isin(part["metric"])]
 
