@@ -85,7 +85,9 @@ def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0, end: float
         both = samples.assign(drift=drift, abs_drift=drift.abs(), decay=left)
         samples = both.assign(value=both[number])
     # What the number of a share can be, where a video's own scores lie between 0 and 1.
-    least, greatest = {"slope": ANY, "decay": ANY, "drift": (-1.0, 1.0), "fluctuation": (0.0, 0.5)}.get(number, (0.0, 1.0))
+    least, greatest = {"slope": ANY, "decay": ANY, "drift": (-1.0, 1.0), "fluctuation": (0.0, 0.5)}.get(
+        number, (0.0, 1.0)
+    )
     share = samples["least"].notna()
     samples = samples.assign(least=np.where(share, least, np.nan), greatest=np.where(share, greatest, np.nan))
     return samples.assign(version=0, t_start=0.0, t_end=1.0)

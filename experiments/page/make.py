@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from deepforcing.runs import atomic_write_text
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output
@@ -60,16 +60,16 @@ def make(report: Report, console: Console) -> Path:
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
     read = read_scores(runs, report.window_seconds)
-    report = replace(report, window_seconds=read.window_seconds)
+    window = read.window_seconds
     scores = of_samples(read.table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
     table = scores[scores["protocol"] == "windows"].drop(columns="protocol")
-    table, wholes = windows_and_wholes(table, read.window_seconds)
+    table, wholes = windows_and_wholes(table, window)
     numbers = over_time(table, runs, names[baseline], report.ends)
     silent = [Column(name).words for name in in_order(table["metric"]) if name not in numbers.metrics]
     chief = chief_metrics(numbers.metrics, report.chief)
     comparisons = compare_protocols(scores, runs, names[baseline], report.common)
     of_ends = of_both_ends(table, wholes, runs, report.ends)
-    lengths = "" if report.window_seconds == Protocol().window_seconds else f" window_seconds={report.window_seconds:g}"
+    lengths = "" if window == Protocol().window_seconds else f" window_seconds={window:g}"
     problems = sentences.problems(runs, scored_samples(scores), lengths)
     problems += [{"text": f"{line}.", "command": ""} for line in (*read.other, *other_weights(scores))]
     options = Options(
@@ -85,13 +85,14 @@ def make(report: Report, console: Console) -> Path:
         page = page_html(runs, Numbers(table, numbers, chief, silent, of_ends, comparisons), options)
     atomic_write_text(report.out, page)
     if numbers.metrics:
-        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, read.window_seconds)))
+        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, window)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
-        console.print(f"windows of {report.window_seconds:g} s: {both}, and the drift (last minus first)")
+        console.print(f"windows of {window:g} s: {both}, and the drift (last minus first)")
         for part in terminal(in_short(numbers, runs, chief), console.width):
             console.print(part, soft_wrap=False)
     if numbers.metrics or comparisons:
-        atomic_write_text(report.out.with_suffix(".md"), markdown_tables(numbers, comparisons, runs, report))
+        text = markdown_tables(numbers, comparisons, runs, report.ends, window)
+        atomic_write_text(report.out.with_suffix(".md"), text)
     for comparison in comparisons:
         for part in terminal(downwards(comparison, comparison.columns[0].protocol), console.width):
             console.print(part, soft_wrap=False)
@@ -105,19 +106,22 @@ def make(report: Report, console: Console) -> Path:
     return report.out
 
 
-def markdown_tables(numbers: OverTime, comparisons: Sequence[Table], runs: Sequence[Run], report: Report) -> str:
+def markdown_tables(
+    numbers: OverTime, comparisons: Sequence[Table], runs: Sequence[Run], ends: float, window: float
+) -> str:
     """What the page says in numbers, for a README."""
     parts = []
     if numbers.metrics:
         notes = [
-            f"Protocol: windows of {report.window_seconds:g} s.",
+            f"Protocol: windows of {window:g} s.",
             INTERVALS,
             "Bold: the interval excludes zero; *: also after Holm's adjustment for all "
             f"{numbers.tables['drift'].tests} drifts, or all {numbers.tables['last'].comparisons} differences from the "
             "baseline.",
-            *survivors(numbers, numbers.metrics, report.ends),
+            *([REWARD] if QUALITY.name in numbers.metrics else []),
+            *survivors(numbers, numbers.metrics, ends),
         ]
-        table = markdown(line_by_line(numbers, runs, report.ends))
+        table = markdown(line_by_line(numbers, runs, ends))
         parts.append("\n\n".join([table, *map(markdown_text, notes)]) + "\n")
     return "\n".join([*parts, *map(as_markdown, comparisons)])
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hydra
 import pandas as pd
 import pytest
 import vbench_motion_files as files
 from commands import BLUE, RED, Command, Outcome
 from omegaconf import OmegaConf
 
-from experiments import reproduce
+from eval.metrics.vbench_quality import RANGES, quality
 from experiments.cli import CONF, groups
+from experiments.reproduction import work
+from experiments.reproduction.plan import plan
 
 ROWS = "rows=[self_forcing,deep_forcing]"
 
@@ -110,14 +113,14 @@ def test_rows_with_weights_of_their_own_are_labelled(experiment: Command, tmp_pa
 def test_a_row_that_fails_does_not_lose_the_others(
     experiment: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = reproduce.rollout
+    whole = work.rollout
 
     def broken(config, console):  # type: ignore[no-untyped-def]
         if config.cache.name == "self_forcing":
             raise OSError(28, "No space left on device", "a/file")
         return whole(config, console)
 
-    monkeypatch.setattr(reproduce, "rollout", broken)
+    monkeypatch.setattr(work, "rollout", broken)
     status, _, err = experiment("table4", ROWS)
     assert status == 1
     assert err == "error: row self_forcing: a/file: No space left on device\n"
@@ -161,3 +164,27 @@ def test_help_lists_the_experiments(command: Command) -> None:
     status, out, err = command("reproduce", "--help")
     assert (status, err) == (0, "")
     assert ", ".join(groups()["experiment"]) in out
+
+
+def test_quality_is_made_of_seven_dimensions_that_are_asked_for() -> None:
+    """Also those that have no column of their own."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("reproduce", ["experiment=recency_table3", "experiment.metrics={vbench_quality:mean}"])
+        planned = plan(config, "recency_table3", ["model=tiny"])
+    assert {metric.name for metric in planned.measurements("vbench_long")} == set(RANGES)
+
+
+def test_published_qualities_are_those_of_their_published_dimensions() -> None:
+    rows = OmegaConf.load(CONF / "experiment" / "recency_table3.yaml").rows
+    whole = [row.paper for row in rows.values() if len(row.get("paper") or {}) == 8]
+    assert len(whole) == 2
+    for paper in whole:
+        scores = {name: paper[name] / 100 for name in RANGES}
+        assert 100 * quality(scores) == pytest.approx(paper["vbench_quality"], abs=0.005)
+
+
+def test_a_table_with_quality_says_what_it_rewards(experiment: Command, tmp_path: Path) -> None:
+    assert experiment("recency_table3", "rows=self_forcing", "beside=[]").status == 0
+    text = (tmp_path / "out.md").read_text()
+    assert "VBench Quality rewards standing still" in text
+    assert "80.11" in text
