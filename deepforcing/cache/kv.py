@@ -80,6 +80,7 @@ class KVCache:
         room = room if heads is None else replace(room, heads=tuple(heads))
         self.capacity, self.needs, self.turns_keys = room.slots, room.needs, room.raw
         self.active = [layer for layer, count in enumerate(room.heads) if count]
+        policy.store.check(room)
         self.layers = policy.store.layers(room, dtype, self.device)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
         self.watchers: list[Watch] = [] if watch is None else [watch]
@@ -200,6 +201,8 @@ class KVCache:
         self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
         self.rendered.update((at, frame + self.chunk_shift) for at, frame in zip(self.own, frames, strict=True))
         self.own = []
+        for layer in self.layers:
+            layer.settle()
 
     def _settle(
         self, kind: Steady, frames: int, index: Tensor | None, read: list[Slot], places: list[int], positions: Positions
@@ -264,7 +267,7 @@ class KVCache:
         at = dict(zip(places, of_slots, strict=True))
         order = places if self.joint else range(len(places) + self.chunk_frames)
         values = [at.get(i, 0.0) for i in order] + [0.0] * (self.view.frames if self.joint else 0)
-        tokens = torch.tensor(values, dtype=self.layers[0].v.dtype).repeat_interleave(self.slot_tokens)
+        tokens = torch.tensor(values, dtype=self.layers[0].dtype).repeat_interleave(self.slot_tokens)
         return hold(self._denoise.bias, tokens[None, None, None].to(self.device, non_blocking=True))
 
     def _note(self, seen: Seen) -> None:
