@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
+from deepforcing.frame_times import unevenness
 from deepforcing.generator import GeneratorSpec
 from deepforcing.video import sha256_file
 from deepforcing.yuv import Frames, frame_to_rgb
@@ -56,14 +57,19 @@ def read_clip(path: str | Path, spec: GeneratorSpec, total_frames: int) -> Clip:
         frames = _check_header(path, container, spec)
     latent_frames = check_length(f"start_from={path}", frames, spec, total_frames)
     pixels = np.empty((frames, spec.model.geometry.height, spec.model.geometry.width, 3), np.uint8)
-    count = 0
+    times: list[float] = []
     with _opened(path) as container:
         for frame in container.decode(video=0):
-            if count < frames:
-                pixels[count] = _pixels(path, frame, spec.model.pixel_scale)
-            count += 1
-    if count != frames:
-        raise ValueError(f"start_from={path} is damaged: it announces {frames} frames and holds {count}")
+            if len(times) < frames:
+                pixels[len(times)] = _pixels(path, frame, spec.model.pixel_scale)
+            times.append(frame.time or 0.0)
+    if len(times) != frames:
+        raise ValueError(f"start_from={path} is damaged: it announces {frames} frames and holds {len(times)}")
+    if fault := unevenness(times, spec.model.geometry.fps):
+        raise ValueError(
+            f"start_from={path} has no even frame rate ({fault}), the model makes {spec.model.geometry.fps} frames a second: "
+            f"convert it first, for example with ffmpeg -i {path.name} -vf fps={spec.model.geometry.fps} OUT.mp4"
+        )
     return Clip(path.name, sha256_file(path), pixels, latent_frames)
 
 

@@ -60,12 +60,18 @@ class Sample:
 
 
 def load_prompts(path: str | Path) -> list[Prompt]:
-    """Read a UTF-8 text file with one prompt a line.
+    """Read a UTF-8 text file with one prompt a line, whose name ends in .txt: a table or a .json is no such list.
 
     Blank lines and whitespace around a prompt are dropped, and so are repeats after the first. Raises ValueError,
-    naming the file and the line, when there is no such file, it is not UTF-8, it has no prompts, or one is not usable.
+    naming the file and the line, when there is no such file, its name ends otherwise, it is not UTF-8, it has no prompts,
+    or one is not usable.
     """
     path = Path(path)
+    if path.is_file() and path.suffix.lower() != ".txt":
+        raise ValueError(
+            f"prompts are read from text files with one prompt a line, whose names end in .txt; {path} does not: a csv, json "
+            "or yaml file would be taken line by line"
+        )
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+import pyarrow as pa
+
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -18,3 +20,5 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+    # Tables have an allocator of their own, which keeps a multiple of the few MB that scores take.
+    pa.set_memory_pool(pa.system_memory_pool())

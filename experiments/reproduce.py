@@ -293,6 +293,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
     done = Done(
         title=str(experiment.title),
         source=str(experiment.source),
+        prompts_said=str(experiment.prompts_said),
         said=experiment.said and str(experiment.said),
         model=planned.model,
         paper_model=planned.paper_model,

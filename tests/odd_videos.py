@@ -44,7 +44,7 @@ def write_video(
             picture.width, picture.height, picture.pix_fmt = 16, 16, "yuvj420p"
             picture.disposition = av.stream.Disposition.attached_pic
         codec = codec or CODECS[path.suffix]
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options={"crf": "12"} if codec == "libx264" else {})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
         stream.codec_context.time_base = clock

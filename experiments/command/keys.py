@@ -219,9 +219,27 @@ class Reproduce(Keys):
     beside: Words
 
 
+class HeadClasses(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    out: Place
+    prompts: Prompts
+    seconds: Seconds
+    seeds: Any_
+    newest_frames: Frames
+    skip_frames: Annotated[int, count(LARGEST_SIZE, 0)]
+    threshold: Annotated[float, number(0, 1)]
+    queries: Many
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+
+
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
+    "head_classes": HeadClasses,
 }  # fmt: skip
 """By the name of the file in conf/."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from experiments.results.runs import Run
 from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
 from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
@@ -15,13 +16,14 @@ from experiments.tables.vbench import PROTOCOLS
 
 @dataclass(frozen=True)
 class Done:
-    """What the sentences are about. paper_model: whether it is the paper's. own_prompts: whether others than the
-    experiment's were asked for. dtype: the paper's is bfloat16. runs: by row; not_run: {row: why}; absent: {metric:
-    why}; other_world: metrics that do not apply; figure: a file's name.
+    """What the sentences are about. prompts_said: how ours are the paper's prompts, or not. paper_model: whether it is the
+    paper's. own_prompts: whether others than the experiment's were asked for. dtype: the paper's is bfloat16. runs: by row;
+    not_run: {row: why}; absent: {metric: why}; other_world: metrics that do not apply; figure: a file's name.
     """
 
     title: str
     source: str
+    prompts_said: str
     said: str | None
     model: str
     paper_model: bool
@@ -72,6 +74,8 @@ def written(done: Done, published: Table, windows: Table) -> str:
         else ""
     )
     parts.append(f"{protocol_words(done)} Scores × 100, as the paper prints them; a dash: no number.{fps} {INTERVALS}")
+    if any(column.metric == QUALITY.name for column in published.columns):
+        parts.append(REWARD)
     if done.said:
         parts.append(done.said)
     label = next((row.label for row in published.rows if row.name == published.baseline), published.baseline)
@@ -111,7 +115,7 @@ def opening(done: Done) -> list[str]:
         else ""
     )
     first = f"Ours: model {markdown_text(done.model)}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
-    paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')}, one H100 ({done.source})."
+    paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')} ({done.source})."
     if done.differs:
         last = (
             f"Ours differ from the paper's in {join(done.differs)}: **levels are not comparable, only signs and orders "
@@ -120,10 +124,7 @@ def opening(done: Done) -> list[str]:
             else f"Ours differ from the paper's in {join(done.differs)}: **levels are not comparable.**"
         )
     else:
-        last = (
-            "Model, length, number of prompts and protocol are the paper's; its refined prompts are not published, and "
-            "ours are those of Self Forcing. FPS are of this device."
-        )
+        last = f"Model, length, number of prompts and protocol are the paper's; {done.prompts_said}. FPS are of this device."
     return [f"{first} {paper}", last]
 
 

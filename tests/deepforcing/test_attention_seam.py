@@ -19,6 +19,8 @@ from deepforcing.cache.alignment import NAMED, ReleaseSink
 from deepforcing.cache.bands import BandedPolicy
 from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.dummy_forcing import DummyForcing
+from deepforcing.cache.forcing_kv import ForcingKV
+from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy, Retention
 from deepforcing.cache.retention import KeepAll, SinkWindow
@@ -209,6 +211,7 @@ POLICIES = {
     "deep_forcing_release": CachePolicy(compression(every_pass=True, reuse_limit=7), ReleaseSink(9)),
     "per_head_reuse": CachePolicy(compression(per_head=True, reuse_limit=1, budget_frames=11), NAMED["unified"]),
     "past": CachePolicy(compression(queries="past", recent_frames=5), "absolute"),
+    "forcing_kv": BandedPolicy(ForcingKV(HeadClasses(((), (0,)), 2), static_frames=3)),
     "denoising_random": CachePolicy(compression(queries="denoising", scorer=Random(3)), "slot"),
 }
 
@@ -270,7 +273,7 @@ class NoBlockingUploads(TorchFunctionMode):
 @torch.no_grad()
 def test_a_cache_runs_without_any_data(policy: CachePolicy) -> None:
     """On the meta device there are no values: whatever needs one, by whatever operator, raises."""
-    cache = KVCache(policy, CONFIG, GRID, 3, 30, device="meta")
+    cache = policy.new_cache(CONFIG, GRID, 3, 30, device="meta")
     q, k, v = (torch.empty(1, 2, 18, 20, device="meta") for _ in range(3))
     with NoBlockingUploads():
         for start in range(0, 21, 3):

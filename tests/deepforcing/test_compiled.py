@@ -13,6 +13,8 @@ from deepforcing.cache.alignment import ReleaseSink
 from deepforcing.cache.bands import BandedPolicy
 from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.dummy_forcing import DummyForcing
+from deepforcing.cache.forcing_kv import ForcingKV
+from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.observe import Seen
 from deepforcing.cache.policy import CachePolicy
@@ -40,6 +42,7 @@ POLICIES = {
     "longlive": CachePolicy(SinkWindow(12, 3)),
     "rolling_forcing": CachePolicy(SinkWindow(15, 3), "sink"),
     "dummy_forcing": BandedPolicy(DummyForcing()),
+    "forcing_kv": BandedPolicy(ForcingKV(HeadClasses(((), (0,)), 2))),
     "commit_frames": CachePolicy(SinkWindow(12, 3), "sink", commit_frames=6),
 }
 
@@ -91,7 +94,7 @@ def test_a_steady_pass_is_one_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in POLICIES if n != "dummy_forcing"]
+    "name", [n for n in POLICIES if n not in ("dummy_forcing", "forcing_kv")]
 )  # whose observers hear of bands (test_bands.py)
 def test_an_observer_sees_every_pass_and_changes_nothing(name: str) -> None:
     text = MODEL.encode_text(torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(8)))

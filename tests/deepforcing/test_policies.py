@@ -26,6 +26,7 @@ CONFIG = WanConfig(
 MODEL = random_wan(CONFIG)
 TEXT = MODEL.encode_text(torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(8)))
 TOTAL = 45
+HEADS = Path(__file__).with_name("head_classes.json")  # of this model
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
@@ -35,6 +36,8 @@ def policy(name: str) -> CachePolicy:
     for base in config.pop("defaults", []):
         if base != "_self_":
             config = OmegaConf.merge(OmegaConf.load(CONF / f"{base}.yaml"), config)
+    if "heads" in config.get("retention", {}):
+        config.retention.heads = str(HEADS)
     made: CachePolicy = instantiate(config, _convert_="object")
     return made
 

@@ -44,6 +44,16 @@ def test_unusable_files_say_where(tmp_path: Path, content: bytes, message: str) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.json", "p.jsonl", "p.yaml", "p.md", "p.parquet", "p"])
+def test_other_kinds_of_lists_are_not_read_line_by_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("video,prompt\na.mp4,a cat\n")
+    with pytest.raises(ValueError, match=r"end in \.txt") as caught:
+        load_prompts(tmp_path / name)
+    assert name in str(caught.value)
+    (tmp_path / "P.TXT").write_text("a cat")
+    assert load_prompts(tmp_path / "P.TXT") == [Prompt("a cat")]
+
+
 def test_missing_file_and_directory_are_value_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(ValueError, match="cannot read prompts from"):

@@ -38,6 +38,7 @@ def test_there_are_fixtures() -> None:
         "relax_forcing",
         "echo",
         "dummy",
+        "fkv",
     } <= systems
     assert systems <= set(SYSTEMS)
 

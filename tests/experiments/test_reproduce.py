@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hydra
 import pandas as pd
 import pytest
 import vbench_motion_files as files
 from commands import BLUE, RED, Command, Outcome
 from omegaconf import OmegaConf
 
+from eval.metrics.vbench_quality import RANGES, quality
 from experiments import reproduce
 from experiments.cli import CONF, groups
 
@@ -161,3 +163,27 @@ def test_help_lists_the_experiments(command: Command) -> None:
     status, out, err = command("reproduce", "--help")
     assert (status, err) == (0, "")
     assert ", ".join(groups()["experiment"]) in out
+
+
+def test_quality_is_made_of_seven_dimensions_that_are_asked_for() -> None:
+    """Also those that have no column of their own."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("reproduce", ["experiment=recency_table3", "experiment.metrics={vbench_quality:mean}"])
+        planned = reproduce.plan(config, "recency_table3", ["model=tiny"])
+    assert {metric.name for metric in planned.measurements("vbench_long")} == set(RANGES)
+
+
+def test_published_qualities_are_those_of_their_published_dimensions() -> None:
+    rows = OmegaConf.load(CONF / "experiment" / "recency_table3.yaml").rows
+    whole = [row.paper for row in rows.values() if len(row.get("paper") or {}) == 8]
+    assert len(whole) == 2
+    for paper in whole:
+        scores = {name: paper[name] / 100 for name in RANGES}
+        assert 100 * quality(scores) == pytest.approx(paper["vbench_quality"], abs=0.005)
+
+
+def test_a_table_with_quality_says_what_it_rewards(experiment: Command, tmp_path: Path) -> None:
+    assert experiment("recency_table3", "rows=self_forcing", "beside=[]").status == 0
+    text = (tmp_path / "out.md").read_text()
+    assert "VBench Quality rewards standing still" in text
+    assert "80.11" in text

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from commands import BLUE, RED, Command
+from odd_videos import write_video
 from PIL import Image
 
 from deepforcing import video
@@ -219,6 +220,12 @@ def detailed(path: Path) -> Path:
     return path
 
 
+def uneven(path: Path) -> Path:
+    """16 frames a second on the whole, but one of them is shown late."""
+    times = [round(62.5 * i) + (50 if i == 9 else 0) for i in range(29)]
+    return write_video(path, picture(29).repeat(8, 1).repeat(8, 2), milliseconds=times)
+
+
 def sound(path: Path) -> Path:
     with av.open(str(path), "w") as file:
         stream = file.add_stream("aac", rate=16000, layout="mono")
@@ -256,6 +263,7 @@ BAD = {
     "own pixels": (lambda d: image(d / "a.png", scale=1), r"16 x 16 pixels .*takes 128 x 128, every pixel as 8 x 8"),
     "wide": (lambda d: clip(d / "a.mp4", size=(16, 24)), r"192 x 128 pixels \(width x height\).*takes 128 x 128"),
     "detailed": (lambda d: detailed(d / "a.png"), r"more detail than the model: it must show 16 x 16 pixels"),
+    "uneven": (lambda d: uneven(d / "a.mp4"), r"no even frame rate \(frame 8 is shown for 0\.1\d* s, others for 0\.06"),
     "fps": (lambda d: clip(d / "a.mp4", fps=24), r"has 24 frames a second, the model makes 16: .*ffmpeg -i a\.mp4 -r 16"),
 }  # fmt: skip
 
