@@ -80,7 +80,6 @@ class KVCache:
         room = room if heads is None else replace(room, heads=tuple(heads))
         self.capacity, self.needs, self.turns_keys = room.slots, room.needs, room.raw
         self.active = [layer for layer, count in enumerate(room.heads) if count]
-        policy.store.check(room)
         self.layers = policy.store.layers(room, dtype, self.device)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
         self.watchers: list[Watch] = [] if watch is None else [watch]

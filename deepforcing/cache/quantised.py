@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deepforcing.cache.quantisers import Parts, Quantiser, Rtn
-from deepforcing.cache.storage import Layer, Room, kept_for_choosing
+from deepforcing.cache.quantisers import Kivi, Parts, Prq, Quantiser, Quarot, Rtn
+from deepforcing.cache.storage import DenseLayer, Layer, Room, kept_for_choosing
 from deepforcing.wan.rope import rotate
 
 
@@ -25,10 +25,10 @@ class Quantised:
     quantiser: Quantiser = field(default_factory=Rtn)
     release: bool = False
 
-    def check(self, room: Room) -> None:
+    def check(self, head_dim: int, raw: bool) -> None:
         """Raises ValueError."""
-        self.quantiser.check(room.head_dim)
-        if self.release and room.raw:
+        self.quantiser.check(head_dim)
+        if self.release and raw:
             raise ValueError(
                 "store.release=true quantises rotated keys again and again, which a policy that turns or makes keys "
                 "cannot work with: leave it out, or use a cache with alignment=absolute"
@@ -36,15 +36,36 @@ class Quantised:
 
     def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]:
         kind = RequantisedLayer if self.release else QuantisedLayer
-        return [kind(self.quantiser, room, heads, dtype, device) for heads in room.heads]
+        return [  # a layer may have no heads in a band
+            kind(self.quantiser, room, heads, dtype, device) if heads else DenseLayer(room, 0, dtype, device)
+            for heads in room.heads
+        ]
 
     def bytes(self, room: Room, size: int) -> int:
         """Codes, scales and, where keys are turned, their rotations; and one layer's keys and values read back."""
+        if not sum(room.heads):
+            return 0
         one = QuantisedLayer(self.quantiser, room, max(room.heads), torch.float32, torch.device("meta"))
         of_head = sum(t.numel() * t.element_size() for t in (*one.key_parts, *one.value_parts)) / max(*room.heads, 1)
         rotations = 0 if one.rotation is None else one.rotation.numel() * 8 * len(room.heads)
         workspace = 2 * room.batch * max(room.heads) * room.slots * room.slot_tokens * room.head_dim * 4
         return int(of_head * sum(room.heads)) + rotations + workspace + room.batch * kept_for_choosing(room, size)
+
+
+def rtn(bits: int = 4, block_tokens: int = 16, release: bool = False) -> Quantised:
+    return Quantised(Rtn(bits, block_tokens), release)
+
+
+def kivi(bits: int = 4, value_bits: int | None = None, block_tokens: int = 16, release: bool = False) -> Quantised:
+    return Quantised(Kivi(bits, value_bits, block_tokens), release)
+
+
+def quarot(bits: int = 4, block_tokens: int = 16, release: bool = False) -> Quantised:
+    return Quantised(Quarot(bits, block_tokens), release)
+
+
+def prq(bits: int = 2, residual_bits: int = 4, block_tokens: int = 16, release: bool = False) -> Quantised:
+    return Quantised(Prq(bits, residual_bits, block_tokens), release)
 
 
 class QuantisedLayer(Layer):

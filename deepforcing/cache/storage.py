@@ -36,8 +36,8 @@ class Room:
 
 
 class Store(Protocol):
-    def check(self, room: Room) -> None:
-        """Raise ValueError for a model or a policy that does not fit."""
+    def check(self, head_dim: int, raw: bool) -> None:
+        """Raise ValueError for a model or a policy that does not fit. raw: as Room.raw."""
         ...
 
     def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> Sequence[Layer]: ...
@@ -178,7 +178,7 @@ class DenseLayer(Layer):
 class Dense:
     """Everything in the run's dtype: keys as read, values, and un-rotated keys where anything is turned."""
 
-    def check(self, room: Room) -> None:
+    def check(self, head_dim: int, raw: bool) -> None:
         return None
 
     def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]:
