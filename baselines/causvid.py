@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
-from deepforcing.cache.retention import KeepAll
+from deepforcing.cache.retention import KeepAll, SinkWindow
 from deepforcing.generator import GeneratorSpec, ModelSpec
 from deepforcing.rollout.chunkwise import Chunk, chunkwise
 from deepforcing.rollout.noise import Noise
@@ -111,6 +111,10 @@ class Overlapping(Rule):
         if self.overlap >= self.rollout_frames:
             raise ValueError(f"overlap={self.overlap} must be below rollout_frames={self.rollout_frames}")
         policy.check(chunk_frames, min(total_frames, self.rollout_frames))
+
+    def cached(self, policy: CachePolicy, chunk_frames: int) -> CachePolicy:
+        """Every rollout has a cache of its own, which holds no more than the rollout."""
+        return replace(policy, retention=SinkWindow(self.rollout_frames))
 
     def generate(self, job: Job) -> Iterator[tuple[Chunk, Tensor | None]]:
         """Every rollout has a decoder of its own. Where two overlap, the later one's pixels are shown."""

@@ -38,7 +38,7 @@ class Value:
 
     higher_is_better: None where neither direction is better by itself (then read it beside the real video's). share: it
     is 0 or 1 of each frame or clip, so 0..1 of a video, and its intervals are of proportions (eval.stats.intervals). floor:
-    what is wrong altogether gets, in words that titles take, where that is not 0.
+    what is wrong altogether gets, in words that titles take, where that is not 0. whole: it is one number of the whole video.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Value:
     description: str
     share: bool = False
     floor: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Metric(Protocol):
     values: ClassVar[tuple[Value, ...]]
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        """One array [W] per name in `values`; NaN where there was nothing to measure.
+        """One array [W] per name in `values`, [1] of those that are `whole`; NaN where there was nothing to measure.
 
         Raises ValueError with one clear line if the clip cannot be measured at all.
         """

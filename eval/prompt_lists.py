@@ -38,8 +38,10 @@ class Entry(NamedTuple):
 Listed = tuple[list[str], list[Entry]]  # one of them is empty: prompts in order, or by name
 
 
-def read_prompts(file: Path, videos: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
+def read_prompts(file: Path, videos: Sequence[Path], broken: Sequence[Path] = ()) -> tuple[dict[str, str], list[str]]:
     """{file name: prompt} for all of `videos`, and the names in the list that are none of them.
+
+    broken: other files that are videos by their names. They have their places in an order, and need no prompt.
 
     Raises ValueError in one line, with the number of the line or row, if the list is not one of FORMATS, gives a video
     two prompts or none, or has an order that is not clear from the names. Prompts are not looked at: see eval.videos.Video.
@@ -59,7 +61,7 @@ def read_prompts(file: Path, videos: Sequence[Path]) -> tuple[dict[str, str], li
         raise ValueError(f"prompts={file} is not UTF-8 (line {line}, byte {error.start}); save it as UTF-8") from None
     try:
         texts, entries = READERS[file.suffix.lower()](text.replace("\r\n", "\n").replace("\r", "\n"))
-        return (in_sequence(texts, videos), []) if texts else by_name(entries, videos)
+        return (in_sequence(texts, [*videos, *broken]), []) if texts else by_name(entries, videos)
     except (ValueError, csv.Error) as error:  # json's own errors are kinds of these
         raise ValueError(f"prompts={file} cannot be read: {error}") from None
     except RecursionError:

@@ -156,7 +156,10 @@ def score(
                     prompt_sha256=prompt_key(metric, video),
                     window_seconds=protocol.length_key,
                 )
-                add_rows(paths[metric.name], rows[COLUMNS + KEYS])
+                try:
+                    add_rows(paths[metric.name], rows[COLUMNS + KEYS])
+                except ValueError as error:  # a number that is none, such as an infinite one
+                    result.problems.append(f"{where}: {metric.name}: {error}")
         if progress is not None and missing:
             number += 1
             progress(number, total, video.name)
@@ -311,15 +314,18 @@ class Measured:
         """Metrics that check a world's caption give NaN for prompt schedules: a video has one caption to be checked against."""
         try:
             if metric.needs != "video" and is_schedule(clip.video.prompt):
-                values: Mapping[str, FloatArray] = {v.name: np.full(len(self.clips), math.nan) for v in metric.values}
+                lengths = {v.name: 1 if v.whole else len(self.clips) for v in metric.values}
+                values: Mapping[str, FloatArray] = {n: np.full(length, math.nan) for n, length in lengths.items()}
             else:
                 values = metric.score(clip, self.clips)
         except ValueError as error:
             self.failed[metric.name] = str(error)
             return
-        for name in (value.name for value in metric.values):
-            for span, number in zip(self.clips, values[name], strict=True):
-                self.rows[metric.name].append((name, span.t_start, span.t_end, span.end - span.start, float(number)))
+        whole = Window(0, clip.frames, 0.0, clip.frames / clip.video.fps)
+        for value in metric.values:
+            for span, number in zip([whole] if value.whole else self.clips, values[value.name], strict=True):
+                row = (value.name, span.t_start, span.t_end, span.end - span.start, float(number))
+                self.rows[metric.name].append(row)
 
 
 def is_weight_free(metric: Measurement) -> TypeIs[Metric]:

@@ -90,7 +90,7 @@ def _checked_table(path: Path, columns: Sequence[str], earlier: Mapping[str, obj
         kept = pa.schema([schema.field(column) for column in present])
         table = pa.Table.from_batches(batches, batches[0].schema if batches else kept)
     found: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    _check_rows(found)
+    check_rows(found)
     for column, value in earlier.items():
         if column not in found and column in columns:
             found[column] = value
@@ -124,7 +124,7 @@ def read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         schema = pa.Schema.from_pandas(found, preserve_index=False)
         for column in columns if len(found) else ():
             _check_type(column, schema)
-        _check_rows(found)
+        check_rows(found)
         return found
     except (OSError, pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, error) from None
@@ -146,7 +146,8 @@ def _of_line(line: bytes, columns: Sequence[str], most: int) -> dict[str, list[o
     return found
 
 
-def _check_rows(found: pd.DataFrame) -> None:
+def check_rows(found: pd.DataFrame) -> None:
+    """Raises ValueError, naming the column, for what scores cannot be: endless numbers, line breaks, twice the same."""
     for column in set(found) & {*TEXTS, *LIMITS}:
         _check_values(column, found[column])
     if {"t_start", "t_end"} <= set(found) and not (found["t_start"] < found["t_end"]).all():

@@ -23,7 +23,7 @@ import pandas as pd
 from deepforcing.records import check_place
 from deepforcing.video import sync_directory
 from eval import protocol as protocols
-from eval.score_files import line_of, read_lines, read_scores, rows_in, write_scores
+from eval.score_files import check_rows, line_of, read_lines, read_scores, rows_in, write_scores
 from eval.videos import Videos, open_run
 from eval.window_lengths import NAME as WINDOWS
 from eval.window_lengths import choose_length, of_length
@@ -112,7 +112,11 @@ def scored(path: Path, protocol: protocols.Protocol, weights_sha256: str) -> set
 
 
 def add_rows(path: Path, rows: pd.DataFrame) -> None:
-    """Put one video's rows into a table, in place of any that it has for the video, protocol and window length."""
+    """Put one video's rows into a table, in place of any that it has for the video, protocol and window length.
+
+    Raises ValueError for rows that no reader would take, OSError if they cannot be written; what was there stays.
+    """
+    check_rows(rows)
     rows, lines = rows[COLUMNS + KEYS], path.with_suffix(LINES)
     with locked(path.parent), naming(path):
         size = rows_in(path) if path.exists() else 0

@@ -55,7 +55,7 @@ class Video:
             raise ValueError("the prompt is empty")
         if len(self.prompt) > LONGEST_PROMPT:
             raise ValueError(f"the prompt has {len(self.prompt)} characters, the limit is {LONGEST_PROMPT}")
-        if fault := unfit(self.prompt, allowed="\t\n\r"):
+        if fault := unfit(self.prompt, allowed="\t\n\r\u2028\u2029"):
             raise ValueError(f"the prompt has {fault}")
 
     @property
@@ -152,18 +152,19 @@ def open_folder(
     )
     problems = [f"{path.name}: a link to nothing" for path in named if path.is_symlink() and not path.exists()]
     problems += [
-        f"{os.fsencode(path.name)!r}: the name is not UTF-8 or has control characters, which no table can hold; rename the file"
+        f"{os.fsencode(path.name)!r}: the name is not UTF-8, has control characters or is blank; rename the file"
         for path in named
-        if unfit(path.name)
+        if unfit(path.name) or not path.stem.strip()
     ]
-    paths = [path for path in named if path.is_file() and not unfit(path.name)]
+    paths = [path for path in named if path.is_file() and path.stem.strip() and not unfit(path.name)]
     if not paths and not problems:
         raise ValueError(
             f"videos={folder} holds no {kinds} file; it holds {census(entries, everything=True) or 'nothing'}"
         )
     left_out = census(entries)
     notes = [f"videos={folder}: left out: {left_out}; only {kinds} files are scored"] if left_out else []
-    said, others = read_prompts(Path(prompts), paths) if prompts is not None else ({}, [])
+    broken = [path for path in named if path not in set(paths)]
+    said, others = read_prompts(Path(prompts), paths, broken) if prompts is not None else ({}, [])
     if others:
         some = f"{', '.join(map(shown, others[:3]))}{' ...' if len(others) > 3 else ''}"
         notes.append(f"prompts={prompts} names {len(others)} files that are not in videos={folder}: {some}")
@@ -208,7 +209,7 @@ def unfit(text: str, allowed: str = "") -> str | None:
     """
     for place, letter in enumerate(text, start=1):
         kind = unicodedata.category(letter)
-        if kind in ("Cs", "Cc") and letter not in allowed:
+        if kind in ("Cs", "Cc", "Zl", "Zp") and letter not in allowed:
             what = "half a surrogate pair" if kind == "Cs" else "a control character"
             return f"{what}, U+{ord(letter):04X} at character {place}"
     return None

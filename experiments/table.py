@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from deepforcing.runs import atomic_path, atomic_write_text
-from eval.metrics import VALUES
-from eval.stats.drift import NUMBERS
-from eval.store import other_weights
 from experiments.command import command
-from experiments.command.outputs import check_output
-from experiments.command.words import is_list, positive, shown
-from experiments.results.runs import Run, find_runs, read_runs
-from experiments.results.scores import read_scores, scored_folder
-from experiments.tables import formats
-from experiments.tables.text import csv_text
-from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
+from experiments.command.moved import moved
 
-ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def table_task(config: DictConfig) -> None:
+    from experiments.command.outputs import check_output
+    from experiments.command.words import is_list
+    from experiments.tables.comparisons import (  # pandas: --help does without
+        choose_format,
+        choose_number,
+        find_sources,
+        read_comparison,
+        words,
+        written,
+    )  # fmt: skip
+
     out = None if config.out is None else Path(str(config.out))
     kind = choose_format(config.format, out)
     if out is not None:
@@ -32,8 +33,8 @@ def table_task(config: DictConfig) -> None:
     wanted = str(config.metrics) if not is_list(config.metrics) else [str(name) for name in config.metrics]
     protocol = None if config.protocol is None else str(config.protocol)
     baseline = None if config.baseline is None else str(config.baseline)
-    number, ends = choose_number(config.number), positive(config.ends, "ends")
-    comparison = read_comparison(runs, wanted, baseline, protocol, bool(config.common), window, number, ends)
+    number, ends = choose_number(config.number), config.ends
+    comparison = read_comparison(runs, wanted, baseline, protocol, config.common, window, number, ends)
     text = written(comparison, kind, out)
     if out is None:
         print(text, end="")
@@ -41,99 +42,14 @@ def table_task(config: DictConfig) -> None:
         print(f"{kind}: {out.absolute()}")
 
 
-def choose_format(wanted: object, out: Path | None) -> str:
-    """The format asked for, or that of the file's ending, Markdown for the terminal. Raises ValueError."""
-    kind = ENDINGS.get(out.suffix if out else ".md") if wanted is None else str(wanted)
-    if kind not in ENDINGS.values():
-        what = f"format={wanted}" if wanted is not None else f"out={out} without a format"
-        raise ValueError(f"{what}: use {', '.join(ENDINGS.values())}, or a file that ends in {', '.join(ENDINGS)}")
-    if kind == "parquet" and out is None:
-        raise ValueError("format=parquet is no text: say out=FILE.parquet")
-    return kind
-
-
-def choose_number(wanted: object) -> str:
-    if wanted not in NUMBERS:
-        raise ValueError(f"number={shown(wanted)}: choose among {', '.join(NUMBERS)}")
-    return str(wanted)
-
-
-def words(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [str(item) for item in value] if is_list(value) else [str(value)]
-
-
-def find_sources(patterns: list[str], folders: list[str]) -> list[Run]:
-    """Run directories, then scored folders. Raises ValueError if there are none, or two of one name."""
-    runs = read_runs(find_runs(patterns)) if patterns or not folders else []
-    runs += [scored_folder(Path(folder)) for folder in folders]
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two of the runs and folders are called {', '.join(twice)}: rename one of them")
-    return runs
-
-
-def find_baseline(runs: list[Run], wanted: str | None) -> str | None:
-    """Directory name of the run with this label, name or directory name. Raises ValueError, naming the choices."""
-    if wanted is None:
-        return None
-    for of in (lambda r: r.name, lambda r: r.label, lambda r: r.record.get("name")):
-        found = [run.name for run in runs if of(run) == wanted]
-        if len(found) == 1:
-            return found[0]
-    raise ValueError(f"baseline={wanted} is not one of the runs: {', '.join(run.label for run in runs)}")
-
-
-def read_comparison(
-    runs: list[Run],
-    metrics: str | list[str],
-    baseline: str | None,
-    protocol: str | None = None,
-    common: bool = True,
-    window_seconds: float | None = None,
-    number: str = "mean",
-    ends: float = 5.0,
-) -> Comparison:
-    """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
-    base = find_baseline(runs, baseline)
-    scores = read_scores(runs, window_seconds)
-    protocol = choose_protocol(scores, protocol)
-    table = scores.table[scores.table["protocol"] == protocol]
-    if protocol == "windows" and scores.other:
-        raise ValueError(scores.other[0])
-    names = choose_metrics(metrics, sorted(set(table["metric"])), protocol)
-    if found := other_weights(table[table["metric"].isin(names)]):
-        raise ValueError(f"{found[0]}, or leave it out of metrics=[...]")
-    if number != "mean" and protocol in ("vbench", "vbench_last"):
-        raise ValueError(
-            f"number={number} needs several scores of a video; {protocol} has one: protocol=windows has more"
-        )
-    found = comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
-    longest = float(table.groupby(["run", "sample"])["t_end"].max().max())
-    if number in ("first", "last", "drift", "abs_drift") and longest < 2 * ends:
-        raise ValueError(
-            f"videos of {longest:.3g} s have no first and last {ends:g} s beside each other: say ends={longest / 2:.2g}"
-        )
-    return found
-
-
-def written(comparison: Comparison, kind: str, out: Path | None) -> str:
-    """The table in a format, in the file if there is one (whole or not at all); its text, empty for parquet."""
-    if kind == "parquet":
-        assert out is not None
-        with atomic_path(out) as partial:
-            flat(comparison).to_parquet(partial, index=False)
-        return ""
-    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": lambda c: csv_text(flat(c))}
-    text: str = writers[kind](comparison)
-    if out is not None:
-        atomic_write_text(out, text)
-    return text
-
-
 main = command("table")(table_task)
+
+__getattr__ = moved(
+    __name__,
+    {
+        "experiments.tables.comparisons": "choose_format choose_number find_baseline find_sources read_comparison written"
+    },
+)
 
 if __name__ == "__main__":
     main()

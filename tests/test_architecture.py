@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 HARNESS = {"hydra", "omegaconf", "wandb"}  # experiments only
 HEAVY = {"pandas", "matplotlib", "vbench", "pyarrow", "jinja2", "cv2", "scipy"}  # not in the library
 FORBIDDEN = {
-    "deepforcing": {"eval", "experiments", "baselines", *HARNESS, *HEAVY},
-    "eval": {"experiments", "baselines", *HARNESS},
-    "baselines": {"eval", "experiments", *HARNESS},
+    "deepforcing": {"eval", "experiments", "baselines", "benchmarks", *HARNESS, *HEAVY},
+    "eval": {"experiments", "baselines", "benchmarks", *HARNESS},
+    "baselines": {"eval", "experiments", "benchmarks", *HARNESS},
 }
 
 
@@ -83,7 +83,7 @@ def test_the_check_lets_others_pass() -> None:
 
 def test_packages_have_init_and_tests_have_none() -> None:
     """Packages are real (a bare `import eval` finds ours or nothing); tests are found by path."""
-    for package in ("deepforcing", "eval", "experiments", "baselines"):
+    for package in ("deepforcing", "eval", "experiments", "baselines", "benchmarks"):
         for file in (ROOT / package).rglob("*.py"):
             assert (file.parent / "__init__.py").is_file(), file
     assert not list((ROOT / "tests").rglob("__init__.py"))

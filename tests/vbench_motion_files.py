@@ -1,4 +1,4 @@
-"""Random weights and small videos (experiments.evalbench) for the VBench dimensions of motion and text."""
+"""Random weights and small videos (benchmarks.vbench) for the VBench dimensions of motion and text."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.vbench import videos
+from benchmarks.vbench.videos import write
+from benchmarks.vbench.weights import write_amt, write_raft, write_viclip, write_vocabulary
 from eval.batch import Batch
-from experiments.evalbench import videos
-from experiments.evalbench.videos import write
-from experiments.evalbench.weights import write_amt, write_raft, write_viclip, write_vocabulary
 
 __all__ = ["amt_weights", "batches", "moving", "write", "write_raft", "write_viclip", "write_vocabulary"]
 

@@ -34,7 +34,7 @@ class Hue:
     """100 (1 - half the L1 distance of two 180-bin hue histograms): 100 the same hues, 0 none in common.
 
     hue_similarity: of each frame with the first, mean over a window. hue_similarity_last: of the last frame with the
-    first, one number a video, in its last window: the form in which ID-Forcing reports hue drift (2610.03120, by
+    first, one number a video: the form in which ID-Forcing reports hue drift (2610.03120, by
     description). Every pixel counts alike, so hues of dark and pale pixels, which are mostly noise, do as well; grey is
     hue 0, as in OpenCV. Where on the picture a hue is plays no part.
     """
@@ -45,11 +45,11 @@ class Hue:
     observes: ClassVar[tuple[Observation, ...]] = (HuesLikeFirst,)
     values: ClassVar[tuple[Value, ...]] = (
         Value("hue_similarity", "0..100", True, "hues in common with the first frame"),
-        Value("hue_similarity_last", "0..100", True, "hues that the last frame has in common with the first"),
+        Value(
+            "hue_similarity_last", "0..100", True, "hues that the last frame has in common with the first", whole=True
+        ),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         alike = clip.observed(HuesLikeFirst)
-        last = np.full(len(windows), np.nan)
-        last[-1] = alike[-1]
-        return {"hue_similarity": window_mean(alike, windows), "hue_similarity_last": last}
+        return {"hue_similarity": window_mean(alike, windows), "hue_similarity_last": alike[-1:]}

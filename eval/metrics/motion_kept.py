@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -37,14 +38,21 @@ class MotionKept:
     needs: ClassVar[Literal["video", "tiny"]] = "video"
     observes: ClassVar[tuple[Observation, ...]] = (FlowLength,)
     values: ClassVar[tuple[Value, ...]] = (
-        Value("motion_kept", "0 or 1", True, "a video that moves in its first 5 s still moves in its last", share=True),
+        Value(
+            "motion_kept",
+            "0 or 1",
+            True,
+            "a video that moves in its first 5 s still moves in its last",
+            share=True,
+            whole=True,
+        ),
     )
 
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         fastest, video = clip.observed(FlowLength)[:, 1], clip.video
         short = min(video.height, video.width) // video.pixel_scale
         ends = round(SECONDS * video.fps)
-        kept = np.full(len(windows), np.nan)
+        kept = math.nan
         if clip.frames / video.fps >= 2 * SECONDS - ROUNDING and moves(fastest[:ends], short):
-            kept[-1] = float(moves(fastest[-ends:], short))
-        return {"motion_kept": kept}
+            kept = float(moves(fastest[-ends:], short))
+        return {"motion_kept": np.array([kept])}

@@ -17,22 +17,24 @@ SIDE = 16  # pixels: pictures are compared after area averaging to so many a sid
 
 @dataclass(frozen=True)
 class PromptDistance:
-    """How far the videos of other prompts are, and whether a video is still nearest to its own prompt's beginning.
+    """How far a video is from those of other prompts, and whether it is still nearest to its own prompt's beginning.
 
-    The picture of a window is the mean of four of its frames, area-averaged to 16 x 16 pixels; pictures are compared by
-    their root mean square RGB difference, 0..1. prompt_distance: mean over the videos of other prompts of the difference
-    between the two pictures of the same window. prompt_retrieval: 1 if the nearest of all videos' first pictures is one of
-    the same prompt, 0 if not (a tie is a miss). Papers' retrieval, which falls from all to half within a minute, is of
-    learned features; this sees layout and colour alone, so that what moves a lot is lost too: read it beside real video.
+    The picture of a window is the mean of four of its frames, area-averaged to 16 x 16 pixels. prompt_distance:
+    (P - 1) / P of the mean square RGB difference, 0..1, from the mean picture of the P - 1 other prompts in the same window;
+    its mean over prompts is the variance between them, whatever P is. Squares and means, and not the mean of distances
+    between pairs: there each pair would count twice, and intervals over prompts would be half as wide as they are. NaN
+    where fewer than three prompts have the window.
 
-    A number of a video is of the set of videos it was scored with: with another set it is scored again. NaN with fewer than
-    two prompts. Our definition.
+    prompt_retrieval: 1 if of all videos' first pictures the one with the least root mean square difference is of the same
+    prompt, 0 if not (a tie is a miss); NaN with one prompt. Papers' retrieval, which falls from all to half within a minute,
+    is of learned features; this sees layout and colour alone, so that what moves a lot is lost too: read it beside real
+    video. Both are ours, and belong to the set of videos they were scored with: with another set all are scored again.
     """
 
     name: ClassVar[str] = "prompt_distance"
     version: ClassVar[int] = 1
     values: ClassVar[tuple[Value, ...]] = (
-        Value("prompt_distance", "RMS, 0..1", None, "difference from the videos of other prompts"),
+        Value("prompt_distance", "mean square, 0..1", None, "squared difference from the mean of the other prompts"),
         Value("prompt_retrieval", "0 or 1", True, "nearest to the beginning of its own prompt's videos", share=True),
     )
 
@@ -40,22 +42,34 @@ class PromptDistance:
         return np.asarray(cv2.resize(rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float64).ravel() / 255
 
     def compare(self, pictures: Sequence[FloatArray], prompts: Sequence[str]) -> list[Mapping[str, FloatArray]]:
-        """Of every video, one array [W] per name in `values`. pictures: of each video; prompts: what each shows."""
-        found: list[Mapping[str, FloatArray]] = []
-        first = np.stack([own[0] for own in pictures]) if pictures else np.empty((0, 0))
-        for own, prompt in zip(pictures, prompts, strict=True):
-            same = np.array([other == prompt for other in prompts])
-            apart, nearest = np.full(len(own), np.nan), np.full(len(own), np.nan)
-            for i, picture in enumerate(own if not same.all() else ()):
-                others = [p[i] for p, alike in zip(pictures, same, strict=True) if not alike and i < len(p)]
-                if others:
-                    apart[i] = rms(np.stack(others), picture).mean()
-                to_first = rms(first, picture)
-                nearest[i] = float(to_first[same].min() < to_first[~same].min())
-            found.append({"prompt_distance": apart, "prompt_retrieval": nearest})
-        return found
+        apart = [np.full(len(own), np.nan) for own in pictures]
+        for window in range(max(map(len, pictures), default=0)):
+            there = {i: own[window] for i, own in enumerate(pictures) if window < len(own)}
+            of_prompt = {
+                prompt: np.mean([picture for i, picture in there.items() if prompts[i] == prompt], 0)
+                for prompt in dict.fromkeys(prompts[i] for i in there)
+            }
+            others = len(of_prompt) - 1
+            total = sum(of_prompt.values(), np.zeros(()))
+            for i, picture in there.items() if others >= 2 else ():
+                centre = (total - of_prompt[prompts[i]]) / others
+                apart[i][window] = others / (others + 1) * float(((picture - centre) ** 2).mean())
+        return [
+            {"prompt_distance": distance, "prompt_retrieval": found}
+            for distance, found in zip(apart, retrieved(pictures, prompts), strict=True)
+        ]
 
 
-def rms(pictures: FloatArray, picture: FloatArray) -> FloatArray:
-    """[V, D] and [D] -> [V]."""
-    return np.asarray(np.sqrt(((pictures - picture) ** 2).mean(1)))
+def retrieved(pictures: Sequence[FloatArray], prompts: Sequence[str]) -> list[FloatArray]:
+    """Of every video, for each of its windows [W], whether the nearest of all first windows is of its prompt."""
+    found = []
+    for own, prompt in zip(pictures, prompts, strict=True):
+        same = np.array([other == prompt for other in prompts])
+        hits = np.full(len(own), np.nan)
+        if not same.all():
+            first = np.stack([other[0] for other in pictures])
+            for window, picture in enumerate(own):
+                apart = ((first - picture) ** 2).mean(1)
+                hits[window] = float(apart[same].min() < apart[~same].min())
+        found.append(hits)
+    return found

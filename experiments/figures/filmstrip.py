@@ -64,7 +64,7 @@ def draw(
     colours = inks([run.label for run in runs], [run.is_real for run in runs])
     height = 0.82 * len(runs) + 2.6
     figure = plt.figure(figsize=(11, height), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.82 * len(runs) + 0.3, 2.3])
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[0.82 * len(runs) + 0.3, 2.3])[:, 0]
     text = ""
     strips = top.subplots(len(runs), 1, squeeze=False)[:, 0]
     for axis, run, ink in zip(strips, runs, colours, strict=True):

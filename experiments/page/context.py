@@ -19,7 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from eval.metrics import DIMENSIONS, OVER_TIME
-from eval.metrics.vbench_quality import QUALITY
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
@@ -225,9 +225,12 @@ def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The panels under headings, in their order; no heading where there is one group alone."""
     of_vbench, of_features = ({v.name for m in metrics for v in m.values} for metrics in (DIMENSIONS, OVER_TIME))
     of_vbench.add(QUALITY.name)
+    over_windows = prose.OVER_WINDOWS
+    if QUALITY.name in {panel["info"].name for panel in panels}:
+        over_windows += f" {REWARD}"
     parts: list[tuple[str, str, list[dict[str, Any]]]] = [
         ("From pixels alone", "", [p for p in panels if p["info"].name not in of_vbench | of_features]),
-        ("VBench's dimensions over time", prose.OVER_WINDOWS, [p for p in panels if p["info"].name in of_vbench]),
+        ("VBench's dimensions over time", over_windows, [p for p in panels if p["info"].name in of_vbench]),
         ("Motion, drift and repetition by RAFT and CLIP", "", [p for p in panels if p["info"].name in of_features]),
     ]
     found = [{"title": title, "note": note, "panels": inside} for title, note, inside in parts if inside]

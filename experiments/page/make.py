@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from deepforcing.runs import atomic_write_text
 from eval.metrics import VALUES
+from eval.metrics.vbench_quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output
@@ -58,10 +58,10 @@ def make(report: Report, console: Console) -> Path:
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
     read = read_scores(runs, report.window_seconds)
-    report = replace(report, window_seconds=read.window_seconds)
+    window = read.window_seconds
     scores = of_samples(read.table, {(run.name, sample["sample"]) for run in runs for sample in run.samples})
     table = scores[scores["protocol"] == "windows"].drop(columns="protocol")
-    table, wholes = windows_and_wholes(table, report.window_seconds)
+    table, wholes = windows_and_wholes(table, window)
     measured = set(table.loc[table["value"].notna(), "metric"])
     infos = metric_infos(sorted(set(table["metric"])), VALUES)
     silent = [info.title for info in infos if info.name not in measured]
@@ -71,7 +71,7 @@ def make(report: Report, console: Console) -> Path:
     chief = chief_metrics([info.name for info in infos], report.chief)
     comparisons = compare_protocols(scores, runs, names[baseline], report.common)
     of_ends = ends_rows(table, wholes, VALUES, report.ends)
-    lengths = "" if report.window_seconds == Protocol().window_seconds else f" window_seconds={report.window_seconds:g}"
+    lengths = "" if window == Protocol().window_seconds else f" window_seconds={window:g}"
     problems = prose.problems(runs, scored_samples(scores), lengths)
     problems += [{"text": f"{line}.", "command": ""} for line in (*read.other, *other_weights(scores))]
     options = Options(
@@ -88,13 +88,13 @@ def make(report: Report, console: Console) -> Path:
     atomic_write_text(report.out, page)
     labels = {run.name: run.label for run in runs}
     if rows:
-        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat_table(rows, labels, report.window_seconds)))
+        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat_table(rows, labels, window)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
-        console.print(f"windows of {report.window_seconds:g} s: {both}, and the drift (last minus first)")
+        console.print(f"windows of {window:g} s: {both}, and the drift (last minus first)")
         for part in terminal_tables([row for row in rows if row.info.name in chief], runs, console.width):
             console.print(part, soft_wrap=False)
     if rows or comparisons:
-        text = markdown_tables(rows, comparisons, labels, report)
+        text = markdown_tables(rows, comparisons, labels, report.ends, window)
         atomic_write_text(report.out.with_suffix(".md"), text)
     for part in comparison_tables(comparisons, console.width):
         console.print(part, soft_wrap=False)
@@ -109,18 +109,19 @@ def make(report: Report, console: Console) -> Path:
 
 
 def markdown_tables(
-    rows: Sequence[MetricRow], comparisons: Sequence[Comparison], labels: Mapping[str, str], report: Report
+    rows: Sequence[MetricRow], comparisons: Sequence[Comparison], labels: Mapping[str, str], ends: float, window: float
 ) -> str:
     """What the page says in numbers, for a README."""
     parts = []
     if rows:
-        protocol = f"Protocol: windows of {report.window_seconds:g} s."
+        protocol = f"Protocol: windows of {window:g} s."
         tests = (
             f"Bold: the interval excludes zero; *: also after Holm's adjustment for all "
             f"{family(rows, 'drift')} drifts, or all {family(rows, 'versus')} differences from the baseline."
         )
-        notes = [protocol, prose.INTERVALS, tests, *prose.survivors(rows, report.ends)]
-        parts.append(markdown_table(rows, list(labels), labels, report.ends, notes))
+        rewards = [REWARD] if any(row.info.name == QUALITY.name for row in rows) else []
+        notes = [protocol, prose.INTERVALS, tests, *rewards, *prose.survivors(rows, ends)]
+        parts.append(markdown_table(rows, list(labels), labels, ends, notes))
     return "\n".join([*parts, *map(formats.markdown, comparisons)])
 
 

@@ -74,7 +74,8 @@ def run(directory: Path, config: dict[str, Any]) -> Produced:
                 continue
             roles = [slot.role for slot in band.slots]
             for layer in band.active:
-                keys = band.keys(layer)[:, : len(roles) * band.slot_tokens].unflatten(1, (len(roles), band.slot_tokens))
+                keys = band.keys(layer)[:, : len(roles) * band.slot_tokens]
+                keys = keys.reshape(keys.shape[0], len(roles), band.slot_tokens, *keys.shape[2:])
                 for role, part in PARTS.items():
                     these = [i for i, r in enumerate(roles) if r == role]
                     if these:

@@ -51,7 +51,7 @@ class Attention:
         start, kind, step, layer = np.array(self.rows, dtype=np.int32).reshape(-1, 4).T
         for i, sample in enumerate(self.samples):
             mass = np.zeros((len(self.rows), self.mass[0].shape[1] if self.mass else 0, most), dtype=np.float32)
-            for row, weights in zip(mass, self.mass, strict=True):
-                row[:, : weights.shape[2]] = weights[i].numpy()
+            for of_row, weights in zip(mass, self.mass, strict=True):
+                of_row[:, : weights.shape[2]] = weights[i].numpy()
             with atomic_path(self.folder / f"attention-{sample}.npz") as partial, open(partial, "wb") as file:
                 np.savez_compressed(file, mass=mass, start=start, kind=kind, step=step, layer=layer, slots=slots)

@@ -62,7 +62,9 @@ class Run:
         """Length of the clips that the model was trained on, where the run says so."""
         model = self.spec.get("model")
         value = self.spec.get("train_seconds", model.get("train_seconds") if isinstance(model, dict) else None)
-        return float(value) if type(value) in (int, float) and value > 0 else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return float(value) if value > 0 else None
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:

@@ -100,7 +100,7 @@ def choose_protocol(scores: Scores, wanted: str | None) -> str:
     """The protocol asked for, or the only one. Raises ValueError, naming those that were scored."""
     found = sorted({*scores.table["protocol"].astype(str), *(["windows"] if scores.other else [])})
     if wanted is None and len(found) == 1:
-        return found[0]
+        return str(found[0])
     if wanted in found:
         return str(wanted)
     if not found:

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from baselines.causvid import causvid
 from baselines.self_forcing import self_forcing
 from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.kv import KVCache
@@ -157,6 +158,12 @@ def test_the_tiny_decoder_is_counted_and_takes_less() -> None:
     assert 0 < tiny.vae < 0.3 * GB  # its weights, for encoding
     assert "tiny decoder 0.5" in str(tiny)
     assert plan_memory(wan(dtype="float32", decoder="taehv", taehv_dtype="float16"), 240).taehv == planned // 2
+
+
+def test_overlapping_rollouts_need_the_memory_of_one() -> None:
+    spec = causvid(wan().model, CachePolicy(KeepAll()), dtype="bfloat16")
+    one, many = (plan_memory(spec, frames).cache for frames in (21, 240))
+    assert one == many < plan_memory(wan(KeepAll()), 240).cache / 5
 
 
 def test_enough_is_enough() -> None:

@@ -115,4 +115,5 @@ def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_o
         assert applies(metric, None) == (metric.needs == "video")
         scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16, 1.0))
         assert list(scores) == [value.name for value in metric.values]
-        assert all(np.shape(numbers) == (3,) for numbers in scores.values())
+        lengths = {value.name: 1 if value.whole else 3 for value in metric.values}
+        assert {name: np.shape(numbers) for name, numbers in scores.items()} == {n: (k,) for n, k in lengths.items()}

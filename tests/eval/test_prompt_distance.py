@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from eval.metric import FloatArray
 from eval.metrics.prompt_distance import PromptDistance
 from eval.protocol import Protocol
 from eval.score import Scored, score
+from eval.stats.intervals import mean_interval
 from eval.videos import open_folder, open_run
 
 METRIC = PromptDistance()
@@ -30,21 +32,49 @@ def compared(*videos: tuple[str, FloatArray]) -> dict[str, list[list[float]]]:
     return {value.name: [np.asarray(one[value.name]).tolist() for one in found] for value in METRIC.values}
 
 
-def test_two_prompts_that_become_one() -> None:
-    found = compared(("a", pictures(0, 0.25, 0.5)), ("b", pictures(1, 0.75, 0.5)))
-    assert found["prompt_distance"] == [[1, 0.5, 0]] * 2
-    assert found["prompt_retrieval"] == [[1, 1, 0]] * 2
+def test_prompts_that_become_one() -> None:
+    """Three flat pictures of levels 0, .5 and 1 have the variance .25; the mean over prompts is that variance."""
+    found = compared(("a", pictures(0, 0.25, 0.5)), ("b", pictures(0.5, 0.5, 0.5)), ("c", pictures(1, 0.75, 0.5)))
+    np.testing.assert_allclose(np.mean(found["prompt_distance"], 0), [np.var([0, 0.5, 1], ddof=1), 0.0625, 0])
+    np.testing.assert_allclose(np.array(found["prompt_distance"])[:, 0], [2 / 3 * 0.75**2, 0, 2 / 3 * 0.75**2])
+    assert found["prompt_retrieval"][0] == [1, 0, 0]  # .25 is as near to b's beginning as to its own
+    assert found["prompt_retrieval"][1] == [1, 1, 1]
 
 
-def test_two_prompts_that_change_places_are_as_far_and_lost() -> None:
-    found = compared(("a", pictures(0, 1)), ("b", pictures(1, 0)))
-    assert found == {"prompt_distance": [[1, 1]] * 2, "prompt_retrieval": [[1, 0]] * 2}
+def test_prompts_that_change_places_are_as_far_and_lost() -> None:
+    found = compared(("a", pictures(0, 1)), ("b", pictures(1, 0)), ("c", pictures(0.4, 0.4)))
+    np.testing.assert_allclose(*np.mean(found["prompt_distance"], 0))
+    assert found["prompt_retrieval"] == [[1, 0], [1, 0], [1, 1]]
+
+
+def test_the_number_of_prompts_does_not_matter_and_its_interval_covers() -> None:
+    """Prompts drawn from one distribution, of variance 1/12: the mean meets it, and Student's interval does 95 in 100."""
+    rng = np.random.default_rng(0)
+    missed, means = 0, []
+    for _ in range(400):
+        levels = rng.uniform(0, 1, 24)
+        values = np.array(compared(*((str(i), pictures(level)) for i, level in enumerate(levels)))["prompt_distance"])
+        _, low, high, _ = mean_interval(values)
+        missed += not low[0] <= 1 / 12 <= high[0]
+        means.append(values.mean())
+    assert np.mean(means) == pytest.approx(1 / 12, rel=0.02)
+    assert 0.02 < missed / 400 < 0.09
+    few = [
+        np.mean(compared(*((str(i), pictures(x)) for i, x in enumerate(rng.uniform(0, 1, 3))))["prompt_distance"])
+        for _ in range(400)
+    ]
+    assert np.mean(few) == pytest.approx(1 / 12, rel=0.1)
 
 
 def test_seeds_of_one_prompt_are_no_others() -> None:
-    found = compared(("a", pictures(0, 0.4)), ("a", pictures(0.4, 0.9)), ("b", pictures(1, 1)))
-    np.testing.assert_allclose(found["prompt_distance"], [[1, 0.6], [0.6, 0.1], [0.8, 0.35]])
-    assert found["prompt_retrieval"] == [[1, 1], [1, 0], [1, 1]]  # .4 is nearest to the other seed's beginning
+    found = compared(
+        ("a", pictures(0, 0.4)), ("a", pictures(0.4, 0.9)), ("b", pictures(1, 1)), ("c", pictures(0.6, 0.6))
+    )  # fmt: skip
+    centre = [0.8, 0.8]  # of b and c
+    for own, values in (([0, 0.4], found["prompt_distance"][0]), ([0.4, 0.9], found["prompt_distance"][1])):
+        np.testing.assert_allclose(values, 2 / 3 * (np.array(own) - centre) ** 2)
+    np.testing.assert_allclose(found["prompt_distance"][2][0], 2 / 3 * (1 - (0.2 + 0.6) / 2) ** 2)
+    assert found["prompt_retrieval"] == [[1, 1], [1, 0], [1, 1], [1, 1]]  # .4 is nearest to the other seed's beginning
 
 
 @pytest.mark.parametrize("videos", [(("a", pictures(0, 1)),), (("a", pictures(0, 1)), ("a", pictures(1, 0)))])
@@ -53,9 +83,15 @@ def test_one_prompt_has_nothing_to_be_far_from(videos: tuple[tuple[str, FloatArr
         assert np.isnan(values).all()
 
 
+def test_two_prompts_are_one_distance_and_no_sample() -> None:
+    found = compared(("a", pictures(0, 1)), ("b", pictures(1, 1)))
+    assert np.isnan(found["prompt_distance"]).all()
+    assert found["prompt_retrieval"] == [[1, 0], [1, 1]]
+
+
 def test_shorter_videos_count_while_they_last() -> None:
-    found = compared(("a", pictures(0, 0, 0)), ("b", pictures(1)), ("c", pictures(0.5, 0.5)))
-    np.testing.assert_array_equal(found["prompt_distance"][0], [0.75, 0.5, np.nan])
+    found = compared(("a", pictures(0, 0, 0)), ("b", pictures(1)), ("c", pictures(0.5, 0.5)), ("d", pictures(0.5, 0.5)))
+    np.testing.assert_allclose(found["prompt_distance"][0], [3 / 4 * (2 / 3) ** 2, 2 / 3 * 0.25, np.nan])
     assert found["prompt_retrieval"][0] == [1, 1, 1]
 
 
@@ -94,31 +130,34 @@ def found(home: Path, **options: str) -> tuple[Scored, dict[str, list[float]]]:
 def test_a_set_is_scored_once_and_again_when_it_is_another(tmp_path: Path) -> None:
     write(tmp_path / "videos" / "a.mp4", [0, 0, 51, 51])
     write(tmp_path / "videos" / "b.mp4", [255, 255, 153, 51])
+    write(tmp_path / "videos" / "d.mp4", [0, 0, 51, 255])
     scored, values = found(tmp_path)
     assert not scored.problems
-    assert values == {"a": [1, pytest.approx(0.2, abs=0.01)], "b": [1, pytest.approx(0.2, abs=0.01)]}
+    near = functools.partial(pytest.approx, abs=0.01)
+    assert values == {"a": [near(2 / 3 / 4), near(2 / 3 * 0.3**2)], "b": [near(2 / 3), near(0)], "d": values["d"]}
     (file,) = (tmp_path / "scores").glob("prompt_distance@1.parquet")
     before = file.stat().st_mtime_ns
     assert found(tmp_path)[1] == values
     assert file.stat().st_mtime_ns == before
     write(tmp_path / "videos" / "c.mp4", [0, 0, 255, 255])
-    _, three = found(tmp_path)
-    assert three["a"] == [pytest.approx(0.5, abs=0.01), pytest.approx((0.2 + 0.8) / 2, abs=0.01)]
-    assert set(three) == {"a", "b", "c"}
+    _, four = found(tmp_path)
+    assert four["b"][0] == near(3 / 4)
+    assert set(four) == {"a", "b", "c", "d"}
     (tmp_path / "videos" / "c.mp4").unlink()
-    assert found(tmp_path)[1] == values  # no row of the three is left
+    assert found(tmp_path)[1] == values  # no row of the four is left
 
 
 def test_a_broken_video_costs_itself(tmp_path: Path) -> None:
     write(tmp_path / "videos" / "a.mp4", [0, 0])
     write(tmp_path / "videos" / "b.mp4", [51, 51])
     write(tmp_path / "videos" / "c.mp4", [255, 255])
+    write(tmp_path / "videos" / "d.mp4", [102, 102])
     data = (tmp_path / "videos" / "c.mp4").read_bytes()
     (tmp_path / "videos" / "c.mp4").write_bytes(data[: len(data) // 2])
     scored, values = found(tmp_path)
     assert len(scored.problems) == 1
     assert "c" in scored.problems[0]
-    assert values == {"a": [pytest.approx(0.2, abs=0.01)], "b": [pytest.approx(0.2, abs=0.01)]}
+    assert values == {name: [pytest.approx(2 / 3 * x**2, abs=0.01)] for name, x in (("a", 0.3), ("b", 0), ("d", 0.3))}
 
 
 def test_a_part_of_the_videos_is_no_set(tmp_path: Path) -> None:
@@ -132,9 +171,11 @@ def test_a_part_of_the_videos_is_no_set(tmp_path: Path) -> None:
 
 
 def test_seeds_of_a_run_s_prompt_are_one_prompt(make_run: Callable[..., Path]) -> None:
-    run = make_run({"aaaaaaaaaa-s0": (0, 32), "aaaaaaaaaa-s1": (0, 32), "bbbbbbbbbb-s0": (1, 32)})
+    run = make_run(
+        {"aaaaaaaaaa-s0": (0, 32), "aaaaaaaaaa-s1": (0, 32), "bbbbbbbbbb-s0": (1, 32), "cccccccccc-s0": (2, 32)}
+    )
     table = score(open_run(run), [METRIC], PROTOCOL).table
     wide = table.pivot(index="sample", columns=["metric", "t_start"], values="value")
     np.testing.assert_allclose(wide.loc["aaaaaaaaaa-s0"], wide.loc["aaaaaaaaaa-s1"])  # the same video
     assert (wide["prompt_retrieval"][0.0] == 1).all()
-    assert (wide["prompt_distance"].to_numpy() > 0.02).all()
+    assert (wide["prompt_distance"].to_numpy() > 0.001).all()

@@ -48,6 +48,7 @@ def write_video(path: Path, frames: Frames, fps: int) -> None:
 )
 def test_the_bytes_are_those_of_the_file(tmp_path: Path, n: int, height: int, width: int, fps: int) -> None:
     decord = pytest.importorskip("decord")
+    decord.bridge.set_bridge("native")  # vbench, in another test, may have chosen another
     frames = moving(n, height, width)
     write_video(tmp_path / "clip.mp4", frames, fps)
     reader = decord.VideoReader(str(tmp_path / "clip.mp4"), num_threads=1)

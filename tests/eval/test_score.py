@@ -65,7 +65,8 @@ def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
     assert calls == [(1, 2, "aaaaaaaaaa-s0"), (2, 2, "bbbbbbbbbb-s0")]
     assert list(first.table.columns) == [*COLUMNS, *KEYS]
     names = {value.name for metric in WEIGHT_FREE for value in metric.values}
-    assert len(first.table) == 2 * 3 * len(names)
+    wholes = sum(value.whole for metric in WEIGHT_FREE for value in metric.values)
+    assert len(first.table) == 2 * (3 * (len(names) - wholes) + wholes)
     assert set(first.table["metric"]) == names
     assert set(first.table["run"]) == {run.name}
     assert (first.table.query("metric == 'presence'")["value"] == 1).all()
@@ -132,6 +133,24 @@ def test_a_metric_that_cannot_score_a_clip_does_not_stop_the_others(make_run: Ma
     assert [p for p in scored.problems if "length: 24 frames are unlucky" in p] == scored.problems != []
     assert set(scored.table.query("metric == 'length'")["sample"]) == {"bbbbbbbbbb-s0"}
     assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
+
+
+def test_an_infinite_score_costs_itself_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no reader meets it: a table that holds it would not be read again."""
+    score_window = Length.score
+    monkeypatch.setattr(
+        Length,
+        "score",
+        lambda *args: {"length": score_window(*args)["length"] * (np.inf if args[1].frames == 32 else 1)},
+    )
+    run = make_run({"aaaaaaaaaa-s0": (0, 32), "bbbbbbbbbb-s0": (1, 16)})
+    for decoded in (2, 1):
+        scored = score_run(run, [Length(), Exposure()], ONE)
+        assert scored.decoded == decoded
+        assert len(scored.problems) == 1
+        assert "sample aaaaaaaaaa-s0: length: value is not within" in scored.problems[0]
+        assert set(scored.table.query("metric == 'length'")["sample"]) == {"bbbbbbbbbb-s0"}
+        assert scored.table.query("metric == 'luma'")["sample"].nunique() == 2
 
 
 def test_metrics_of_another_world_are_skipped(make_run: MakeRun) -> None:

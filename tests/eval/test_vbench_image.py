@@ -20,6 +20,7 @@ import pytest
 import torch
 import vbench_files as files
 
+from benchmarks.vbench.weights import FULL_DINO
 from eval.batch import Batch
 from eval.dimension import ClipInfo, Dimension
 from eval.metrics.aesthetic_quality import AestheticQuality
@@ -32,7 +33,6 @@ from eval.networks import clip, musiq
 from eval.networks.torchscript import read_torchscript
 from eval.preprocess import clip_input, dino_input, musiq_input
 from eval.scorers import Consistency
-from experiments.evalbench.weights import FULL_DINO
 
 pytestmark = [  # what the vbench package and the archives that it needs warn of
     pytest.mark.filterwarnings(f"ignore:.*{text}")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from vbench_motion_files import amt_weights, batches, moving, write, write_raft, write_viclip, write_vocabulary
 
+from benchmarks.vbench.weights import small_viclip
 from eval import flow
 from eval.batch import Batch
 from eval.dimension import ClipInfo, Dimension
@@ -32,7 +33,6 @@ from eval.metrics.temporal_flickering import TemporalFlickering
 from eval.networks import amt, raft, viclip
 from eval.networks.amt import BothWays
 from eval.networks.package import vbench_module
-from experiments.evalbench.weights import small_viclip
 
 CPU = torch.device("cpu")
 PROMPT = "A red ball rolls over the grass &amp; a dog runs after it; " * 4  # more than 30 tokens

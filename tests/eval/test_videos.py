@@ -110,8 +110,20 @@ def test_files_that_cannot_be_videos_of_a_table_are_named(folder: Path, tmp_path
     assert any("not UTF-8" in problem and problem.isprintable() for problem in group.problems)
 
 
-def test_a_name_with_a_line_break_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "two\nlines.mp4").write_bytes(b"x")
+def test_a_broken_file_keeps_its_place_in_a_list_by_order(folder: Path, tmp_path: Path) -> None:
+    (folder / "b_lue.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "p.txt").write_text("\n".join([*PROMPTS[:2], "of the link", PROMPTS[2]]))
+    group = open_folder(folder, tmp_path / "p.txt", tmp_path)
+    assert [video.prompt for video in group.videos] == list(PROMPTS)
+    assert group.problems == ("b_lue.mp4: a link to nothing",)
+    (tmp_path / "p.txt").write_text("\n".join(PROMPTS))
+    with pytest.raises(ValueError, match="3 prompts for 4 videos"):
+        open_folder(folder, tmp_path / "p.txt", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["two\nlines.mp4", "two\u2028lines.mp4", " .mp4", "esc\x1b[31m.mp4"])
+def test_a_name_that_no_table_can_hold_is_told_in_one_line(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
     group = open_folder(folder, None, tmp_path)
     assert [video.path.name for video in group.videos] == list(NAMES)
     assert len(group.problems) == 1

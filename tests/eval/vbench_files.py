@@ -1,4 +1,4 @@
-"""Random weights for VBench's image networks (experiments.evalbench.weights), and videos of their own."""
+"""Random weights for VBench's image networks (benchmarks.vbench.weights), and videos of their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepforcing.video import VideoWriter
-from experiments.evalbench.weights import (
+from benchmarks.vbench.weights import (
     CLIP_FILES,
     randomise,
     save,
@@ -18,6 +17,7 @@ from experiments.evalbench.weights import (
     write_dino,
     write_musiq,
 )
+from deepforcing.video import VideoWriter
 
 __all__ = [
     "CLIP_FILES", "randomise", "save", "save_torchscript", "write_aesthetic_head", "write_clip", "write_dino",

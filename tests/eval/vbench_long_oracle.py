@@ -1,7 +1,7 @@
 """The vbench2_beta_long package itself at work: run as a program, `python vbench_long_oracle.py JOB.json`, and imported
 for what its networks are.
 
-What it cannot find here is stood in for by experiments.evalbench.package, DINOv2 and DreamSim by networks of a few thousand
+What it cannot find here is stood in for by benchmarks.vbench.package, DINOv2 and DreamSim by networks of a few thousand
 random weights.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.evalbench import package
+from benchmarks.vbench import package
 
 DINOV2_REPOSITORY = """
 import torch

@@ -33,7 +33,7 @@ def check(record: dict[str, Any], decodes: bool) -> None:
             assert seconds[part] > 0
             assert fps[part] == pytest.approx(12 / seconds[part], rel=0.02)  # a chunk is 12 pixel frames
     parts = sum(seconds[p] or 0 for p in PARTS[:4])
-    assert parts == pytest.approx(seconds["end_to_end"], rel=0.5)  # medians of each do not add up exactly
+    assert 0.1 < parts / seconds["end_to_end"] < 1.5  # medians of each do not add up; others use the machine too
     assert record["peak_memory_bytes"] > 1e6
     assert record["device"] == "cpu"
     assert record["dtype"] == "float32"

@@ -76,7 +76,7 @@ def test_help(command: Command) -> None:
 
 
 def test_a_score_that_differs_is_told(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    from experiments import bench_eval
+    from benchmarks.vbench import side_by_side
 
     def side(overall: float) -> dict[str, object]:
         one = {"seconds": 1.0, "cpu_seconds": 1.0, "decode_seconds": 0.5, "peak_bytes": 1, "overall": overall}
@@ -89,7 +89,7 @@ def test_a_score_that_differs_is_told(monkeypatch: pytest.MonkeyPatch, command: 
     def run(module: str, *_: object) -> object:
         return side(0.5 if module.endswith("package") else 0.52)
 
-    monkeypatch.setattr(bench_eval, "run", run)
+    monkeypatch.setattr(side_by_side, "run", run)
     status, out, _ = command("bench", "eval", "metrics=[imaging_quality]", "height=128", "width=128", "seconds=2")
     assert status == 1
     assert "SCORES DIFFER by more than 1e-06" in out

@@ -179,7 +179,7 @@ def test_videos_csv_shows_the_prompts_before_anything_is_scored(
         raise ValueError("not yet")
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.evaluate.score", stop)
+        patch.setattr("experiments.scoring.score", stop)
         assert command(*call, "metrics=temporal_flickering").status == 2
     table = pd.read_csv(tmp_path / "out" / "videos.csv", keep_default_na=False)
     assert table.columns.tolist() == ["sample", "file", "prompt", "frames", "fps", "sha256"]
@@ -222,6 +222,19 @@ def test_results_that_cannot_be_written_are_told_before_the_work(
     assert err.count("\n") == 1
     assert str(tmp_path / "out" / name) in err
     assert "out=" in err
+
+
+def test_a_path_that_is_not_utf8_is_no_matter(folder: Path, command: Command, tmp_path: Path) -> None:
+    above = tmp_path / os.fsdecode(b"caf\xe9")
+    above.mkdir()
+    odd = folder.rename(above / "videos")
+    (odd / "e.mp4").write_bytes(b"no video")
+    status, _, err = command("evaluate", f"videos='{odd}'", f"out={tmp_path / 'out'}", "metrics=temporal_flickering")
+    assert status == 1
+    assert err.count("\n") == 1
+    (told,) = json.loads((tmp_path / "out" / "summary.json").read_text())["about"]["problems"]
+    assert "udce9" in told
+    assert set(pd.read_parquet(tmp_path / "out" / "scores.parquet")["sample"]) == {"a_b c-0", "d"}
 
 
 def test_names_with_brackets_are_printed_whole(folder: Path, command: Command, tmp_path: Path) -> None:

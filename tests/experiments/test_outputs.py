@@ -66,7 +66,7 @@ def test_a_place_that_cannot_be_written(
 LONG_WORK = [
     ("demo", "out={out}", "demo.html"),
     ("reproduce", "experiment=table4 out={out}", "table4.md"),
-    ("bench_eval", "out={out}", "bench"),
+    ("bench", "eval out={out}", "bench"),
 ]
 
 

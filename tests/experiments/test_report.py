@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from report_runs import FPS, PROMPTS, SECONDS, Page, Scores, add_scores, draw, four_runs, write_run
 
+from eval.metrics.vbench_quality import RANGES
 from experiments.results.runs import find_runs, read_runs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -263,3 +264,20 @@ def test_vbench_is_drawn_over_time_and_printed_by_protocol(tmp_path: Path) -> No
     slopes = {line["metric"]: float(line["slope"]) for line in lines if line["label"] == "plain"}
     assert slopes["flow_magnitude"] < 0
     assert slopes["clip_drift"] == pytest.approx(0, abs=1e-9)
+
+
+def test_quality_is_drawn_wherever_its_dimensions_are_and_says_what_it_rewards(tmp_path: Path) -> None:
+    windows = [(float(t), t + 2.0) for t in range(0, SECONDS, 2)]
+    runs = [write_run(tmp_path, label) for label in ("plain", "better")]
+    for k, run in enumerate(runs):
+        for name in RANGES:
+            for protocol in ("windows", "vbench_long"):
+                add_scores(run, name, protocol, windows, 0.8 + (k / 10 if name == "imaging_quality" else 0.0))
+    html, terminal = draw(tmp_path / "page.html", *runs, window_seconds=2.0)
+    assert "vbench quality" in re.findall(r"<figure.*?<b>([^<]+)<", html, re.S)
+    assert html.split('id="vbench"')[1].count("VBench Quality") >= 1
+    better = html.split('id="vbench"')[1].split("</table>")[0].split("better</span>")[1]
+    assert f"<b>+{10 / 6.5:.2f}</b>" in better
+    assert html.count("VBench Quality rewards standing still") == 2  # over time, and by protocol
+    assert "VBench Quality rewards standing still" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "VBench Quality" in terminal

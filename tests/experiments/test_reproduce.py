@@ -13,8 +13,9 @@ from commands import BLUE, RED, Command, Outcome
 from omegaconf import OmegaConf
 
 from eval.metrics.vbench_quality import RANGES, quality
-from experiments import reproduce
 from experiments.cli import CONF, groups
+from experiments.reproduction import work
+from experiments.reproduction.plan import plan
 
 ROWS = "rows=[self_forcing,deep_forcing]"
 
@@ -112,14 +113,14 @@ def test_rows_with_weights_of_their_own_are_labelled(experiment: Command, tmp_pa
 def test_a_row_that_fails_does_not_lose_the_others(
     experiment: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = reproduce.rollout
+    whole = work.rollout
 
     def broken(config, console):  # type: ignore[no-untyped-def]
         if config.cache.name == "self_forcing":
             raise OSError(28, "No space left on device", "a/file")
         return whole(config, console)
 
-    monkeypatch.setattr(reproduce, "rollout", broken)
+    monkeypatch.setattr(work, "rollout", broken)
     status, _, err = experiment("table4", ROWS)
     assert status == 1
     assert err == "error: row self_forcing: a/file: No space left on device\n"
@@ -169,7 +170,7 @@ def test_quality_is_made_of_seven_dimensions_that_are_asked_for() -> None:
     """Also those that have no column of their own."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("reproduce", ["experiment=recency_table3", "experiment.metrics={vbench_quality:mean}"])
-        planned = reproduce.plan(config, "recency_table3", ["model=tiny"])
+        planned = plan(config, "recency_table3", ["model=tiny"])
     assert {metric.name for metric in planned.measurements("vbench_long")} == set(RANGES)
 
 

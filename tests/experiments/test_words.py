@@ -82,8 +82,8 @@ WRONG = [
     ("reproduce", "first=10000000000", r"first=10000000000 must be a whole number of at least 1"),
     ("reproduce", "beside=[1,null]", r"beside=\[1, None\] must be a name or a list of names"),
     ("reproduce", "out={a:1}", r"out=\{'a': 1\} must be one path"),
-    ("bench_eval", "height=100000", r"height=100000 must be a whole number of at least 1 and at most 8192"),
-    ("bench_eval", "moves=perhaps", r"moves=perhaps must be true or false"),
+    ("bench", "eval height=100000", r"height=100000 must be a whole number of at least 1 and at most 8192"),
+    ("bench", "eval moves=perhaps", r"moves=perhaps must be true or false"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Small networks in place of RAFT, AMT-S and MUSIQ, so that what is left to be measured is everything but networks.
 
-The two image towers, DINO and ViCLIP are small by their weights (evalbench.weights). These three have fixed sizes, in the
+The two image towers, DINO and ViCLIP are small by their weights (vbench.weights). These three have fixed sizes, in the
 package and so in ours: here their constructors are replaced, in both alike. What each keeps:
 
 RAFT    the correlation pyramid and its lookups, two of twenty iterations, 16 of 128 channels, encoders of one layer

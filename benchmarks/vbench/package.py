@@ -1,4 +1,4 @@
-"""The vbench package at work, dimension by dimension: `python -m experiments.evalbench.package JOB.json`, in a process of
+"""The vbench package at work, dimension by dimension: `python -m benchmarks.vbench.package JOB.json`, in a process of
 its own, for it reads its places when it is imported and needs modules and functions that are not here.
 
 They are stood in for: scene detection, moviepy and DreamSim, which mode long_custom_input without --dev_flag does not use,
@@ -19,11 +19,11 @@ import av
 import numpy as np
 import torch
 
+from benchmarks.vbench.meter import Clock, forget_peak, peak
+from benchmarks.vbench.small import shrink
+from benchmarks.vbench.weights import small_viclip
 from deepforcing.torchvision_cpu import make_importable
 from eval.reencode import _assembly
-from experiments.evalbench.meter import Clock, forget_peak, peak
-from experiments.evalbench.small import shrink
-from experiments.evalbench.weights import small_viclip
 
 SETTINGS = {  # without --dev_flag the tables are read, and multiplied by 0
     "subject_mapping_table.yaml": "0.0: 0.0\n1.0: 1.0\n",
@@ -125,7 +125,7 @@ def instrument() -> dict[str, Clock]:
             return getattr(self._capture, name)
 
     vbench2_beta_long.VBenchLong.preprocess = timed
-    cv2.VideoCapture = Capture  # type: ignore[misc]
+    cv2.VideoCapture = Capture  # type: ignore[misc, assignment]
     return {"split": split, "decode": decode}
 
 

@@ -1,4 +1,4 @@
-"""Ours at work on all dimensions at once: `python -m experiments.evalbench.ours JOB.json`, in a process of its own.
+"""Ours at work on all dimensions at once: `python -m benchmarks.vbench.ours JOB.json`, in a process of its own.
 
 The same as experiments.evaluate does, with a clock around every dimension. Clips are encoded in other threads meanwhile,
 so a dimension's wall seconds are its own, and processor seconds are told of the whole alone.
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.vbench.meter import Clock, forget_peak, peak
+from benchmarks.vbench.small import shrink
 from deepforcing.video import iter_decoded
 from eval.allocator import keep_freed_memory
 from eval.batch import Batch
@@ -28,8 +30,6 @@ from eval.protocol import LONG_SECONDS, Protocol
 from eval.score import score
 from eval.stats.vbench import overall
 from eval.videos import open_folder
-from experiments.evalbench.meter import Clock, forget_peak, peak
-from experiments.evalbench.small import shrink
 
 FRAMES = 3  # whose arithmetic is counted: one triple for AMT-S, and at 16 frames a second one pair for RAFT
 # Of the package: what is imported before the clock starts, as it is there.
@@ -66,7 +66,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
     if job["networks"] == "small":
         shrink()
-    timed = [Timed(dimension) for dimension in DIMENSIONS if dimension.name in job["dimensions"]]
+    timed: list[Any] = [Timed(dimension) for dimension in DIMENSIONS if dimension.name in job["dimensions"]]
     videos = Path(job["videos"])
     names = sorted(path.name for path in videos.glob("*.mp4"))
     prompts = Path(job["out"]) / "prompts.json"
@@ -119,7 +119,7 @@ def count(name: str, video: Path, device: torch.device, fps: int) -> float:
         with FlopCounterMode(display=False) as counter:
             scorer.add(Batch(decoded), 0)
             scorer.value()
-    return counter.get_total_flops() * of_clip / here
+    return float(counter.get_total_flops() * of_clip / here)
 
 
 def matmul_speed(device: torch.device, side: int = 1536, seconds: float = 0.5) -> float:

@@ -20,11 +20,11 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from benchmarks.vbench.small import shrink
 from deepforcing.torchvision_cpu import make_importable
 from eval.metrics import DIMENSIONS
 from eval.networks.package import vbench_module
 from eval.weights import clip_package
-from experiments.evalbench.small import shrink
 
 make_importable()
 
@@ -80,7 +80,7 @@ def write_all(cache: Path, full: bool, names: Collection[str], moves: bool = Tru
 
     moves: whether RAFT's flows are beyond the threshold or below it, for any frames.
 
-    RAFT, AMT-S and MUSIQ are what their modules give: small ones after evalbench.small.shrink.
+    RAFT, AMT-S and MUSIQ are what their modules give: small ones after vbench.small.shrink.
     """
     for name, (layers, width) in CLIP_SIZES.items():
         if name in names:
@@ -154,8 +154,9 @@ def write_musiq(cache: Path) -> None:
     from pyiqa.archs.musiq_arch import MUSIQ
 
     network = randomise(MUSIQ(pretrained=False))
-    network.head.weight.data.mul_(10)
-    network.head.bias.data.fill_(60.0)
+    head = network.get_submodule("head")
+    head.get_parameter("weight").data.mul_(10)
+    head.get_parameter("bias").data.fill_(60.0)
     save(network.state_dict(), cache / "pyiqa_model" / "musiq_spaq_ckpt-358bb6af.pth")
 
 
@@ -182,8 +183,8 @@ def write_raft(cache: Path, gain: float = 0.095) -> None:
     model.update_block.flow_head.conv2.weight.data *= gain
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 1.5)
+            layer.get_buffer("running_mean").normal_(0, 0.1)
+            layer.get_buffer("running_var").uniform_(0.5, 1.5)
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     save(state, cache / "raft_model" / "models" / "raft-things.pth")
 

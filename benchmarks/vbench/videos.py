@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -16,11 +17,11 @@ Frame = NDArray[np.uint8]
 def moving(frames: int, height: int, width: int, speed: float, seed: int = 0) -> Iterator[Frame]:
     """uint8 [H, W, 3], one after the other; the texture slides by `speed` px a frame."""
     rng = np.random.default_rng(seed)
-    large = rng.integers(0, 256, (height // 8 + 20, width // 8 + 60, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
-    large = cv2.GaussianBlur(large, (0, 0), 2)
+    coarse = rng.integers(0, 256, (height // 8 + 20, width // 8 + 60, 3)).astype(np.uint8)
+    large: NDArray[Any] = cv2.GaussianBlur(coarse.repeat(8, 0).repeat(8, 1), (0, 0), 2)
     for index in range(frames):
         down, right = int(index * speed / 2) % 120, int(index * speed) % 400
-        frame = large[down : down + height, right : right + width].copy()
+        frame: NDArray[Any] = large[down : down + height, right : right + width].copy()
         cv2.circle(frame, (int(20 + 2 * speed * index) % width, height // 2), height // 6, (220, 30, 30), -1)
         yield frame
 

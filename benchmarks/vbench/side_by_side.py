@@ -18,21 +18,20 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.vbench import videos as pictures
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from eval.metrics import DIMENSIONS
 from eval.protocol import LONG_SECONDS, Protocol, long_clips
-from experiments.command import command
 from experiments.command.words import shown
-from experiments.evalbench import videos as pictures
-from experiments.evaluate import choose
 from experiments.request import pick_device
+from experiments.scoring import choose
 
 NETWORKS = ("small", "mixed", "full")
 TOLERANCE = 1e-6
 MINUTE = 60.0
 
 
-def bench_eval_task(config: DictConfig) -> int:
+def compare(config: DictConfig) -> int:
     """Exit status 1 when a score is not the package's."""
     job = settings(config)
     if config.out is not None:
@@ -76,7 +75,7 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make weights and videos, run both sides `repeats` times, put them together."""
     cache, masters = folder / "cache", folder / "masters"
     masters.mkdir()
-    run("experiments.evalbench.weights", job, folder / "weights.json", {"cache": str(cache)})
+    run("benchmarks.vbench.weights", job, folder / "weights.json", {"cache": str(cache)})
     frames = round(job["seconds"] * job["fps"])
     for index in range(job["videos"]):  # names as VBench-Long wants them: they end in -0 and have no _
         content = pictures.moving(frames, job["height"], job["width"], 3 + 4 * index, seed=index)
@@ -90,7 +89,7 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
                 os.link(master, place / "videos" / master.name)
             part = {"videos": str(place / "videos"), "out": str(place), "floor": job["floor"] and not turn}
             load = os.getloadavg()[0]
-            found = run(f"experiments.evalbench.{side}", job, place / "job.json", part | {"cache": str(cache)})
+            found = run(f"benchmarks.vbench.{side}", job, place / "job.json", part | {"cache": str(cache)})
             sides[side].append(found | {"load_before": load})
     minutes = job["videos"] * frames / job["fps"] / MINUTE
     clips = job["videos"] * len(long_clips(frames, job["fps"]))
@@ -103,7 +102,7 @@ def run(module: str, job: dict[str, Any], path: Path, part: dict[str, Any]) -> A
     """`python -m module path` to its end. Raises ValueError with the last lines of what it said if it fails."""
     path.write_text(json.dumps(job | part))
     cache = Path(part["cache"])
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-m", module, str(path)],
         cwd=root,
@@ -217,6 +216,3 @@ def table(result: dict[str, Any]) -> str:
         f"most {result['ours_peak_bytes'] / 1e6:.0f} MB. Floor: the networks' arithmetic, each frame and pair once, at the "
         f"speed of a large matrix product here.{moving}"
     )
-
-
-main = command("bench_eval")(bench_eval_task)

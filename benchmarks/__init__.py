@@ -1,0 +1,1 @@
+"""Clocks: of a rollout, and of the evaluation stage beside the vbench package."""

@@ -1,0 +1,74 @@
+"""An experiment's report: Markdown, csv and, for a sweep, a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from deepforcing.runs import atomic_write_text
+from eval.metrics.vbench_quality import with_quality
+from experiments.figures.sweep import draw_sweep
+from experiments.reproduction.plan import Planned
+from experiments.reproduction.work import REAL, Results
+from experiments.results.runs import read_runs
+from experiments.results.scores import COLUMNS
+from experiments.tables.prose import plural
+from experiments.tables.published import FPS, compare, flat
+from experiments.tables.reproduction import Done, written
+from experiments.tables.text import csv_text
+
+MOST_PANELS = 6
+
+
+def report(config: DictConfig, planned: Planned, results: Results, ends: float, out: Path) -> str:
+    """Write <out>, its .csv and, for a sweep, its .png; the Markdown."""
+    tables = results.tables
+    table = with_quality(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=COLUMNS)
+    runs = {row: path.name for row, path in results.runs.items()}
+    seconds = float(next(iter(planned.configs.values())).seconds)
+    if len(table):
+        ends = min(ends, float(table.groupby("run")["t_end"].max().min()) / 2)  # short videos have two ends as well
+    experiment = config.experiment
+    published = compare(table, planned.rows, runs, planned.published, str(experiment.baseline), ends)
+    known = tuple(column for column in planned.beside if column.metric in set(table["metric"]))
+    rows = (*planned.rows, REAL) if REAL.name in runs else planned.rows
+    beside = compare(table, rows, runs, known, str(experiment.baseline), ends)
+    figure = None
+    if experiment.sweep is not None:
+        panels = [(published, column) for column in planned.published if column.metric != FPS.name]
+        panels += [(beside, column) for name in experiment.sweep.panels for column in known if column.metric == name]
+        panels = [(of, column) for of, column in panels if of.measured(column)][:MOST_PANELS]
+        if panels:
+            figure = out.with_suffix(".png")
+            count = len({sample.prompt.id for sample in planned.samples})
+            caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; first and last: {ends:.3g} s"
+            draw_sweep(panels, str(experiment.sweep.title), caption, figure)
+    done = Done(
+        title=str(experiment.title),
+        source=str(experiment.source),
+        prompts_said=str(experiment.prompts_said),
+        said=experiment.said and str(experiment.said),
+        model=planned.model,
+        paper_model=planned.paper_model,
+        own_prompts=config.prompts is not None and config.prompts != experiment.prompts,
+        dtype=str(config.dtype),
+        protocol=str(experiment.protocol),
+        seconds=seconds,
+        samples=planned.samples,
+        paper_seconds=float(experiment.seconds),
+        paper_prompts=int(experiment.published_prompts),
+        window_seconds=float(config.window_seconds),
+        ends=ends,
+        runs={row: read_runs([path])[0] for row, path in results.runs.items()},
+        not_run={**planned.left_out, **results.failed},
+        absent=results.absent,
+        other_world=tuple(c.metric for c in planned.beside if c not in known),
+        problems=len(results.problems),
+        figure=None if figure is None else figure.name,
+    )
+    text = written(done, published, beside)
+    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside], results.absent)))
+    atomic_write_text(out, text)
+    return text
