@@ -99,10 +99,10 @@ def score(
         try:
             info = checked(video)
             sound.append(video)
-            if not missing:
-                continue
             if fault := uneven(video.path):
                 result.notes.append(f"{where}: {protocol.without_times(video.path, fault)}")
+            if not missing:
+                continue
             prompted = []
             for metric in missing:
                 if metric.needs_prompt and video.prompt is None:

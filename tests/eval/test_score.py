@@ -433,6 +433,8 @@ def test_windows_of_time_need_an_even_frame_rate(tmp_path: Path, protocol: str, 
     assert "sample uneven: " in told[0]
     assert "is shown for 0.25 s" in told[0]
     assert set(scored.table["sample"]) == ({"even"} if protocol == "windows" else {"even", "uneven"})
+    again = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], Protocol(protocol))
+    assert (again.problems, again.notes, again.decoded) == (scored.problems, scored.notes, 0)
 
 
 def test_the_same_pixels_score_the_same_in_any_container(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from eval.metrics.world.presence import Presence
 from eval.metrics.world.shape import Shape
 from eval.metrics.world.sprite import find_sprite, hue
 from eval.metrics.world.sprite_colour import SpriteColour
-from experiments.tables.summary import metric_infos
+from experiments.tables.table import Column
 
 Frames = NDArray[np.uint8]
 Rendered = Callable[[int, int], tuple[str, Frames]]
@@ -220,8 +220,7 @@ def test_the_floor_of_shape_match_is_what_its_title_says(rendered: Rendered, tin
     floor = np.mean(found)
     (value,) = [value for value in Shape.values if value.name == "shape_match"]
     assert value.floor == f"wrong shape {floor:.2f}".replace("0.", ".")
-    (info,) = metric_infos(["shape_match"], Shape.values)
-    assert info.title == "shape match (wrong shape .64)"
+    assert Column("shape_match").heading == "shape match (wrong shape .64) (correlation) ↑"
 
 
 def test_cover_of_a_stuck_sprite_is_nothing(rendered: Rendered, tiny_clip: MakeClip) -> None:

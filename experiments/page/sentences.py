@@ -1,53 +1,17 @@
-"""The sentences of a report. Each says what was counted or measured; none says more than its interval does."""
+"""The sentences of a report about its runs: what was compared, what is missing, where it comes from, how to read it."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.results.runs import Run
-from experiments.tables.estimate import interval, number
-from experiments.tables.summary import Cell, MetricRow, family
+from experiments.tables.words import INTERVALS, join, plural, runs_argument
 
-# Metrics of the tiny world that are means over the frames in which a sprite was found, whatever became of the others.
-OF_THE_SPRITE = ("progress", "cover", "shape", "shape_match", "sprite_drift", "sprite_hue_error")
-INTERVALS = (
-    "Intervals are 95 % intervals of the mean over prompts: Student's t, which takes prompts to be normally distributed; of "
-    "what is 0 or 1 of a frame or clip Wilson's, and Tango's of its differences."
-)
 OVER_WINDOWS = (
     "VBench's formulas on one window after the other. That is none of VBench's protocols: numbers to set beside published "
     "ones are in the tables by protocol, where such were scored."
 )
-IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
-
-
-def marks(comparisons: int) -> str:
-    """What bold and a star say in a table with so many tests."""
-    plain = "bold: the interval excludes zero"
-    if not comparisons:
-        return plain
-    return f"{plain}; *: also after Holm's adjustment for {_all_of(comparisons)}"
-
-
-def _all_of(comparisons: int) -> str:
-    return "the one comparison made here" if comparisons == 1 else f"all {comparisons} comparisons made here"
-
-
-def movement(rows: Sequence[MetricRow]) -> str:
-    return (
-        "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them. Means over prompts, with "
-        f"95 % intervals; slope: {marks(family(rows, 'slope'))}."
-    )
-
-
-def join(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def title(runs: Sequence[Run], seconds: float) -> str:
@@ -129,117 +93,6 @@ def problems(runs: Sequence[Run], scored: Mapping[str, int], arguments: str = ""
     elif len({tuple(s["sample"] for s in run.samples) for run in started}) > 1:
         text = "The runs have different videos: means are over different prompts, only paired differences compare."
         found.append({"text": text, "command": ""})
-    return found
-
-
-def runs_argument(paths: Sequence[str]) -> str:
-    """`runs=[...]` as a shell needs it."""
-    return shlex.quote(f"runs=[{','.join(paths)}]")
-
-
-def findings(runs: Sequence[Run], rows: Sequence[MetricRow], baseline: int, ends: float) -> list[dict[str, Any]]:
-    """One entry per run: how the baseline moves, and how the others' last seconds differ from the baseline's."""
-    base, found = runs[baseline], []
-    cells = [(row, row.cells[base.name]) for row in rows if base.name in row.cells]
-    moved = [(row, cell) for row, cell in cells if cell.drift.excludes_zero]
-    if cells:
-        full = [_moved(row, cell) for row, cell in moved[:IN_FULL]]
-        names = [row.info.title for row, _ in moved[IN_FULL:]]
-        parts = ["; ".join(full)] if full else []
-        parts += [f"{'also ' if full else ''}{join(names)}"] if names else []
-        still = len(cells) - len(moved)
-        parts += [f"in {plural(still, 'metric')} the interval of the drift includes zero"] if still else []
-        found.append({"run": baseline, "text": f"from the first to the last {ends:g} s: {'; '.join(parts)}."})
-    for i, run in enumerate(runs):
-        if i != baseline and not run.is_real and any(run.name in row.cells for row in rows):
-            found.append({"run": i, "text": _against(run, base, rows, ends)})
-    return found
-
-
-def _moved(row: MetricRow, cell: Cell) -> str:
-    first, last = number(cell.first.value, row.decimals), number(cell.last.value, row.decimals)
-    drift = number(cell.drift.value, row.decimals, sign=True)
-    around = interval(cell.drift, row.decimals, sign=True)
-    return f"{row.info.title} {first} → {last} (drift {drift} {around}{cell.drift.star})"
-
-
-def _against(run: Run, base: Run, rows: Sequence[MetricRow], ends: float) -> str:
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "different": []}
-    unclear, n = 0, 0
-    for row in rows:
-        cell = row.cells.get(run.name)
-        if cell is None or cell.versus is None:
-            continue
-        n = max(n, cell.versus.n)
-        kind = verdict(cell.versus.value, row.info.higher_is_better) if cell.versus.excludes_zero else ""
-        if not kind:
-            unclear += 1
-            continue
-        difference = number(cell.versus.value, row.decimals, sign=True)
-        around = interval(cell.versus, row.decimals, sign=True)
-        groups[kind].append(f"{row.info.title} {difference} {around}{cell.versus.star}")
-    parts = []
-    for kind, words in (
-        ("better", "better in"),
-        ("worse", "worse in"),
-        ("different", "different, in no better direction, in"),
-    ):
-        items = groups[kind]
-        if items:
-            more = [item.split(" [")[0].rsplit(" ", 1)[0] for item in items[IN_FULL:]]
-            parts.append(f"{words} {join([*items[:IN_FULL], *more])}")
-    if unclear:
-        parts.append(f"the interval includes zero in {plural(unclear, 'metric')}")
-    if not parts:
-        return f"shares no scored video with {base.label}."
-    return f"against {base.label} in the last {ends:g} s: {'; '.join(parts)}."
-
-
-def verdict(difference: float, higher_is_better: bool | None) -> str:
-    """ "better" or "worse" for a difference that is not zero; "different" where the metric has no better direction."""
-    if higher_is_better is None:
-        return "different"
-    return "better" if (difference > 0) == higher_is_better else "worse"
-
-
-def findings_notes(rows: Sequence[MetricRow], every: Sequence[MetricRow]) -> list[str]:
-    """rows: those that the findings speak of; every: all of the report, among whose comparisons Holm's adjustment is."""
-    versus = [cell.versus for row in rows for cell in row.cells.values() if cell.versus is not None]
-    compared = [v for v in versus if v.n > 1]
-    counts = sorted({v.n for v in compared})
-    if not compared:
-        return ["One prompt gives no interval: nothing here can be told from chance."]
-    prompts = plural(counts[0], "prompt") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} prompts"
-    made, moves = family(every, "versus"), family(every, "drift")
-    note = (
-        f"In brackets: 95 % intervals over {prompts}, differences paired by prompt and seed. Of "
-        f"{len(compared)} comparisons about {max(1, round(0.05 * len(compared)))} would exclude zero by chance alone. *: also "
-        f"told from zero after Holm's adjustment for all {made} differences from the baseline, or all {moves} drifts, of "
-        "this report."
-    )
-    names = sprite_metrics(rows)
-    return [note + (f" Of {join(names)} see the note at the table." if names else "")]
-
-
-def sprite_metrics(rows: Sequence[MetricRow]) -> list[str]:
-    return [row.info.title for row in rows if row.info.name in OF_THE_SPRITE]
-
-
-def survivors(rows: Sequence[MetricRow], ends: float) -> list[str]:
-    """What numbers of only a part of the frames mean: a note on sprite metrics, and one where windows lack a value."""
-    found = []
-    if names := sprite_metrics(rows):
-        one = len(names) == 1
-        beside = "presence" if any(row.info.name == "presence" for row in rows) else "the videos"
-        found.append(
-            f"{join(names)} {'counts' if one else 'count'} only frames in which a sprite was found: a run that loses "
-            "sprites is scored on what is left, and can look better for it, also in paired differences. Read "
-            f"{'it' if one else 'them'} beside {beside}."
-        )
-    if any(cell.share < 1 for row in rows for cell in row.cells.values()):
-        found.append(
-            f"“% of windows”: the share of the windows in the last {ends:g} s that have a value at all, where not all do."
-        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""The report of an experiment: what was run, ours beside the paper's, and what was not run, in plain sentences."""
+"""The sentences of an experiment's report: what was run, ours beside the paper's, and what was not run, in plain sentences."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from deepforcing.prompts import Sample
 from eval.metrics.vbench.quality import QUALITY, REWARD
 from experiments.results.runs import Run
-from experiments.tables.prose import INTERVALS, OF_THE_SPRITE, join, marks, plural
-from experiments.tables.published import FPS, Row, Table, beside, beside_differences, signs
+from experiments.tables.published import PaperRow, beside, beside_differences, signs
+from experiments.tables.table import FPS, Table
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
+from experiments.tables.words import INTERVALS, OF_THE_SPRITE, join, marks, plural
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def written(done: Done, published: Table, windows: Table) -> str:
         parts.append(REWARD)
     if done.said:
         parts.append(done.said)
-    label = next((row.label for row in published.rows if row.name == published.baseline), published.baseline)
-    label = markdown_text(label)
+    label = markdown_text(published.label(published.baseline))
     differences = beside_differences(published)
     if differences:
         parts += [
@@ -95,7 +95,8 @@ def written(done: Done, published: Table, windows: Table) -> str:
         )
     if done.figure:
         parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]
-    parts += ["## What was run", "\n".join(run_words(done, row) for row in published.rows if row.name in done.runs)]
+    made = [row for row in published.rows if isinstance(row, PaperRow) and row.name in done.runs]
+    parts += ["## What was run", "\n".join(run_words(done, row) for row in made)]
     missing = not_run_words(done, published)
     parts += ["## What was not run", "\n".join(missing) if missing else "Nothing was left out."]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -156,7 +157,7 @@ def window_words(done: Done, windows: Table) -> list[str]:
     return [f"{words}The paper has no such numbers."]
 
 
-def run_words(done: Done, row: Row) -> str:
+def run_words(done: Done, row: PaperRow) -> str:
     run = done.runs[row.name]
     wanted = {sample.name for sample in done.samples}
     there = len({str(sample["sample"]) for sample in run.samples} & wanted)
