@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up what it needs first.
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs first. `make` alone lists all.
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +8,10 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 20000
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test check slow format train-tiny clean
+.PHONY: help setup demo test check slow format train-tiny clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -34,7 +38,7 @@ check: setup  ## what CI runs: format, lint, types, tests
 slow: setup  ## the slow tests
 	$(PY) -m pytest -m slow
 
-format: setup
+format: setup  ## format and lint in place
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
