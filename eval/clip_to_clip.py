@@ -31,7 +31,7 @@ from eval.networks.clip import clip_features
 from eval.networks.dino import dino_features
 from eval.networks.dinov2 import dinov2_features
 from eval.networks.dreamsim import dreamsim_features
-from eval.reencode import reencode
+from eval.reencode import decoded, encode
 from eval.scorers import Consistency, PerFrame
 
 Extractor = Callable[[torch.device], PerFrame]
@@ -69,9 +69,14 @@ def clip_to_clip(
 
     first_frames: uint8 [H, W, 3] of each re-encoded clip, in order. fps: of the clips, a whole number.
     """
+    return of_joined(encode(first_frames, fps), features)
+
+
+def of_joined(file: bytes, features: Mapping[str, PerFrame]) -> dict[str, float]:
+    """The same of first frames that were encoded already (eval.reencode.Encoder)."""
     scorers = {name: Consistency(of_batch) for name, of_batch in features.items()}
     first = 0
-    for batch in reencode(np.stack(first_frames), fps):
+    for batch in decoded(file):
         for scorer in scorers.values():
             scorer.add(batch, first)
         first += len(batch)

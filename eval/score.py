@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
@@ -27,13 +26,13 @@ from deepforcing.video import VideoInfo, uneven
 from eval import weights
 from eval.across import AcrossVideos, score_set
 from eval.batch import Batch, cut
-from eval.clip_to_clip import BetweenClips, clip_to_clip, features
+from eval.clip_to_clip import BetweenClips, features, of_joined
 from eval.dimension import ClipInfo, ClipScorer, Dimension
 from eval.features import FeatureMetric, MeanFeature
 from eval.metric import Clip, FloatArray, Metric, Window, applies, grain
 from eval.metric import Video as Pictures
 from eval.protocol import Protocol
-from eval.reencode import clip_frames, reencoded
+from eval.reencode import Encoder, clip_frames, reencoded
 from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, settle, stored
 from eval.videos import Video, Videos, checked, open_run
 from eval.watch import Watch
@@ -255,30 +254,30 @@ class Measured:
     def run_encoded(self) -> None:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
         batches = (batch for _, batch in cut(self.video.path, self.clips))
-        encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.info.fps)))
-        first_frames = []
-        for clip, generation in zip(self.clips, encoded, strict=True):
+        fps = int(self.protocol.clip_fps(self.info.fps))
+        joined = Encoder(fps) if self.between else None
+        for clip, generation in zip(self.clips, reencoded(clip_frames(batches, self.clips), fps), strict=True):
             scorers, first = self.start(clip), 0
-            if self.between:
-                first_frames.append(generation[0].frames[0].copy())  # a view would keep the whole batch
+            if joined is not None:
+                joined.add(generation[0].frames[0])
             for batch in generation:
                 self.feed(scorers, batch, first)
                 first += len(batch)
             self.finish(scorers, clip)
+        file = b"" if joined is None else joined.finish()
         for metric in self.between:
-            self.compare(metric, first_frames)
+            self.compare(metric, file)
 
-    def compare(self, metric: BetweenClips, first_frames: Sequence[NDArray[np.uint8]]) -> None:
-        """Clips by their first frames, which were encoded once more already."""
-        fps = int(self.protocol.clip_fps(self.info.fps))
+    def compare(self, metric: BetweenClips, joined: bytes) -> None:
+        """Clips by their first frames, which were encoded once more already, and now are a video that is encoded again."""
         try:
             extractor = features(metric.dimension, metric.extractor, self.device)
-            value = clip_to_clip(first_frames, fps, {metric.name: extractor})[metric.name]
+            value = of_joined(joined, {metric.name: extractor})[metric.name]
         except ValueError as error:
             self.failed[metric.name] = str(error)
         else:
             seconds = self.info.frames / self.info.fps
-            self.rows[metric.name].append((metric.name, 0.0, seconds, len(first_frames), value))
+            self.rows[metric.name].append((metric.name, 0.0, seconds, len(self.clips), value))
 
     def start(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.info.fps)
