@@ -14,7 +14,7 @@ from deepforcing.cache.head_classes import SHIPPED, read_classes
 from deepforcing.cache.observe import Seen
 from deepforcing.cache.policy import Slot
 from deepforcing.tiny.model import TINY_CONFIG
-from experiments.head_classes import Shares, groups
+from experiments.probes.heads import Shares, groups
 
 S, DIM = 2, 8
 
