@@ -22,11 +22,14 @@ def stored(view: View, plan: Plan) -> list[Slot]:
     return [s for item in plan.stored for s in ((view.slots[item],) if isinstance(item, int) else item.slots)]
 
 
-def most_slots(retention: Retention, chunk_frames: int, total_frames: int, newest: int) -> int:
+def most_slots(retention: Retention, chunk_frames: int, total_frames: int, commit_frames: int | None) -> int:
     """Slots that a video of this length needs, current chunk included, and with frames that are dropped while a commit
-    pass may still read them, which reads the newest so many latent frames."""
-    capacity = retention.capacity(chunk_frames)
-    assert capacity is not None
+    pass may still read them, which reads the newest `commit_frames`."""
+    capacity, newest = retention.capacity(chunk_frames), commit_frames or 0
+    if capacity is None:
+        return total_frames
+    if capacity < total_frames and not newest:
+        return capacity
     dropped: list[int] = []
     most = min(capacity, total_frames)
     for view, plan in plans(retention, chunk_frames, min(total_frames, 3 * (capacity + newest) + chunk_frames)):

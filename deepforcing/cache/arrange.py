@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deepforcing.cache.policy import Plan
+from deepforcing.cache.policy import Plan, Retention, View
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ def arrange_joint(
     return Arrangement(places, list(extra), chunk, [])
 
 
-def check_plan(plan: Plan, name: str, held: int, own_frames: int, capacity: int) -> None:
-    """A retention's mistakes, named; costs nothing beside a chunk. name: the retention's. held: slots that it was shown."""
+def check_plan(plan: Plan, asked: View, retention: Retention, capacity: int, most: int | None) -> None:
+    """A retention's mistakes, named; costs nothing beside a chunk. most: slots that it may read (Needs.reads)."""
+    name, held, own_frames = type(retention).__name__, len(asked.slots), asked.chunk
     kept = [item for item in plan.stored if isinstance(item, int)]
     if kept != sorted(set(kept)) or not set(kept) <= set(range(held)):
         raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {held} slots")
@@ -76,6 +77,10 @@ def check_plan(plan: Plan, name: str, held: int, own_frames: int, capacity: int)
     reads = list(range(count) if plan.reads is None else plan.reads)
     if reads != sorted(set(reads)) or not set(reads) <= set(range(count)):
         raise ValueError(f"{name}.plan reads {reads}: give ascending indices into the {count} slots it stores")
+    if most is not None and len(reads) + own_frames > most:
+        raise ValueError(
+            f"{name}.plan reads {len(reads)} slots beside the chunk's {own_frames}; its Needs.reads is {most}"
+        )
     if plan.sees is not None and len(plan.sees) != own_frames:
         raise ValueError(f"{name}.plan says what {len(plan.sees)} frames see; the chunk has {own_frames}")
 

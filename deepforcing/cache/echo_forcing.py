@@ -98,7 +98,8 @@ class EchoForcing(Retention):
         return window + self.cycle_chunks * chunk_frames + self.history
 
     def needs(self, chunk_frames: int) -> Needs:
-        return Needs(raw=True, origins=self.places == "own", watches=True, watched_frames=self.window_frames)
+        own, window = self.places == "own", self.window_frames
+        return Needs(raw=True, origins=own, watches=True, watched_frames=window, reads=window)
 
     def plan(self, view: View) -> Plan:
         past, chunk = len(view.slots), view.chunk

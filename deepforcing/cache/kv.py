@@ -101,7 +101,7 @@ class KVCache:
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint, self.chunk_shift = False, 0
         self.seen_by: list[list[int]] | None = (
-            None  # buffer slots of the past, by the chunk's frames, where these differ
+            None  # buffer slots of the past by the chunk's frames, where these differ
         )
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
@@ -124,7 +124,7 @@ class KVCache:
         frames = self.chunk_frames if frames is None else frames
         asked = replace(last, slots=tuple(self.slots), start=start, frames=frames, switched=switched, cut=cut)
         plan = self.policy.retention.plan(asked)
-        check_plan(plan, type(self.policy.retention).__name__, len(self.slots), self.chunk_frames, self.capacity)
+        check_plan(plan, asked, self.policy.retention, self.capacity, self.needs.reads)
         self.asked, self.before, self.shared = asked, self.places, {}
         dropping = self._store(plan, start, self.own if again else None)
         first_drop = start if dropping and last.first_drop is None else last.first_drop
@@ -169,7 +169,8 @@ class KVCache:
         moved = dict(to.moves)
         made = [(content, to.places[first : first + len(content.slots)]) for content, first in contents]
         stay = {at for at in (*held, *extra_places) if at is not None} - set(moved)
-        self.rendered = {moved.get(at, at): p for at, p in self.rendered.items() if at in stay or at in moved}
+        known = stay if self.needs.reads is not None else stay | set(moved)  # else keys as read do not move along
+        self.rendered = {moved.get(at, at): p for at, p in self.rendered.items() if at in known}
         self.scattered = {moved.get(at, at) for at in self.scattered if at in stay or at in moved}
         self.slots, self.places, self.own = slots, to.places, to.own
         self.extra = [(s, at) for (s, _), at in zip(extra, to.extra, strict=True)]
@@ -335,6 +336,8 @@ class KVCache:
         buffer = store.k if rotated else store.raw
         if buffer is None:
             raise ValueError("this policy never turns its keys, so un-rotated ones are not stored")
+        if rotated and self.needs.reads is not None:
+            raise ValueError("this policy stores more than it reads, and keeps keys as read only of what it does read")
         order = list(self.places)
         if self.extra:  # frames between the sink and the rest
             sinks = sum(slot.role == "sink" for slot in self.slots)

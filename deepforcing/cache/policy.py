@@ -19,7 +19,7 @@ KVCache per video batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -115,7 +115,7 @@ class Past(Protocol):
     """Of this chunk, for all layers (layer 0 comes first)."""
 
     def keys(self, slots: range, turned: bool = True) -> Tensor:
-        """[B, H, len(slots) * S, D], as last read, or un-rotated."""
+        """[B, H, len(slots) * S, D], as last read (see Needs.reads), or un-rotated."""
         ...
 
     def values(self, slots: range) -> Tensor: ...
@@ -182,7 +182,8 @@ class Needs:
     raw: un-rotated keys, whatever the alignment. origins: where single tokens come from. per_head: origins per head.
     queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
     watches: `Retention.watch` is told of the passes; watched_frames: of chunks that begin before this latent frame, so that
-    later passes can be steady; None: of all.
+    later passes can be steady; None: of all. reads: denoising reads so many slots at most, the chunk included, and the keys
+    of no more need be kept turned; None: all that are stored.
     """
 
     raw: bool = False
@@ -192,6 +193,7 @@ class Needs:
     every_pass: bool = False
     watches: bool = False
     watched_frames: int | None = None
+    reads: int | None = None
 
 
 class Retention(Protocol):
@@ -317,18 +319,16 @@ class CachePolicy:
         """Slots that a video of this length needs, current chunk included."""
         from deepforcing.cache.ahead import most_slots
 
-        capacity = self.retention.capacity(chunk_frames)
-        if capacity is None:
-            return total_frames
-        if capacity < total_frames and self.commit_frames is None:
-            return capacity
-        return most_slots(self.retention, chunk_frames, total_frames, self.commit_frames or 0)
+        return most_slots(self.retention, chunk_frames, total_frames, self.commit_frames)
 
     def room(self, config: WanConfig, slot_tokens: int, chunk_frames: int, total_frames: int, batch: int = 1) -> Room:
         """What a cache for such a video stores."""
+        needs = self.retention.needs(chunk_frames)
+        if self.commit_frames is not None:  # a commit then reads frames of its own
+            needs = replace(needs, reads=None)
         return Room(
             (config.num_heads,) * config.num_layers, config.head_dim, self.slots(chunk_frames, total_frames),
-            slot_tokens, self.retention.needs(chunk_frames), self.keeps_raw(chunk_frames), batch,
+            slot_tokens, needs, self.keeps_raw(chunk_frames), batch,
         )  # fmt: skip
 
     def bytes(

@@ -74,7 +74,8 @@ class RelaxForcing(Retention):
         return "sink" if frame < self.sink_frames else "tail"
 
     def needs(self, chunk_frames: int) -> Needs:
-        return Needs(raw=True, origins=True)
+        reads = self.sink_frames + max(self.history_frames, 1) + self.tail_frames + chunk_frames
+        return Needs(raw=True, origins=True, reads=reads)
 
     def plan(self, view: View) -> Plan:
         kept = [i for i, slot in enumerate(view.slots) if slot.role != "history"]

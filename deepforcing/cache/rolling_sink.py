@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepforcing.cache.policy import Plan, Retention, View
+from deepforcing.cache.policy import Needs, Plan, Retention, View
 from deepforcing.cache.retention import Copies
 
 
@@ -32,6 +32,9 @@ class RollingSink(Retention):
 
     def capacity(self, chunk_frames: int) -> int | None:
         return 2 * self.window_frames - chunk_frames
+
+    def needs(self, chunk_frames: int) -> Needs:
+        return Needs(raw=True, reads=self.window_frames)
 
     def plan(self, view: View) -> Plan:
         past, chunk = len(view.slots), view.chunk

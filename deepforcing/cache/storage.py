@@ -34,6 +34,11 @@ class Room:
     raw: bool
     batch: int = 1
 
+    @property
+    def turned(self) -> int:
+        """Slots whose keys are held as they are read: the first so many."""
+        return self.slots if self.needs.reads is None or not self.raw else min(self.slots, self.needs.reads)
+
 
 class Store(Protocol):
     def check(self, head_dim: int, raw: bool) -> None:
@@ -49,7 +54,8 @@ class Store(Protocol):
 class Layer(ABC):
     """Storage of one layer. Slot i of the buffers is tokens [i*S, (i+1)*S).
 
-    raw: keys without rotary embedding, None where none are kept. k: keys as read. v: values; [B, H, T, D] each. origin:
+    raw: keys without rotary embedding, None where none are kept. k: keys as read, of the slots that are (Room.turned). v:
+    values; [B, H, T, D] each. origin:
     int64 [3, B, G, T]: frame, place, reuse. visible: bool [B, G, T]; None: every token is. past_queries: see Needs.queries.
     """
 
@@ -147,7 +153,8 @@ class DenseLayer(Layer):
     def __init__(self, room: Room, heads: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(room, heads, dtype, device)
         shape = (room.batch, heads, room.slots * room.slot_tokens, room.head_dim)
-        self.k = torch.empty(shape, dtype=dtype, device=device)
+        turned = (*shape[:2], room.turned * room.slot_tokens, room.head_dim)
+        self.k = torch.empty(turned, dtype=dtype, device=device)
         self.v = torch.empty(shape, dtype=dtype, device=device)
         self.raw = torch.empty(shape, dtype=dtype, device=device) if room.raw else None
 
@@ -169,7 +176,8 @@ class DenseLayer(Layer):
         self.v.index_copy_(2, at, values)
 
     def shift(self, source: Tensor, to: Tensor) -> None:
-        for buffer in (self.raw, self.k, self.v):
+        k = self.k if self.k.shape == self.v.shape else None  # else what is moved is turned again where it is read
+        for buffer in (self.raw, k, self.v):
             if buffer is not None:
                 buffer.index_copy_(2, to, buffer.index_select(2, source))
 
@@ -185,8 +193,8 @@ class Dense:
         return [DenseLayer(room, heads, dtype, device) for heads in room.heads]
 
     def bytes(self, room: Room, size: int) -> int:
-        heads, tokens = sum(room.heads), room.slots * room.slot_tokens
-        keys_values = (3 if room.raw else 2) * heads * tokens * room.head_dim * size
+        slots = room.turned + (2 if room.raw else 1) * room.slots
+        keys_values = sum(room.heads) * slots * room.slot_tokens * room.head_dim * size
         return room.batch * (keys_values + kept_for_choosing(room, size))
 
 

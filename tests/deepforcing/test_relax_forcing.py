@@ -11,8 +11,9 @@ from naive import softmax_attention, turn_frames
 from torch import Tensor
 
 from deepforcing.cache.observe import Seen
-from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.policy import CachePolicy, Needs
 from deepforcing.cache.relax_forcing import FrameChoice, RelaxForcing
+from deepforcing.wan.config import WanConfig
 
 ITEMS = (5, 6)
 CHUNKS = 11
@@ -145,5 +146,34 @@ def test_the_plan_counts_the_reservoir_and_the_frames_read_from_it(frames: int) 
     layers = [buffer for layer in cache.layers for buffer in (layer.k, layer.v, layer.raw, layer.origin)]
     held = sum(buffer.numel() * buffer.element_size() for buffer in layers if buffer is not None)
     assert policy.bytes(CONFIG, S, CHUNK, frames, 4) == held
-    assert cache.layers[0].k.shape[2] == {24: 25, 60: 61, 123: 121, 600: 121}[frames] * S
+    assert cache.layers[0].v.shape[2] == {24: 25, 60: 61, 123: 121, 600: 121}[frames] * S
+    assert cache.layers[0].k.shape[2] == 7 * S  # keys are turned only where they are read
     assert policy.max_frames(3) is None
+
+
+def test_what_is_not_read_is_not_kept_turned() -> None:
+    """Wan 1.3B at 480p, bfloat16: two tensors of 121 frames, one of 7, and origins; three of 121 where commits read others."""
+    wan, frame = WanConfig(), 1536 * 30 * 1560 * 2
+    origins = 3 * 8 * 30 * 121 * 1560
+    assert CachePolicy(RelaxForcing(), "slot").bytes(wan, 1560, 3, 600, 2) == (2 * 121 + 7) * frame + origins
+    with_commits = CachePolicy(RelaxForcing(), "slot", commit_frames=6).bytes(wan, 1560, 3, 600, 2)
+    assert with_commits == 3 * 121 * frame + origins
+    cache = cache_for(CachePolicy(RelaxForcing(), "slot"))
+    cache.begin(0)
+    with pytest.raises(ValueError, match="stores more than it reads"):
+        cache.keys(0)
+
+
+@dataclass(frozen=True)
+class ReadsMore(RelaxForcing):
+    """Says that it reads less than it does."""
+
+    def needs(self, chunk_frames: int) -> Needs:
+        return replace(super().needs(chunk_frames), reads=6)
+
+
+def test_a_retention_that_reads_more_than_it_says_is_named() -> None:
+    cache = cache_for(CachePolicy(ReadsMore(), "slot"))
+    with pytest.raises(ValueError, match=r"ReadsMore\.plan reads 4 slots beside the chunk's 3; its Needs\.reads is 6"):
+        for _ in drive(cache):
+            pass

@@ -56,7 +56,7 @@ def test_every_pass_equals_the_published_buffer(window: int, commit_frames: int 
                 for slot, frame in zip((-6, -5, -4), range(start - CHUNK, start), strict=True):
                     buffer[layer][slot] = history[layer][to_and_fro[frame % (2 * length)]]
         assert cache.attended_tokens == (min(start, length) + CHUNK) * S
-    assert cache.layers[0].k.shape[2] <= (2 * window - CHUNK + (commit_frames or 0)) * S
+    assert cache.layers[0].v.shape[2] <= (2 * window - CHUNK + (commit_frames or 0)) * S
 
 
 def test_the_frames_that_the_release_replays() -> None:
