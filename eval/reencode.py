@@ -32,8 +32,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import FRAMES, Batch
-from eval.metric import Window
+from eval.measure.batch import FRAMES, Batch
+from eval.measure.windows import Window
 
 Item = TypeVar("Item")
 

@@ -29,7 +29,6 @@ __getattr__ = moved(
     {
         "experiments.page.make": "commands compare_protocols make markdown_tables",
         "experiments.page.settings": "Report baseline_index from_config",
-        "experiments.page.terminal": "comparison_tables terminal_tables",
     },
 )
 

@@ -22,7 +22,7 @@ def reproduce_task(config: DictConfig) -> int:
     from experiments.reproduction.report import report
     from experiments.reproduction.work import Results, make_videos, score_videos
     from experiments.request import pick_device
-    from experiments.tables.prose import runs_argument
+    from experiments.tables.words import runs_argument
 
     over = console()
     name = chosen()[0]["experiment"]

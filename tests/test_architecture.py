@@ -61,9 +61,9 @@ def test_one_way_doors(package: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import eval.metric",
+        "import eval.measure.metric",
         "from experiments import replay",
-        "from ..eval import metric",
+        "from ..eval import measure",
         "def f():\n    import hydra.utils as h",
         "import importlib\nimportlib.import_module('pandas')",
         "if TYPE_CHECKING:\n    from omegaconf import DictConfig",

@@ -188,6 +188,8 @@ class KVCache:
         self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
         self.rendered.update((at, frame + self.chunk_shift) for at, frame in zip(self.own, frames, strict=True))
         self.own = []
+        for layer in self.layers:
+            layer.settle()
 
     def _settle(
         self, kind: Steady, frames: int, index: Tensor | None, read: list[Slot], places: list[int], positions: Positions
@@ -254,7 +256,7 @@ class KVCache:
         at = dict(zip(places, of_slots, strict=True))
         order = places if self.joint else range(len(places) + self.chunk_frames)
         values = [at.get(i, 0.0) for i in order] + [0.0] * (self.view.frames if self.joint else 0)
-        tokens = torch.tensor(values, dtype=self.layers[0].v.dtype).repeat_interleave(self.slot_tokens)
+        tokens = torch.tensor(values, dtype=self.layers[0].dtype).repeat_interleave(self.slot_tokens)
         return hold(self._denoise.bias, tokens[None, None, None].to(self.device, non_blocking=True))
 
     def _note(self, seen: Seen) -> None:

@@ -141,7 +141,7 @@ class Steady:
         if spill is not None:
             store.put(own[: spill[0].shape[2]], *spill)
         if self.kind == "commit":
-            store.keep(own, raw_k)
+            store.keep(own, raw_k, self.key_rotation)
             if self.origin is not None and store.origin is not None:
                 store.origin.index_copy_(3, own, self.origin.expand(-1, *store.origin.shape[1:3], -1))
         if self.remembers:

@@ -297,6 +297,7 @@ class CachePolicy:
     def check_model(self, config: WanConfig, slot_tokens: int) -> None:
         """Raise ValueError, before any work, for a model that the policy cannot work with."""
         self.retention.check_model(config, slot_tokens)
+        self.store.check(config.head_dim, self.keeps_raw(1))
 
     @property
     def recomputes(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eval.metric import ROUNDING, FloatArray, overlap
+from eval.measure.windows import ROUNDING, FloatArray, overlap
 from eval.stats.means import summarise
 from eval.stats.samples import ANY, ends, sample_means, series, with_prompt
 
@@ -60,11 +60,18 @@ NUMBERS: dict[str, tuple[str, bool | None]] = {
     "abs_drift": ("the distance between the first and the last {ends:g} s of each video", False),
     "slope": ("the least-squares slope over the video, per minute", None),
     "fluctuation": ("the standard deviation over the video's windows", False),
+    "decay": ("the last {ends:g} s over the first {ends:g} s: 1 is as much as at first", None),
 }
 
 
-def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0) -> pd.DataFrame:
-    """A tidy table with one row per video and metric whose value is a number of NUMBERS. seconds: of first and last."""
+OF_THE_END = ("last", "drift", "abs_drift", "decay")
+
+
+def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0, end: float | None = None) -> pd.DataFrame:
+    """A tidy table with one row per video and metric whose value is a number of NUMBERS. seconds: of first and last.
+
+    end: where the last seconds end, in every video; None: with each video.
+    """
     if number == "slope":
         samples = per_video(table, _slope)
     elif number == "fluctuation":
@@ -72,12 +79,15 @@ def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0) -> pd.Data
     elif number == "mean" or not len(table):
         samples = sample_means(table)
     else:
-        samples = ends(table, seconds)
+        samples = ends(table, seconds, end)
         drift = samples["last"] - samples["first"]
-        both = samples.assign(drift=drift, abs_drift=drift.abs())
+        left = samples["last"] / samples["first"].where(samples["first"] > 0)
+        both = samples.assign(drift=drift, abs_drift=drift.abs(), decay=left)
         samples = both.assign(value=both[number])
     # What the number of a share can be, where a video's own scores lie between 0 and 1.
-    least, greatest = {"slope": ANY, "drift": (-1.0, 1.0), "fluctuation": (0.0, 0.5)}.get(number, (0.0, 1.0))
+    least, greatest = {"slope": ANY, "decay": ANY, "drift": (-1.0, 1.0), "fluctuation": (0.0, 0.5)}.get(
+        number, (0.0, 1.0)
+    )
     share = samples["least"].notna()
     samples = samples.assign(least=np.where(share, least, np.nan), greatest=np.where(share, greatest, np.nan))
     return samples.assign(version=0, t_start=0.0, t_end=1.0)
@@ -94,10 +104,8 @@ def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.D
     if metric not in set(table["metric"]):
         raise ValueError(f"no metric {metric!r} in the table; it has {', '.join(sorted(set(table['metric'])))}")
     # The duration is that of all metrics: this one may lack the last windows' rows.
-    samples = ends(table, seconds)
-    samples = samples[samples["metric"] == metric]
-    left = samples["last"] / samples["first"].where(samples["first"] > 0)
-    return summarise(samples.assign(value=left, least=math.nan, greatest=math.nan), "value")
+    decays = of_videos(table, "decay", seconds)
+    return summarise(decays[decays["metric"] == metric], "value")
 
 
 def video_drift_error(table: pd.DataFrame, chunks: int = CHUNKS) -> pd.DataFrame:

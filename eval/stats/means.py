@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.stats.intervals import Bounds, mean_interval, of_difference, p_values, student_t
 from eval.stats.samples import bounds_of, ends, one_protocol, sample_means, series, with_bounds, with_prompt
 
@@ -124,6 +124,21 @@ def paired_difference(
     mean, low, high, _ = mean_interval(values[:, None], bounds)
     p = p_values(values[:, None], bounds)
     return Paired(float(mean[0]), float(low[0]), float(high[0]), student_t(values), len(values), float(p[0]))
+
+
+def paired_differences(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """All runs but the baseline minus it, as `paired_difference` over the whole length: the columns of `summarise`.
+
+    Runs and metrics that share no sample with the baseline are not there; n is 0 where no shared one has a value. Raises
+    ValueError for scores of several protocols.
+    """
+    one_protocol(table, "paired differences")
+    means = sample_means(table)
+    base, others = means[means["run"] == baseline], means[means["run"] != baseline]
+    keys = [*(key for key in series(means) if key != "run"), "prompt_id", "sample"]
+    both = others.merge(base[[*keys, "value"]], on=keys, suffixes=("", "_baseline"))
+    least, greatest = both["least"] - both["greatest"], both["greatest"] - both["least"]
+    return summarise(both.assign(value=both["value"] - both["value_baseline"], least=least, greatest=greatest), "value")
 
 
 def pivot(summary: pd.DataFrame, values: Sequence[Value] = (), column: str = "mean") -> pd.DataFrame:

@@ -16,7 +16,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from eval.metric import ROUNDING, overlap
+from eval.measure.windows import ROUNDING, overlap
 from eval.metrics import VALUES
 from eval.stats.intervals import SHARE, Bounds, ratio
 
@@ -89,14 +89,16 @@ def sample_means(table: pd.DataFrame, start: float = 0.0, end: float = math.inf)
     return sums.drop(columns=parts).assign(value=np.asarray(rounded))
 
 
-def ends(table: pd.DataFrame, seconds: float = 5.0) -> pd.DataFrame:
+def ends(table: pd.DataFrame, seconds: float = 5.0, end: float | None = None) -> pd.DataFrame:
     """Each sample's mean over its first and over its last `seconds`: the columns of `sample_means`, first and last.
 
     Missing (NaN) for videos shorter than twice `seconds`, whose two ends would overlap, and for windows longer than that.
+    end: where the last seconds end, for all videos alike, so that they are of one time; None: with each video.
     """
     table = with_prompt(table)
     keys = [*series(table), "prompt_id", "sample"]
-    timed = table.assign(duration=table.groupby(["run", "sample"])["t_end"].transform("max"))
+    duration = table.groupby(["run", "sample"])["t_end"].transform("max")
+    timed = table.assign(duration=duration if end is None else duration.clip(upper=end))
     long_enough = timed[timed["duration"] >= 2 * seconds - 1e-9]
     shifted = long_enough.assign(
         t_start=long_enough["t_start"] - long_enough["duration"],

@@ -89,6 +89,8 @@ def expanded(argument: str) -> str:
         return path if re.fullmatch(r"[\w./+@%-]*", path, re.ASCII) else f'"{path}"'
 
     key, equals, value = argument.partition("=")
+    if key == "cache.store" and value:  # the config group of that name, said as its other keys are
+        return f"cache/store={value}"
     if not equals or value[:1] in "'\"":
         return argument
     try:

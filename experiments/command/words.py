@@ -90,12 +90,13 @@ def explain(message: str, config_name: str, overrides: list[str]) -> str:
         package = PACKAGES.get(wrong, f"hydra-{wrong.partition('_')[0]}-{group.rpartition('/')[2]}")
         hint = f"; it comes with a plugin: pip install {package}"
         return f"{group}={wrong} is not installed{hint if wrong else ''}; choices here: {have}"
-    option = re.search(r"Could not find '(\w+)/([^']*)'", message)
+    option = re.search(r"Could not find '([\w/]+)/([^'/]*)'", message)
     if option:
         group, wrong = option.groups()
         known = groups().get(group, [])
         near = difflib.get_close_matches(wrong, known, 1)
-        return f"{group}={wrong} is unknown;{f' did you mean {near[0]}?' if near else ''} choices: {', '.join(known)}"
+        meant = f" did you mean {near[0]}?" if near else ""
+        return f"{group.replace('/', '.')}={wrong} is unknown;{meant} choices: {', '.join(known)}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(r"Key '([^']+)' is not in struct", message)
     if key:
         return unknown_key(key[1], config_name, overrides)

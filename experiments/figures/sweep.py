@@ -10,7 +10,8 @@ import matplotlib
 
 from deepforcing.runs import atomic_path
 from experiments.figures.colours import GREY, LIGHT
-from experiments.tables.published import Column, Table
+from experiments.tables.published import PaperRow
+from experiments.tables.table import Column, Table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -40,7 +41,7 @@ def draw_sweep(panels: Sequence[tuple[Table, Column]], title: str, caption: str,
 
 
 def draw_panel(axis: Axes, table: Table, column: Column) -> None:
-    found = [(row, table.cells[row.name, column]) for row in table.rows]
+    found = [(row, table.cell(row.name, column)) for row in table.rows if isinstance(row, PaperRow)]
     found = [(row, estimate) for row, estimate in found if math.isfinite(estimate.value)]
     points = sorted((row.at, e.value, e.low, e.high) for row, e in found if row.at is not None)
     x, y = [p[0] for p in points], [p[1] for p in points]

@@ -19,20 +19,22 @@ import pandas as pd
 from markupsafe import Markup
 
 from eval.metrics import DIMENSIONS, OVER_TIME
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel
+from experiments.page import sentences
+from experiments.page.findings import findings, findings_notes, movement_note, survivors
 from experiments.page.preview import preview
-from experiments.page.tables import ends_row, movement, paired, vbench_table
+from experiments.page.tables import compared, drawn, first_and_last, movement, paired
 from experiments.results.configs import difference_rows, differing, yaml_lines
 from experiments.results.runs import Run
 from experiments.results.speed import PARTS, speed
-from experiments.tables import prose
-from experiments.tables.decay import EndsRow
 from experiments.tables.estimate import number
-from experiments.tables.summary import MetricRow, family
-from experiments.tables.vbench import Comparison
+from experiments.tables.layout import with_differences
+from experiments.tables.over_time import OverTime
+from experiments.tables.table import Column, Table
+from experiments.tables.words import plural
 
 HERE = Path(__file__).parent
 ROWS_AT_ONCE = 4  # prompts on screen at first; a selector shows the others
@@ -44,7 +46,7 @@ class Options:
 
     baseline: index of the run that differences are taken from. ends: seconds called "first" and "last". max_rows: rows
     of videos (prompt and seed) in the page. page_megabytes: videos that would make it larger are made smaller.
-    problems: what is missing, from prose.problems. commands: the lines that make these runs and this page again.
+    problems: what is missing, from sentences.problems. commands: the lines that make these runs and this page again.
     """
 
     title: str | None
@@ -58,17 +60,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What was measured. windows: tidy table, of which the curves are. rows: its metrics; chief: names of those in the
-    short tables. silent: titles of metrics without any value. of_ends: see tables.decay. comparisons: one per protocol
-    of VBench's that has scores.
+    """What was measured. windows: tidy table, of which the curves are. over_time: its numbers; chief: metrics of the short
+    tables. silent: titles of metrics without any value. both_ends: see tables.over_time. vbench: a table per protocol of
+    VBench's that has scores.
     """
 
     windows: pd.DataFrame
-    rows: Sequence[MetricRow]
+    over_time: OverTime
     chief: Sequence[str]
     silent: Sequence[str]
-    of_ends: Sequence[EndsRow]
-    comparisons: Sequence[Comparison]
+    both_ends: Table
+    vbench: Sequence[Table]
 
 
 def page_html(runs: Sequence[Run], numbers: Numbers, options: Options) -> str:
@@ -87,8 +89,8 @@ def page_html(runs: Sequence[Run], numbers: Numbers, options: Options) -> str:
 
 def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dict[str, Any]:
     """Everything the template reads."""
-    table, rows = numbers.windows, numbers.rows
-    short = [row for row in rows if row.info.name in numbers.chief]
+    table, of_time = numbers.windows, numbers.over_time
+    short = [metric for metric in of_time.metrics if metric in numbers.chief]
     labels = [run.label for run in runs]
     ink = inks(labels, [run.is_real for run in runs])
     videos = video_grid(runs, options)
@@ -96,12 +98,12 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
     lengths = {run.train_seconds for run in runs if run.train_seconds}
     train = lengths.pop() if len(lengths) == 1 else None
     windows = curves(table)
-    panels = [_curves(runs, windows[windows["metric"] == row.info.name], ink) for row in rows]
+    panels = [_curves(runs, windows[windows["metric"] == metric], ink) for metric in of_time.metrics]
     specs = [run.config for run in runs]
     marked = differing([run.config for run in runs if not run.is_real])  # a renderer shares no key with a model
     return {
-        "title": options.title or prose.title(runs, seconds),
-        "lead": prose.lead(runs, train, len(rows)),
+        "title": options.title or sentences.title(runs, seconds),
+        "lead": sentences.lead(runs, train, len(of_time.metrics)),
         "problems": options.problems,
         "labels": labels,
         "inks": ink,
@@ -109,19 +111,22 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
         "seconds": round(seconds, 4),
         "clock": f"{int(seconds // 60)}:{seconds % 60:04.1f}",
         "train_share": round(100 * train / seconds, 2) if train and train < seconds else None,
-        "groups": _groups([_panel(i, row, panels[i], seconds, train) for i, row in enumerate(rows)]),
-        "curves_note": prose.curves_note(numbers.silent),
-        "vbench": [vbench_table(comparison, runs) for comparison in numbers.comparisons],
-        "table": [ends_row(row, runs) for row in short],
+        "groups": _groups([_panel(i, metric, panels[i], seconds, train) for i, metric in enumerate(of_time.metrics)]),
+        "curves_note": sentences.curves_note(numbers.silent),
+        "vbench": [
+            {"title": of.columns[0].protocol, "table": drawn(with_differences(of), runs), "note": " ".join(of.notes)}
+            for of in numbers.vbench
+        ],
+        "table": drawn(first_and_last(of_time, runs, short), runs) if short else "",
         "table_note": f"Means over prompts: first {options.ends:g} s → last {options.ends:g} s of each video; below, "
         "the drift (last minus first) with its 95 % interval over prompts. Bold: better in the last seconds than every "
         "other run (real video aside), each paired 95 % interval excluding zero. *: the drift is also told from zero after "
-        f"Holm's adjustment for all {family(rows, 'drift')} drifts of this report.",
-        "table_caveats": prose.survivors(short, options.ends),
+        f"Holm's adjustment for all {of_time.tables['drift'].tests} drifts of this report.",
+        "table_caveats": survivors(of_time, short, options.ends),
         **videos,
-        **paired(runs, short, rows, options.baseline, options.ends),
-        "movement": movement(rows, numbers.of_ends, runs),
-        "movement_note": prose.movement(rows),
+        **differences(of_time, runs, short, options.baseline, options.ends),
+        "movement": movement(of_time, numbers.both_ends, runs, options.ends),
+        "movement_note": movement_note(of_time),
         **_speed(runs),
         "differences": difference_rows(specs, marked),
         "configs": [
@@ -131,9 +136,9 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
         "configs_note": "prompts and seeds are how many are behind this page, counted from the videos. All else is from "
         "run.json, which keeps what a run's first command asked for: a run that was extended since has more videos than "
         "its command below would make.",
-        "origins": prose.origins(runs),
+        "origins": sentences.origins(runs),
         "commands": options.commands,
-        "caveats": prose.caveats(runs, bool(rows), bool(numbers.comparisons)),
+        "caveats": sentences.caveats(runs, bool(of_time.metrics), bool(numbers.vbench)),
         "data": {
             "seconds": round(seconds, 4),
             "labels": labels,
@@ -141,6 +146,32 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
             "curves": [[_curve_data(curve) for curve in panel] for panel in panels],
         },
     }
+
+
+def differences(
+    numbers: OverTime, runs: Sequence[Run], metrics: Sequence[str], base: int, ends: float
+) -> dict[str, Any]:
+    """Differences from the baseline, tables and sentences; without another run to compare with, empty."""
+    baseline, others = runs[base], compared(numbers, runs, metrics)
+    context: dict[str, Any] = {"baseline": base, "paired": [], "paired_note": "", "findings": [], "findings_notes": []}
+    if not others:
+        return context
+    prompts = len({sample["prompt_id"] for sample in baseline.samples})
+    for title, which in ((f"In the last {ends:g} s", "last"), ("In drift (last minus first)", "drift")):
+        table = numbers.tables[which]
+        here = sum(math.isfinite(numbers.difference(which, run.name, metric).p) for run in others for metric in metrics)
+        note = f"*: also told from zero after Holm's adjustment for all {plural(table.comparisons, 'comparison')} of this kind "
+        note += f"in the report, {here} of them in this table."
+        grid = paired(numbers, which, others, metrics, prompts)
+        context["paired"].append({"title": title, "table": drawn(grid, runs), "note": note})
+    context["paired_note"] = (
+        f"Run minus {baseline.label}, paired by prompt and seed, with 95 % intervals. Green: better, the interval "
+        "excluding zero; red: worse, likewise; no colour: the interval includes zero, or neither direction is better. "
+        "Marks of one line share a scale."
+    )
+    context["findings"] = findings(numbers, runs, metrics, base, ends)
+    context["findings_notes"] = findings_notes(numbers, metrics)
+    return context
 
 
 def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
@@ -178,7 +209,7 @@ def video_grid(runs: Sequence[Run], options: Options) -> dict[str, Any]:
     pixels = any((run.record.get("pixel_scale") or 1) > 1 for run in runs)
     note = "One row per prompt, one column per run; one clock moves them all."
     if len(keys) > len(chosen):
-        note += f" {len(chosen)} of {prose.plural(len(keys), 'row')} are in this page; the numbers below use all."
+        note += f" {len(chosen)} of {plural(len(keys), 'row')} are in this page; the numbers below use all."
     if too_large:
         note += " Shown as smaller copies in coarser quality to keep the page light; numbers are of the originals."
     return {
@@ -225,22 +256,30 @@ def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The panels under headings, in their order; no heading where there is one group alone."""
     of_vbench, of_features = ({v.name for m in metrics for v in m.values} for metrics in (DIMENSIONS, OVER_TIME))
     of_vbench.add(QUALITY.name)
-    over_windows = prose.OVER_WINDOWS
-    if QUALITY.name in {panel["info"].name for panel in panels}:
+    over_windows = sentences.OVER_WINDOWS
+    if QUALITY.name in {panel["metric"] for panel in panels}:
         over_windows += f" {REWARD}"
     parts: list[tuple[str, str, list[dict[str, Any]]]] = [
-        ("From pixels alone", "", [p for p in panels if p["info"].name not in of_vbench | of_features]),
-        ("VBench's dimensions over time", over_windows, [p for p in panels if p["info"].name in of_vbench]),
-        ("Motion, drift and repetition by RAFT and CLIP", "", [p for p in panels if p["info"].name in of_features]),
+        ("From pixels alone", "", [p for p in panels if p["metric"] not in of_vbench | of_features]),
+        ("VBench's dimensions over time", over_windows, [p for p in panels if p["metric"] in of_vbench]),
+        ("Motion, drift and repetition by RAFT and CLIP", "", [p for p in panels if p["metric"] in of_features]),
     ]
     found = [{"title": title, "note": note, "panels": inside} for title, note, inside in parts if inside]
     return found if len(found) > 1 else [{**group, "title": ""} for group in found]
 
 
-def _panel(index: int, row: MetricRow, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
+def _panel(index: int, metric: str, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
     directions = {None: "", True: "↑ higher is better", False: "↓ lower is better"}
-    svg = Markup(drift_panel(panel, seconds, train, row.info.title))  # escapes its texts itself
-    return {"index": index, "info": row.info, "direction": directions[row.info.higher_is_better], "svg": svg}
+    column = Column(metric)
+    svg = Markup(drift_panel(panel, seconds, train, column.words))  # escapes its texts itself
+    told = {"title": column.words, "unit": column.value.unit, "description": column.value.description}
+    return {
+        "index": index,
+        "metric": metric,
+        **told,
+        "direction": directions[column.value.higher_is_better],
+        "svg": svg,
+    }
 
 
 def _curve_data(curve: Curve) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from deepforcing.prompts import Sample, plan_samples
+from eval.measure.metric import Metric
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.metrics.vbench_quality import QUALITY, RANGES
+from eval.metrics.vbench.quality import QUALITY, RANGES
 from eval.protocol import Protocol
-from eval.score import Measurement
 from experiments.command.compose import chosen, compose
 from experiments.command.words import is_list, positive, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
-from experiments.tables.published import FPS, Column, Row
+from experiments.tables.published import PaperRow, column
+from experiments.tables.table import FPS, Column
 
 OTHER_WEIGHTS = "(its rule, other weights)"
 PAPER_MODEL = "wan2.1-1.3b"  # as conf/model/ calls Wan2.1-T2V-1.3B
@@ -32,7 +33,7 @@ class Planned:
     """
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     configs: dict[str, DictConfig]
     left_out: dict[str, str]
     samples: tuple[Sample, ...]
@@ -43,12 +44,12 @@ class Planned:
     model: str
     paper_model: bool
 
-    def measurements(self, protocol: str) -> list[Measurement]:
+    def measurements(self, protocol: str) -> list[Metric]:
         """The metrics that give the columns under a protocol."""
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
         if QUALITY.name in wanted:
             wanted |= set(RANGES)
-        every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
+        every: tuple[Metric, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
 
@@ -83,7 +84,7 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
             made.label = f"{key} {OTHER_WEIGHTS}"
         OmegaConf.resolve(made)
         paper = {str(metric): float(value) for metric, value in (written_row.get("paper") or {}).items()}
-        rows.append(Row(str(key), label, tuple(written_row.rollout), written_row.get("at"), paper))
+        rows.append(PaperRow(str(key), label, tuple(written_row.rollout), written_row.get("at"), paper))
         if key in wanted:
             configs[str(key)] = made
     for key, made in configs.items():
@@ -93,11 +94,11 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
             raise ValueError(f"row {key}: {error} (rows=[...] chooses rows)") from None
     main = Protocol(str(experiment.protocol), window)
     published = tuple(
-        Column(str(metric), str(kind), "speed" if kind == "speed" else main.name)
+        column(str(metric), str(kind), "speed" if kind == "speed" else main.name)
         for metric, kind in experiment.metrics.items()
     )
-    beside = tuple(Column(str(metric), "last", "windows") for metric in config.beside)
-    if not any(column.metric != FPS.name for column in published):
+    beside = tuple(column(str(metric), "last", "windows") for metric in config.beside)
+    if not any(each.metric != FPS.name for each in published):
         raise ValueError("experiment.metrics is empty; give a metric of the paper")
     return Planned(
         name,

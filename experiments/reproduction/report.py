@@ -8,16 +8,17 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_write_text
-from eval.metrics.vbench_quality import with_quality
+from eval.metrics.vbench.quality import with_quality
 from experiments.figures.sweep import draw_sweep
 from experiments.reproduction.plan import Planned
+from experiments.reproduction.sentences import Done, written
 from experiments.reproduction.work import REAL, Results
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
-from experiments.tables.prose import plural
-from experiments.tables.published import FPS, compare, flat
-from experiments.tables.reproduction import Done, written
+from experiments.tables.published import compare, flat
+from experiments.tables.table import FPS
 from experiments.tables.text import csv_text
+from experiments.tables.words import plural
 
 MOST_PANELS = 6
 

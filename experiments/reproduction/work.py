@@ -22,10 +22,11 @@ from experiments.reproduction.plan import Planned
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
 from experiments.results.speed import speed
-from experiments.tables.published import FPS, Row
+from experiments.tables.published import PaperRow
+from experiments.tables.table import FPS
 from experiments.videos import rollout
 
-REAL = Row("real_video", "Real video (what the world's renderer draws)")
+REAL = PaperRow("real_video", "Real video (what the world's renderer draws)")
 
 
 @dataclass

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from deepforcing.runs import atomic_path, atomic_write_text
-from eval.metrics import VALUES
-from eval.stats.drift import NUMBERS
+from eval.stats.drift import NUMBERS, OF_THE_END
 from eval.store import other_weights
 from experiments.command.words import is_list, shown
 from experiments.results.runs import Run, find_runs, read_runs
 from experiments.results.scores import read_scores, scored_folder
-from experiments.tables import formats
+from experiments.tables.table import Table
 from experiments.tables.text import csv_text
-from experiments.tables.vbench import Comparison, choose_metrics, choose_protocol, comparison_of, flat
+from experiments.tables.vbench import as_latex, as_markdown, choose_metrics, choose_protocol, flat, of_runs
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
 
@@ -73,7 +72,7 @@ def read_comparison(
     window_seconds: float | None = None,
     number: str = "mean",
     ends: float = 5.0,
-) -> Comparison:
+) -> Table:
     """From the runs' scores to the comparison; see conf/table.yaml for the arguments. Raises ValueError in one line."""
     base = find_baseline(runs, baseline)
     scores = read_scores(runs, window_seconds)
@@ -88,16 +87,16 @@ def read_comparison(
         raise ValueError(
             f"number={number} needs several scores of a video; {protocol} has one: protocol=windows has more"
         )
-    found = comparison_of(table, runs, names, VALUES, base, protocol, common, number, ends)
+    found = of_runs(table, runs, names, base, common, number, ends)
     longest = float(table.groupby(["run", "sample"])["t_end"].max().max())
-    if number in ("first", "last", "drift", "abs_drift") and longest < 2 * ends:
+    if number in ("first", *OF_THE_END) and longest < 2 * ends:
         raise ValueError(
             f"videos of {longest:.3g} s have no first and last {ends:g} s beside each other: say ends={longest / 2:.2g}"
         )
     return found
 
 
-def written(comparison: Comparison, kind: str, out: Path | None) -> str:
+def written(comparison: Table, kind: str, out: Path | None) -> str:
     """The table in a format, in the file if there is one (whole or not at all); its text, empty for parquet."""
     if kind == "parquet":
         assert out is not None
@@ -107,7 +106,7 @@ def written(comparison: Comparison, kind: str, out: Path | None) -> str:
     if kind == "csv":
         text = csv_text(flat(comparison))
     else:
-        text = formats.markdown(comparison) if kind == "markdown" else formats.latex(comparison)
+        text = as_markdown(comparison) if kind == "markdown" else as_latex(comparison)
     if out is not None:
         atomic_write_text(out, text)
     return text

@@ -1,81 +1,30 @@
-"""Runs by dimensions as papers print them: VBench's order and names, x 100, differences from a baseline with intervals.
-
-A pure function of the tidy table; the statistics are those of `eval.stats`, a missing number is NaN.
-"""
+"""Runs by VBench's dimensions, or by any metrics, under one protocol, as papers print them: what stands beside the numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from eval.metric import Value
-from eval.metrics.vbench_quality import QUALITY, REWARD
-from eval.stats.drift import NUMBERS, of_videos
-from eval.stats.means import overall, paired_difference
+from eval.metrics.vbench.quality import QUALITY, REWARD
+from eval.stats.drift import NUMBERS
 from eval.stats.samples import one_protocol
 from eval.stats.vbench import PAIRWISE
 from experiments.results.runs import Run
 from experiments.results.scores import Scores
-from experiments.tables import prose
-from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for
-from experiments.tables.summary import MetricInfo, metric_infos
+from experiments.tables.layout import differences, means
+from experiments.tables.render import latex, markdown
+from experiments.tables.table import DIMENSIONS, PERCENT, Column, Row, Table, build, records
+from experiments.tables.text import markdown_text
+from experiments.tables.words import INTERVALS, join, marks
 
-# The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
-DIMENSIONS = (
-    "subject_consistency",
-    "background_consistency",
-    "temporal_flickering",
-    "motion_smoothness",
-    "dynamic_degree",
-    "aesthetic_quality",
-    "imaging_quality",
-    "overall_consistency",
-)
-PERCENT = (*DIMENSIONS, QUALITY.name)  # printed x 100
 PROTOCOLS = {
     "vbench": "vbench (VBench over the whole video)",
     "vbench_long": "vbench_long (clips of 2 s, encoded once more as VBench-Long does)",
     "vbench_long_memory": "vbench_long_memory (clips of 2 s without VBench-Long's encoding: not the published protocol)",
     "vbench_last": "vbench_last (the last 2 s of a video, its own pixels: not the published protocol)",
 }
-LEVELS = ("mean", "first", "last")  # numbers of which more is better where it is of the metric
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric as it is printed: its numbers times `scale`, with `decimals`."""
-
-    info: MetricInfo
-    scale: float
-    decimals: int
-
-    @property
-    def title(self) -> str:
-        if self.info.name == QUALITY.name:
-            return "VBench Quality"
-        return self.info.title.title() if self.info.name in DIMENSIONS else self.info.title
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a table says, scaled. cells, differences: by (run, metric); differences: run - baseline, paired by sample."""
-
-    protocol: str
-    runs: tuple[str, ...]
-    labels: Mapping[str, str]
-    baseline: str | None
-    columns: tuple[Column, ...]
-    cells: Mapping[tuple[str, str], Estimate]
-    differences: Mapping[tuple[str, str], Estimate]
-    notes: tuple[str, ...]
-    number: str = "mean"  # of every video, see eval.stats.drift.NUMBERS
-
-    @property
-    def comparisons(self) -> int:
-        """How many differences were tested, for which Holm's adjustment is."""
-        return comparisons(self.differences.values())
 
 
 def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol: str) -> list[str]:
@@ -98,7 +47,7 @@ def choose_metrics(wanted: str | Sequence[str], scored: Sequence[str], protocol:
 
 def choose_protocol(scores: Scores, wanted: str | None) -> str:
     """The protocol asked for, or the only one. Raises ValueError, naming those that were scored."""
-    found = sorted({*scores.table["protocol"].astype(str), *(["windows"] if scores.other else [])})
+    found: list[str] = sorted({*map(str, scores.table["protocol"]), *(["windows"] if scores.other else [])})
     if wanted is None and len(found) == 1:
         return str(found[0])
     if wanted in found:
@@ -122,175 +71,132 @@ def common_samples(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(
-    table: pd.DataFrame,
-    runs: Sequence[str],
-    labels: Mapping[str, str],
+    scores: pd.DataFrame,
+    rows: Sequence[Row],
     metrics: Sequence[str],
-    values: Sequence[Value],
     baseline: str | None,
-    protocol: str,
     number: str = "mean",
     ends: float = 5.0,
-) -> Comparison:
-    """The comparison of `runs` in their order by `metrics` in theirs. table: of one protocol, whose name is printed.
-
-    values: how to speak of metrics that VBench does not have. number, ends: of every video, see eval.stats.drift.of_videos.
-    Raises ValueError for scores of several protocols.
+) -> Table:
+    """Rows by metrics in their order, with notes. scores: of one protocol, which is said; number, ends: of every video, see
+    eval.stats.drift.of_videos. Raises ValueError for scores of several protocols.
     """
-    one_protocol(table, "a comparison")
-    videos = table if number == "mean" else of_videos(table, number, ends)
-    summary = overall(videos).set_index(["run", "metric"])
-    found = {key: _estimate(row) for key, row in summary.iterrows()}
-    raw = {(run, name): found.get((run, name), MISSING) for run in runs for name in metrics}
-    parts = {str(name): rows for name, rows in videos.groupby("metric")}
-    versus = {
-        (run, name): _versus(parts[name], run, baseline, name)
-        if {(run, name), (baseline, name)} <= found.keys()
-        else MISSING
-        for run in runs
-        for name in metrics
-        if baseline is not None and run != baseline
-    }
-    versus = adjusted(versus)
-    known = {
-        info.name: replace(info, higher_is_better=True) if info.name in DIMENSIONS else info
-        for info in metric_infos(metrics, values)
-    }
-    if number not in LEVELS:
-        known = {name: _of_number(info, number) for name, info in known.items()}
-    columns = tuple(
-        _column(known[name], [raw[run, name] for run in runs], [e for (_, n), e in versus.items() if n == name])
-        for name in metrics
-    )
-    scale = {column.info.name: column.scale for column in columns}
-    cells, differences = (
-        {key: e.times(scale[key[1]]) for key, e in numbers.items()} for numbers in (raw, versus)
-    )  # fmt: skip
-    result = Comparison(protocol, tuple(runs), labels, baseline, columns, cells, differences, (), number)
+    one_protocol(scores, "a comparison")
+    (protocol,) = set(scores["protocol"]) or {"windows"}
+    columns = [Column(metric, number, str(protocol)) for metric in metrics]
+    table = build(scores, rows, columns, baseline, ends)
     said: tuple[str, ...] = ()
     if number != "mean":
         said = (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
-        if table.groupby(["run", "sample"])["t_end"].max().round().nunique() > 1:
-            said += ("Videos have unequal lengths: the end is each one's own.",)
-    return replace(result, notes=(*said, *_notes(result, table, set(found))))
+        if scores.groupby(["run", "sample"])["t_end"].max().round().nunique() > 1:
+            said += (
+                "Videos have unequal lengths: the end is each one's own, in differences of runs that of the shortest run.",
+            )
+    return replace(table, notes=(*said, *_notes(table, scores, str(protocol))))
 
 
-def comparison_of(
-    table: pd.DataFrame,
+def of_runs(
+    scores: pd.DataFrame,
     runs: Sequence[Run],
     metrics: Sequence[str],
-    values: Sequence[Value],
     baseline: str | None,
-    protocol: str,
     common: bool,
     number: str = "mean",
     ends: float = 5.0,
-) -> Comparison:
+) -> Table:
     """As `compare`, of runs, which give names and labels; common: of the samples that every scored run has, and says so.
 
     Raises ValueError as `compare` and `common_samples` do.
     """
-    table = table[table["metric"].isin(metrics)]
-    used = common_samples(table) if common else table
-    labels = {run.name: run.label for run in runs}
-    found = compare(used, list(labels), labels, metrics, values, baseline, protocol, number, ends)
+    scores = scores[scores["metric"].isin(metrics)]
+    used = common_samples(scores) if common else scores
+    table = compare(used, [Row(run.name, run.label) for run in runs], metrics, baseline, number, ends)
     of = {run.name: len(run.samples) for run in runs if run.samples}
     counts = used.groupby("run")["sample"].nunique()
+    notes = table.notes
     partial = [name for name in of if 0 < counts.get(name, 0) < of[name]]
     if partial:
-        least = prose.join(sorted({f"{counts[name]} of {of[name]}" for name in partial}))
-        found = replace(
-            found, notes=(*found.notes, f"Scored under this protocol and used here: {least} videos of a run.")
-        )
-    if len(used) < len(table):
-        counts = table.groupby("run")["sample"].nunique()
+        least = join(sorted({f"{counts[name]} of {of[name]}" for name in partial}))
+        notes = (*notes, f"Scored under this protocol and used here: {least} videos of a run.")
+    if len(used) < len(scores):
+        counts = scores.groupby("run")["sample"].nunique()
         left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."
-        found = replace(found, notes=(*found.notes, left))
-    return found
+        notes = (*notes, left)
+    return replace(table, notes=notes)
 
 
-def flat(comparison: Comparison) -> pd.DataFrame:
-    """One line per run and metric for CSV and parquet: value, difference from the baseline, intervals, prompts; NaN
-    where there is no number. `scale`: what the scores of the tidy table were multiplied by."""
-    lines = []
-    for run in comparison.runs:
-        for column in comparison.columns:
-            name = column.info.name
-            cell, versus = comparison.cells[run, name], comparison.differences.get((run, name), MISSING)
-            line: dict[str, object] = {"run": run, "label": comparison.labels[run], "protocol": comparison.protocol}
-            line |= {"metric": name, "title": column.title, "number": comparison.number, "scale": column.scale}
-            line |= {"value": cell.value, "low": cell.low, "high": cell.high, "n": cell.n}
-            line |= {"baseline": comparison.baseline, "difference": versus.value, "difference_low": versus.low}
-            line |= {"difference_high": versus.high, "difference_n": versus.n, "difference_p": versus.p}
-            lines.append(line | {"difference_p_holm": versus.holm, "comparisons": comparison.comparisons})
-    return pd.DataFrame(lines)
+def flat(table: Table) -> pd.DataFrame:
+    """One line per run and metric for CSV and parquet. `scale`: what the scores of the tidy table were multiplied by."""
+    lines = pd.DataFrame(records(table)).rename(columns={"row": "run"})
+    names = ["run", "label", "protocol", "metric", "title", "number", "scale", "value", "low", "high", "n", "baseline"]
+    return lines[[*names, *(column for column in lines if column.startswith("difference")), "comparisons"]]
 
 
-def _of_number(info: MetricInfo, number: str) -> MetricInfo:
-    """How to speak of a metric's drift, slope ..."""
-    title = f"{info.title} {'absolute drift' if number == 'abs_drift' else number}"
-    unit = f"{info.unit}/min".lstrip("/") if number == "slope" else info.unit
-    return replace(info, title=title, unit=unit, higher_is_better=NUMBERS[number][1])
+def as_markdown(table: Table) -> str:
+    """Means, the differences below them, and a paragraph for each note."""
+    parts = [markdown(means(table))]
+    if table.differences:
+        parts += [f"{markdown_text(_difference_title(table))}:", markdown(differences(table))]
+    return "\n\n".join([*parts, *map(markdown_text, table.notes)]) + "\n"
 
 
-def _estimate(row: pd.Series) -> Estimate:
-    return Estimate(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
+def as_latex(table: Table) -> str:
+    """A table environment; the notes are its caption."""
+    parts = [("", means(table))]
+    if table.differences:
+        parts.append((_difference_title(table), differences(table)))
+    return latex(parts, " ".join(table.notes))
 
 
-def _versus(table: pd.DataFrame, run: str, baseline: str | None, metric: str) -> Estimate:
-    assert baseline is not None
-    paired = paired_difference(table, run, baseline, metric)
-    return Estimate(paired.mean, paired.low, paired.high, paired.n, paired.p)
+def _difference_title(table: Table) -> str:
+    return f"Difference from {table.label(table.baseline)}, with 95 % interval ({table.columns[0].protocol})"
 
 
-def _column(info: MetricInfo, cells: Sequence[Estimate], differences: Sequence[Estimate]) -> Column:
-    if info.name in PERCENT:
-        return Column(info, 100.0, 2)
-    return Column(info, 1.0, decimals_for([e.value for e in cells], [e.value for e in differences]))
-
-
-def _notes(comparison: Comparison, table: pd.DataFrame, found: set[object]) -> list[str]:
+def _notes(table: Table, scores: pd.DataFrame, protocol: str) -> list[str]:
     """What a reader must know: protocol, scale, how means are taken, what was not scored."""
-    rows = table[table["run"].isin(comparison.runs) & table["metric"].isin([c.info.name for c in comparison.columns])]
+    names = [row.name for row in table.rows]
+    rows = scores[scores["run"].isin(names) & scores["metric"].isin([c.metric for c in table.columns])]
     length = float((rows["t_end"] - rows["t_start"]).median())
-    protocol = PROTOCOLS.get(comparison.protocol, f"{comparison.protocol} of {length:g} s (not VBench's protocol)")
-    others = [c.title for c in comparison.columns if c.scale == 1]
-    scale = "Scores × 100" + (f", but {prose.join(others)} as measured" if others else "")
-    notes = [f"Protocol: {protocol}. {scale if len(others) < len(comparison.columns) else 'Scores as measured'}."]
+    told = PROTOCOLS.get(protocol, f"{protocol} of {length:g} s (not VBench's protocol)")
+    others = [c.title for c in table.columns if c.scale == 1]
+    scale = "Scores × 100" + (f", but {join(others)} as measured" if others else "")
+    notes = [f"Protocol: {told}. {scale if len(others) < len(table.columns) else 'Scores as measured'}."]
     notes.append("Means over prompts, seeds of a prompt averaged first.")
-    if QUALITY.name in [c.info.name for c in comparison.columns]:
+    if QUALITY.name in [c.metric for c in table.columns]:
         notes.append(REWARD)
-    if comparison.differences:
+    if table.differences:
         notes.append(
-            f"Differences are run minus {comparison.labels[comparison.baseline or '']}, paired by prompt and seed; "
-            f"{prose.marks(comparison.comparisons)}. {prose.INTERVALS}"
+            f"Differences are run minus {table.label(table.baseline)}, paired by prompt and seed; "
+            f"{marks(table.comparisons)}. {INTERVALS}"
         )
     per_sample = rows[rows["value"].notna()].groupby(["run", "metric", "sample"]).size()
-    if comparison.protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():
+    if protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():
         notes.append("Videos have unequal numbers of clips: VBench-Long's own mean over all clips would differ.")
     lengths = rows.groupby(["run", "metric", "sample"])["t_end"].max().round(1)
-    pairwise = [c.title for c in comparison.columns if c.info.name in PAIRWISE]
-    if comparison.protocol == "vbench" and pairwise and lengths.groupby(["run", "metric"]).nunique().gt(1).any():
-        notes.append(
-            f"Videos have unequal lengths: VBench's own {prose.join(pairwise)} would weigh longer videos more."
-        )
-    for words, pairs in (
-        ("Not scored", [key for key in comparison.cells if key not in found]),
-        ("Scored, but without any value", [k for k, e in comparison.cells.items() if k in found and not e.n]),
+    pairwise = [c.title for c in table.columns if c.metric in PAIRWISE]
+    if protocol == "vbench" and pairwise and lengths.groupby(["run", "metric"]).nunique().gt(1).any():
+        notes.append(f"Videos have unequal lengths: VBench's own {join(pairwise)} would weigh longer videos more.")
+    places = [(name, column) for name in names for column in table.columns]
+    for words, lacking, everywhere in (
+        ("Not scored", [place for place in places if place not in table.cells], "no run"),
+        (
+            "Scored, but without any value",
+            [p for p in places if p in table.cells and not table.cell(*p).n],
+            "every run",
+        ),
     ):
-        if pairs:
-            everywhere = "no run" if words == "Not scored" else "every run"
-            notes.append(f"{words}: {_told(comparison, pairs, everywhere)}.")
+        if lacking:
+            notes.append(f"{words}: {_told(table, lacking, everywhere)}.")
     return notes
 
 
-def _told(comparison: Comparison, pairs: Sequence[tuple[str, str]], everywhere: str) -> str:
+def _told(table: Table, places: Sequence[tuple[str, Column]], everywhere: str) -> str:
     """ "Dynamic Degree, Imaging Quality (no run); Aesthetic Quality (longlive)"."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for column in comparison.columns:
-        lacking = tuple(run for run in comparison.runs if (run, column.info.name) in pairs)
+    for column in table.columns:
+        lacking = tuple(row.name for row in table.rows if (row.name, column) in places)
         if lacking:
             groups.setdefault(lacking, []).append(column.title)
-    labels = {lacking: prose.join([comparison.labels[run] for run in lacking]) for lacking in groups}
-    labels[comparison.runs] = everywhere
+    labels = {lacking: join([table.label(name) for name in lacking]) for lacking in groups}
+    labels[tuple(row.name for row in table.rows)] = everywhere
     return "; ".join(f"{', '.join(titles)} (in {labels[lacking]})" for lacking, titles in groups.items())

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from eval import reencode as module
-from eval.batch import Batch
-from eval.metric import Window
+from eval.measure.batch import Batch
+from eval.measure.windows import Window
 from eval.protocol import Protocol
 from eval.reencode import Encoder, clip_frames, decoded, encode, reencode, reencoded
 

@@ -34,7 +34,7 @@ def test_main_composes_with_nothing_missing(main: str) -> None:
 
 
 def test_every_group_is_used_by_a_main() -> None:
-    used = {name for main in MAINS for name in re.findall(r"^  - (\w+):", (CONF / f"{main}.yaml").read_text(), re.M)}
+    used = {name for main in MAINS for name in re.findall(r"^  - ([\w/]+):", (CONF / f"{main}.yaml").read_text(), re.M)}
     assert {"generator", "model", "cache"} <= used
     assert {name for name, options in groups().items() if options} - used <= {"suites", "experiment"}
 

@@ -30,7 +30,7 @@ from experiments.reproduce import speeds
 from experiments.results.runs import read_runs
 from experiments.results.scores import read_scores
 from experiments.table import find_sources, read_comparison
-from experiments.tables import formats
+from experiments.tables.vbench import as_latex, as_markdown
 from experiments.tracking import choose_videos, payload
 from experiments.weights import Request, show
 
@@ -54,7 +54,7 @@ def readers(run: Path, out: Path) -> Readers:
 
     def table() -> None:
         found = read_comparison(find_sources([str(run)], []), "all", None, window_seconds=2.0)
-        formats.markdown(found), formats.latex(found)
+        as_markdown(found), as_latex(found)
 
     return {
         "rollout": lambda: RunDir.open(run).completed(),
@@ -236,7 +236,7 @@ def test_scored_folders(run: Path, tmp_path: Path, command: Command, every: int)
     found = []
 
     def table() -> None:
-        formats.markdown(read_comparison(find_sources([], [str(out)]), "all", None, window_seconds=2.0))
+        as_markdown(read_comparison(find_sources([], [str(out)]), "all", None, window_seconds=2.0))
 
     assert outcome(table, out) == ""
     file = out / "scores.parquet"

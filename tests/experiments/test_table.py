@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from commands import Command
 
-from eval.metrics.vbench_quality import RANGES
-from experiments.tables.formats import latex, latex_text, markdown
-from experiments.tables.vbench import DIMENSIONS, Comparison, compare, flat
+from eval.metrics.vbench.quality import RANGES
+from experiments.tables.estimate import Estimate
+from experiments.tables.table import DIMENSIONS, Column, Row, Table
+from experiments.tables.text import latex_text
+from experiments.tables.vbench import as_latex, as_markdown, compare, flat
 
 COLUMNS = ["sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
 Values = dict[str, list[float]]  # metric -> one value per prompt
@@ -31,9 +33,17 @@ def rows(values: Values, protocol: str = "vbench_long", clips: int = 2) -> pd.Da
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def compared(runs: dict[str, pd.DataFrame], metrics: list[str], baseline: str | None = None) -> Comparison:
+def compared(runs: dict[str, pd.DataFrame], metrics: list[str], baseline: str | None = None) -> Table:
     table = pd.concat([part.assign(run=name) for name, part in runs.items()])
-    return compare(table, list(runs), {name: name for name in runs}, metrics, (), baseline, "vbench_long")
+    return compare(table, [Row(name, name) for name in runs], metrics, baseline)
+
+
+def cell(table: Table, run: str, metric: str) -> Estimate:
+    return table.cell(run, Column(metric, "mean", "vbench_long"))
+
+
+def difference(table: Table, run: str, metric: str) -> Estimate:
+    return table.difference(run, Column(metric, "mean", "vbench_long"))
 
 
 def folder(root: Path, name: str, table: pd.DataFrame) -> Path:
@@ -52,14 +62,14 @@ def test_means_are_hundredfold_and_differences_are_paired() -> None:
     found = compared(
         {"base": rows({"dynamic_degree": base}), "other": rows({"dynamic_degree": other})}, ["dynamic_degree"], "base"
     )
-    assert found.cells["base", "dynamic_degree"].value == pytest.approx(100 * np.mean(base))
-    difference = found.differences["other", "dynamic_degree"]
-    assert difference.value == pytest.approx(2.0)
+    assert cell(found, "base", "dynamic_degree").value == pytest.approx(100 * np.mean(base))
+    versus = difference(found, "other", "dynamic_degree")
+    assert versus.value == pytest.approx(2.0)
     half = 4.3027 * 1 / math.sqrt(3)  # the differences are 2, 1, 3: s = 1
-    assert (difference.low, difference.high, difference.n) == (
+    assert (versus.low, versus.high, versus.n) == (
         pytest.approx(2 - half, abs=1e-3), pytest.approx(2 + half, abs=1e-3), 3
     )  # fmt: skip
-    shown = cells(markdown(found))
+    shown = cells(as_markdown(found))
     assert shown[:1] + shown[2:4] == [
         ["run", "prompts", "Dynamic Degree ↑"], ["base", "3", "66.67"], ["other", "3", "68.67"]
     ]  # fmt: skip
@@ -116,7 +126,7 @@ def test_what_is_missing_is_a_dash_and_said_and_never_zero() -> None:
         "c": rows({"imaging_quality": [0.5, 0.6]}),
     }
     found = compared(runs, ["dynamic_degree", "imaging_quality", "motion_smoothness"], "a")
-    text = markdown(found)
+    text = as_markdown(found)
     assert cells(text)[2:5] == [
         ["a", "1–2", "55.00", "70.00", "–"], ["b", "2", "60.00", "–", "–"], ["c", "2", "–", "55.00", "–"]
     ]  # fmt: skip
@@ -132,10 +142,10 @@ def test_clear_differences_alone_are_bold_and_the_protocol_is_named_everywhere()
     up = {"motion_smoothness": [0.5, 0.6, 0.7], "dynamic_degree": [0.1, 0.9, 0.5]}
     down = {"motion_smoothness": [0.4, 0.5, 0.6001], "dynamic_degree": [0.9, 0.1, 0.4]}
     found = compared({"base": rows(up), "x": rows(down)}, ["motion_smoothness", "dynamic_degree"], "base")
-    last = cells(markdown(found))[-1]
+    last = cells(as_markdown(found))[-1]
     assert last[2].startswith("**−10.00** [−10.0")
     assert "**" not in last[3]
-    for text in (markdown(found), latex(found)):
+    for text in (as_markdown(found), as_latex(found)):
         assert "2 s, encoded once more" in text
     assert set(flat(found)["protocol"]) == {"vbench_long"}
 
@@ -151,17 +161,17 @@ def test_stars_are_holms_and_their_number_is_said() -> None:
     other = {m: (np.array(base[m]) + noise[m] + shifts.get(m, 0.0005)).tolist() for m in metrics}
     third = {m: (np.array(base[m]) - noise[m]).tolist() for m in metrics}
     found = compared({"base": rows(base), "x": rows(other), "y": rows(third)}, metrics, "base")
-    marks = {key: (bool(e.excludes_zero), e.star) for key, e in found.differences.items()}
+    marks = {(run, c.metric): (bool(e.excludes_zero), e.star) for (run, c), e in found.differences.items()}
     assert marks["x", "subject_consistency"] == (True, "*")
     assert marks["x", "motion_smoothness"] == (True, "")
     assert sum(bold for bold, _ in marks.values()) == 2
     p = sorted(e.p for e in found.differences.values())
-    assert found.differences["x", "motion_smoothness"].holm == pytest.approx(7 * p[1])
+    assert difference(found, "x", "motion_smoothness").holm == pytest.approx(7 * p[1])
     assert found.comparisons == 8
-    line = next(line for line in markdown(found).split("Difference from")[1].splitlines() if line.startswith("| x"))
+    line = next(line for line in as_markdown(found).split("Difference from")[1].splitlines() if line.startswith("| x"))
     assert re.findall(r"\\\*|\*\*", line) == ["**", "**", "\\*", "**", "**"]
-    assert "+10.63]}{*} & \\textbf{+0.80} {\\scriptsize {[}+0.07, +1.53]} &" in latex(found)
-    for text in (markdown(found), latex(found)):
+    assert "+10.63]}{*} & \\textbf{+0.80} {\\scriptsize {[}+0.07, +1.53]} &" in as_latex(found)
+    for text in (as_markdown(found), as_latex(found)):
         assert "all 8 comparisons made here" in text
     lines = flat(found).set_index(["run", "metric"])
     assert set(lines["comparisons"]) == {8}
@@ -175,16 +185,16 @@ def test_motionless_videos_have_an_interval() -> None:
     found = compared(
         {"a": rows({"dynamic_degree": zeros}), "b": rows({"dynamic_degree": zeros})}, ["dynamic_degree"], "a"
     )
-    assert [found.cells["a", "dynamic_degree"].low, found.cells["a", "dynamic_degree"].high] == pytest.approx(
+    assert [cell(found, "a", "dynamic_degree").low, cell(found, "a", "dynamic_degree").high] == pytest.approx(
         [0, 32.44], abs=0.01
     )
-    difference = found.differences["b", "dynamic_degree"]
-    assert [difference.low, difference.high] == pytest.approx([-32.44, 32.44], abs=0.01)
+    versus = difference(found, "b", "dynamic_degree")
+    assert [versus.low, versus.high] == pytest.approx([-32.44, 32.44], abs=0.01)
     found = compared(
         {"a": rows({"dynamic_degree": zeros}), "b": rows({"dynamic_degree": ones})}, ["dynamic_degree"], "a"
     )
-    assert found.differences["b", "dynamic_degree"].low < 100
-    assert found.differences["b", "dynamic_degree"].excludes_zero
+    assert difference(found, "b", "dynamic_degree").low < 100
+    assert difference(found, "b", "dynamic_degree").excludes_zero
 
 
 def test_latex_is_balanced_and_escaped() -> None:
@@ -193,7 +203,7 @@ def test_latex_is_balanced_and_escaped() -> None:
         "y^2~\\z#1$": rows({"dynamic_degree": [0.3, 0.3]}),
     }
     found = compared(table, ["dynamic_degree", "imaging_quality"], "y^2~\\z#1$")
-    text = latex(found)
+    text = as_latex(found)
     body = text.split("\\begin{tabular}")[1]
     lines = [line for line in body.splitlines() if line.endswith("\\\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines if "multicolumn" not in line} == {3}
@@ -208,8 +218,8 @@ def test_latex_is_balanced_and_escaped() -> None:
 
 def test_unequal_clips_are_told() -> None:
     runs = {"a": pd.concat([rows({"dynamic_degree": [0.5]}), rows({"dynamic_degree": [0.5, 1]}, clips=3)[3:]])}
-    assert "unequal numbers of clips" in markdown(compared(runs, ["dynamic_degree"]))
-    assert "unequal" not in markdown(compared({"a": rows({"dynamic_degree": [0.5, 1]})}, ["dynamic_degree"]))
+    assert "unequal numbers of clips" in as_markdown(compared(runs, ["dynamic_degree"]))
+    assert "unequal" not in as_markdown(compared({"a": rows({"dynamic_degree": [0.5, 1]})}, ["dynamic_degree"]))
 
 
 def test_unequal_lengths_are_told_where_the_package_weighs_them() -> None:
@@ -217,7 +227,7 @@ def test_unequal_lengths_are_told_where_the_package_weighs_them() -> None:
     table["sample"] = [f"p{i}-s0" for i in (0, 1, 1)]
     for metric, told in (("subject_consistency", True), ("dynamic_degree", False)):
         part = table.assign(run="a", metric=metric)
-        text = markdown(compare(part, ["a"], {"a": "a"}, [metric], (), None, "vbench"))
+        text = as_markdown(compare(part, [Row("a", "a")], [metric], None))
         assert ("VBench's own Subject Consistency would weigh longer videos more" in text) == told
 
 

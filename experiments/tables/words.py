@@ -1,0 +1,38 @@
+"""Words that tables and reports share."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+# Metrics of the tiny world that are means over the frames in which a sprite was found, whatever became of the others.
+OF_THE_SPRITE = ("progress", "cover", "shape", "shape_match", "sprite_drift", "sprite_hue_error")
+INTERVALS = (
+    "Intervals are 95 % intervals of the mean over prompts: Student's t, which takes prompts to be normally distributed; of "
+    "what is 0 or 1 of a frame or clip Wilson's, and Tango's of its differences."
+)
+
+
+def marks(comparisons: int) -> str:
+    """What bold and a star say in a table with so many tests."""
+    plain = "bold: the interval excludes zero"
+    if not comparisons:
+        return plain
+    return f"{plain}; *: also after Holm's adjustment for {_all_of(comparisons)}"
+
+
+def _all_of(comparisons: int) -> str:
+    return "the one comparison made here" if comparisons == 1 else f"all {comparisons} comparisons made here"
+
+
+def join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def runs_argument(paths: Sequence[str]) -> str:
+    """`runs=[...]` as a shell needs it."""
+    return shlex.quote(f"runs=[{','.join(paths)}]")
