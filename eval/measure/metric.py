@@ -123,7 +123,7 @@ class Scorer(Protocol):
 
     def finish(self) -> Any:
         """After the last frame: the clip's number, NaN if there was nothing to measure; of a metric with `rows` of its own,
-        whatever these are made of."""
+        whatever these are made of. Raises ValueError in one line if the clip cannot be measured."""
 
 
 class Row(NamedTuple):
@@ -201,9 +201,13 @@ def applies(metric: Metric, world: str | None) -> bool:
 
 def check_protocol(metrics: Sequence[Metric], protocol: protocols.Protocol) -> None:
     """Raises ValueError that says which of them are not measured under a protocol, and under which they are."""
-    refused = [metric for metric in metrics if protocol.name not in metric.protocols]
+    refused: dict[tuple[str, ...], list[str]] = {}
+    for metric in metrics:
+        if protocol.name not in metric.protocols:
+            refused.setdefault(metric.protocols, []).append(metric.name)
     if refused:
-        right = refused[0].protocols
-        names = ", ".join(metric.name for metric in refused if metric.protocols == right)
-        said = " or ".join(filter(None, (", ".join(right[:-1]), right[-1])))
-        raise ValueError(f"{names}: measured under protocol={said}, not {protocol.name}")
+        said = [
+            f"{', '.join(names)}: measured under protocol={' or '.join(filter(None, (', '.join(right[:-1]), right[-1])))}"
+            for right, names in refused.items()
+        ]
+        raise ValueError(f"{'; '.join(said)}, not {protocol.name}")

@@ -123,4 +123,7 @@ class OnePass:
     def _finish(self, scorers: Sequence[Started]) -> None:
         for metric, scorer in scorers:
             if metric.name not in self.failed:
-                self.features[metric.name].append(scorer.finish())
+                try:
+                    self.features[metric.name].append(scorer.finish())
+                except ValueError as error:
+                    self.failed[metric.name] = str(error)

@@ -85,6 +85,7 @@ class Watch:
         self.info = info
         self.frames = 0
         self._clip: Clip | None = None
+        self._fault = ""
         self._looks: dict[Observation, Look] = {}
         self._notes: dict[Observation, NDArray[Any]] = {}
         self._expected = max(1, info.frames)
@@ -104,13 +105,22 @@ class Watch:
                 self._refused[observation] = str(error)
 
     def add(self, frames: NDArray[np.uint8]) -> None:
-        """The next frames, uint8 [b, H, W, 3]. Raises ValueError if they are not, or not of the video's size."""
+        """The next frames, uint8 [b, H, W, 3]. Raises ValueError if they are not, or not of the video's size, or cannot be
+        looked at: then nothing more is observed, and `finish` says it again.
+        """
         expected = (self.info.height, self.info.width, 3)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != expected:
             size = f"[b, {self.info.height}, {self.info.width}, 3]"
             raise ValueError(
                 f"frames are {frames.dtype} {list(frames.shape)}; they must be uint8 [b, H, W, 3] = {size}"
             )
+        try:
+            self._look(frames)
+        except ValueError as error:
+            self._fault = str(error)
+            raise
+
+    def _look(self, frames: NDArray[np.uint8]) -> None:
         for rgb in frames:
             frame = Frame(rgb, self.info.pixel_scale)
             for observation, look in self._looks.items():
@@ -130,6 +140,8 @@ class Watch:
 
     def finish(self) -> Clip:
         """What was observed, after the last frame; the same Clip every time. ValueError if there was no frame at all."""
+        if self._fault:
+            raise ValueError(self._fault)
         if not self.frames:
             raise ValueError("the video has no frames")
         if self._clip is not None:

@@ -23,12 +23,15 @@ from eval.measure.batch import Batch
 from eval.measure.metric import ClipInfo, Metric, Row, Value, check_protocol, rows_of
 from eval.measure.one_pass import OnePass
 from eval.measure.set_metric import SetMetric
-from eval.measure.windows import FloatArray, Window
+from eval.measure.watch import Clip, Frame, Look, Observation, WindowMetric
+from eval.measure.windows import FloatArray, Window, window_mean
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
 from eval.metrics.pixels.saturation import Saturation
 from eval.metrics.time.motion_kept import MotionKept
 from eval.metrics.vbench import quality
 from eval.metrics.vbench.clip_to_clip import BetweenClips
+from eval.metrics.vbench.temporal_flickering import TemporalFlickering
+from eval.metrics.world.presence import Presence
 from eval.networks import weights
 from eval.protocol import Protocol
 from eval.score import score
@@ -99,6 +102,9 @@ def test_scorers_get_every_frame_of_their_span_once_and_in_order(make_run: MakeR
         assert {row.value for row in found.rows["told_video"]} == {71}
 
 
+STEPS = ("start", "add", "finish", "rows")
+
+
 @dataclass(frozen=True)
 class Fails(Metric):
     """Raises at one of its steps."""
@@ -120,6 +126,7 @@ class Fails(Metric):
         self._reached("add")
 
     def finish(self) -> float:
+        self._reached("finish")
         return 0.0
 
     def rows(self, features: Sequence[Any], clips: Sequence[Window]) -> list[Row]:
@@ -133,14 +140,46 @@ class Fails(Metric):
 
 def test_what_fails_costs_itself_and_a_reason_is_said_once(make_run: MakeRun) -> None:
     run = make_run({"aaaaaaaaaa-s0": (0, 32)})
-    failing = [Fails(step, letter) for step in ("start", "add", "rows") for letter in "ab"]
+    failing = [Fails(step, letter) for step in STEPS for letter in "ab"]
     found = score(open_run(run), [*failing, Saturation()], ONE)
     where = f"{run.name}: sample aaaaaaaaaa-s0"
     assert sorted(found.problems) == sorted(
-        f"{where}: fails_{step}_a, fails_{step}_b: no luck in {step}" for step in ("start", "add", "rows")
+        f"{where}: fails_{step}_a, fails_{step}_b: no luck in {step}" for step in STEPS
     )
     assert set(found.table["metric"]) == {"saturation"}
     assert found.table["value"].notna().all()
+
+
+def unlucky(info: ClipInfo) -> Look:
+    """Cannot look at the 21st frame."""
+    seen: list[int] = []
+
+    def look(frame: Frame) -> float:
+        seen.append(1)
+        if len(seen) == 21:
+            raise ValueError("no luck with frame 21")
+        return 1.0
+
+    return look
+
+
+@dataclass(frozen=True)
+class Unlucky(WindowMetric):
+    name: ClassVar[str] = "unlucky"
+    version: ClassVar[int] = 1
+    values: ClassVar[tuple[Value, ...]] = (Value("unlucky", "", None, ""),)
+    observes: ClassVar[tuple[Observation, ...]] = (unlucky,)
+
+    def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
+        return {"unlucky": window_mean(clip.observed(unlucky), windows)}
+
+
+def test_a_frame_that_cannot_be_looked_at_leaves_no_numbers_of_half_a_video(make_run: MakeRun) -> None:
+    """What is noted of frames is shared: whichever metric's turn it was, all of it ends there."""
+    run = make_run({"aaaaaaaaaa-s0": (0, 40)})
+    found = score(open_run(run), [Saturation(), Unlucky(), Presence(), TemporalFlickering()], ONE)
+    assert found.problems == [f"{run.name}: sample aaaaaaaaaa-s0: saturation, unlucky, presence: no luck with frame 21"]
+    assert set(found.table["metric"]) == {"temporal_flickering"}
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,16 @@ def test_help_whose_reader_leaves() -> None:
             ["bash", "-c", f"set -o pipefail; {sys.executable} -m experiments.rollout --help | {tail}"],
             capture_output=True, cwd=ROOT, check=False, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **ASCII},
         )  # fmt: skip
-        assert done.stderr == b""
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_a_full_disk_does_not_take() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.rollout", "--help"], stdout=full, stderr=subprocess.PIPE, cwd=ROOT,
+            check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, b"error: the output cannot be written: the disk is full\n")
 
 
 def test_values_of_specs_are_checked_before_any_file(tmp_path: Path) -> None:
