@@ -7,7 +7,10 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 20000
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test check slow format train-tiny clean
+help:  ## this list
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: help setup demo test check slow format train-tiny clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -34,7 +37,7 @@ check: setup  ## what CI runs: format, lint, types, tests
 slow: setup  ## the slow tests
 	$(PY) -m pytest -m slow
 
-format: setup
+format: setup  ## what ruff can put right
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 

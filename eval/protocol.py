@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.metric import Window, windows
+from eval.measure.windows import Window, windows
 
 NAMES = ("vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows")
 LONG_SECONDS = 2  # VBench-Long's mode long_custom_input

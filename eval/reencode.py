@@ -32,8 +32,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import FRAMES, Batch
-from eval.metric import Window
+from eval.measure.batch import FRAMES, Batch
+from eval.measure.windows import Window
 
 Item = TypeVar("Item")
 
@@ -61,29 +61,46 @@ def reencode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> list[Batc
     threads: 0 for one a processor, as VBench-Long has it. Raises ValueError for sizes that 4:2:0 cannot hold, which
     VBench-Long cannot encode either, and for a frame rate that is no whole number above 0.
     """
-    decoded = _decode(encode(frames, fps, threads))
-    return [Batch(decoded[start : start + FRAMES]) for start in range(0, len(decoded), FRAMES)]
+    return list(decoded(encode(frames, fps, threads)))
 
 
-def encode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> bytes:
+def encode(frames: Iterable[NDArray[np.uint8]], fps: int, threads: int = 0) -> bytes:
     """The mp4 file that VBench-Long writes for a clip; arguments and errors as of `reencode`."""
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise ValueError(
-            f"frames of {width} x {height} pixels cannot be encoded once more, as VBench-Long does: H.264 in yuv420p "
-            "needs even sizes; crop them"
-        )
-    if type(fps) is not int or fps < 1:
-        raise ValueError(f"fps={fps!r} must be a whole number of at least 1 (VBench-Long cuts the fraction off)")
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options=_assembly())
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = threads
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return file.getvalue()
+    encoder = Encoder(fps, threads)
+    for image in frames:
+        encoder.add(image)
+    return encoder.finish()
+
+
+class Encoder:
+    """`encode` for frames that come one by one, uint8 [H, W, 3] RGB: what it holds is coded already."""
+
+    def __init__(self, fps: int, threads: int = 0) -> None:
+        if type(fps) is not int or fps < 1:
+            raise ValueError(f"fps={fps!r} must be a whole number of at least 1 (VBench-Long cuts the fraction off)")
+        self._file = io.BytesIO()
+        self._container = av.open(self._file, "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=fps, options=_assembly())
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = threads
+        self.frames = 0
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            raise ValueError(
+                f"frames of {width} x {height} pixels cannot be encoded once more, as VBench-Long does: H.264 in yuv420p "
+                "needs even sizes; crop them"
+            )
+        if not self.frames:
+            self._stream.width, self._stream.height = width, height
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        self.frames += 1
+
+    def finish(self) -> bytes:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._file.getvalue()
 
 
 def clip_frames(batches: Iterable[Batch], clips: Sequence[Window]) -> Iterator[NDArray[np.uint8]]:
@@ -104,9 +121,12 @@ def clip_frames(batches: Iterable[Batch], clips: Sequence[Window]) -> Iterator[N
         yield np.stack(list(itertools.islice(held, clip.end - clip.start)))
 
 
-def _decode(file: bytes) -> list[av.VideoFrame]:
+def decoded(file: bytes) -> Iterator[Batch]:
+    """The frames of such a file, a batch at a time."""
     with av.open(io.BytesIO(file), "r") as container:
-        return list(container.decode(container.streams.video[0]))
+        frames = container.decode(container.streams.video[0])
+        while batch := list(itertools.islice(frames, FRAMES)):
+            yield Batch(batch)
 
 
 @functools.cache

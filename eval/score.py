@@ -7,41 +7,28 @@ measured in a decoded video is a row with NaN; a video that could not be scored 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import av
 import cv2
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from typing_extensions import TypeIs
 
 from deepforcing.prompts import shard
 from deepforcing.runs import check_writable
-from deepforcing.script import is_schedule
-from deepforcing.video import VideoInfo, uneven
-from eval import weights
-from eval.across import AcrossVideos, score_set
-from eval.batch import Batch, cut
-from eval.clip_to_clip import BetweenClips, clip_to_clip, features
-from eval.dimension import ClipInfo, ClipScorer, Dimension
-from eval.features import FeatureMetric, MeanFeature
-from eval.metric import Clip, FloatArray, Metric, Window, applies, grain
-from eval.metric import Video as Pictures
+from deepforcing.video import uneven
+from eval.across import score_set
+from eval.measure.metric import ClipInfo, Metric, Row, applies, check_protocol
+from eval.measure.one_pass import OnePass
+from eval.measure.set_metric import SetMetric
+from eval.networks import weights
 from eval.protocol import Protocol
-from eval.reencode import clip_frames, reencoded
 from eval.store import COLUMNS, KEYS, add_rows, scored, scores_path, settle, stored
 from eval.videos import Video, Videos, checked, open_run
-from eval.watch import Watch
 
 Progress = Callable[[int, int, str], None]
-OfOneVideo = Metric | Dimension | FeatureMetric | BetweenClips
-Measurement = OfOneVideo | AcrossVideos
-Started = tuple[Dimension | FeatureMetric, ClipScorer | MeanFeature]
 
 
 @dataclass
@@ -59,7 +46,7 @@ class Scored:
     notes: list[str] = field(default_factory=list)
 
 
-def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Measurement], protocol: Protocol | None = None,
+def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Metric], protocol: Protocol | None = None,
               progress: Progress | None = None) -> Scored:  # fmt: skip
     """`score` for a run directory, on the CPU. Raises ValueError if the directory is no run."""
     return score(open_run(run_dir), metrics, protocol or Protocol(), progress=progress)
@@ -67,7 +54,7 @@ def score_run(run_dir: str | os.PathLike[str], metrics: Sequence[Measurement], p
 
 def score(
     group: Videos,
-    metrics: Sequence[Measurement],
+    metrics: Sequence[Metric],
     protocol: Protocol,
     device: torch.device | None = None,
     progress: Progress | None = None,
@@ -82,31 +69,21 @@ def score(
     be written.
     """
     device = device or torch.device("cpu")
-    across = [metric for metric in metrics if isinstance(metric, AcrossVideos)]
-    if protocol.encodes and across:
-        raise ValueError(f"{across[0].name} is measured on videos' own pixels; use protocol=windows for it")
-    alone = [metric for metric in metrics if not isinstance(metric, AcrossVideos)]
-    wanted = [metric for metric in alone if not is_weight_free(metric) or applies(metric, group.world)]
+    applying = [metric for metric in metrics if applies(metric, group.world)]
+    check_protocol(applying, protocol)
+    across = [metric for metric in applying if isinstance(metric, SetMetric)]
+    wanted = [metric for metric in applying if not isinstance(metric, SetMetric)]
     result = Scored(pd.DataFrame(columns=[*COLUMNS, *KEYS]), list(group.problems))
     present: dict[str, str] = {}  # metric -> sha256 of its weights
-    for metric in wanted:
-        if protocol.encodes and is_weight_free(metric):
-            raise ValueError(
-                f"{metric.name} is measured on a video's own pixels, and protocol={protocol.name} encodes clips once more; "
-                "use protocol=windows or vbench_long_memory for it"
-            )
-        if isinstance(metric, BetweenClips) and not protocol.encodes:
-            raise ValueError(
-                f"clips are compared with each other under protocol=vbench_long alone, not {protocol.name}"
-            )
+    for metric in applying:
         try:
-            present[metric.name] = "" if is_weight_free(metric) else weights.fingerprint(metric.weights)
+            present[metric.name] = weights.fingerprint(metric.weights)
         except ValueError as error:
             result.absent[metric.name] = str(error)
     here = [metric for metric in wanted if metric.name in present]
     paths = {metric.name: scores_path(group.home, metric.name, metric.version) for metric in here}
     done = {metric.name: scored(paths[metric.name], protocol, present[metric.name]) for metric in here}
-    todo: dict[Video, list[OfOneVideo]] = {
+    todo: dict[Video, list[Metric]] = {
         video: [m for m in here if (video.name, video.sha256, prompt_key(m, video)) not in done[m.name]]
         for video in shard(group.videos, part)
     }
@@ -122,17 +99,17 @@ def score(
         try:
             info = checked(video)
             sound.append(video)
-            if not missing:
-                continue
             if fault := uneven(video.path):
                 result.notes.append(f"{where}: {protocol.without_times(video.path, fault)}")
+            if not missing:
+                continue
             prompted = []
             for metric in missing:
-                if isinstance(metric, Dimension) and metric.needs_prompt and video.prompt is None:
+                if metric.needs_prompt and video.prompt is None:
                     result.problems.append(f"{where}: {metric.name} needs the video's prompt; give prompts=FILE")
                 else:
                     prompted.append(metric)
-            found = Measured(prompted, protocol, info, video, group, device)
+            found = OnePass(prompted, protocol, info, video, group, device)
             if prompted:
                 found.run()
                 result.decoded += 1
@@ -141,11 +118,11 @@ def score(
             result.problems.append(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}")
             sound = [other for other in sound if other is not video]
         else:
-            result.problems += [f"{where}: {name}: {reason}" for name, reason in found.failed.items()]
+            result.problems += [f"{where}: {line}" for line in by_reason(found.failed)]
             for metric in prompted:
                 if metric.name in found.failed:
                     continue
-                rows = pd.DataFrame(found.rows[metric.name], columns=["metric", "t_start", "t_end", "frames", "value"])
+                rows = pd.DataFrame(found.rows[metric.name], columns=list(Row._fields))
                 rows = rows.assign(
                     run=group.name,
                     sample=video.name,
@@ -164,8 +141,10 @@ def score(
             number += 1
             progress(number, total, video.name)
     for comparing in across:
+        if comparing.name not in present:
+            continue
         if part.endswith("/1"):
-            result.problems += score_set(group, sound, comparing, protocol)
+            result.problems += score_set(group, sound, comparing, protocol, present[comparing.name], device)
         else:
             result.notes.append(
                 f"{group.name}: {comparing.name} compares all videos: run the command once more without shard"
@@ -176,11 +155,11 @@ def score(
     return result
 
 
-def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, str]:
+def unusable(metrics: Sequence[Metric], device: torch.device) -> dict[str, str]:
     """{metric: why} of those whose networks cannot be loaded: told once, before any video is decoded."""
     found = {}
     for metric in metrics:
-        if isinstance(metric, Dimension | FeatureMetric):
+        if metric.weights:
             try:
                 metric.start(ClipInfo(frames=32, fps=16.0, height=480, width=832, prompt=""), device)
             except (ValueError, OSError) as error:
@@ -188,154 +167,17 @@ def unusable(metrics: Sequence[Measurement], device: torch.device) -> dict[str, 
     return found
 
 
-class Measured:
-    """One video under one protocol: opens, feeds and closes the scorers of its clips.
-
-    rows: by metric, one tuple (value's name, t_start, t_end, frames, value) per clip. failed: {metric: why}, without rows.
-    """
-
-    def __init__(
-        self, metrics: Sequence[Measurement], protocol: Protocol, info: VideoInfo, video: Video, group: Videos,
-        device: torch.device,
-    ) -> None:  # fmt: skip
-        self.protocol, self.info, self.video, self.group, self.device = protocol, info, video, group, device
-        self.clips = protocol.clips(info.frames, info.fps)
-        if not self.clips:
-            raise ValueError(f"{info.frames} frames are less than half a window of {protocol.window_seconds} s")
-        self.metrics = [metric for metric in metrics if is_weight_free(metric)]
-        self.between = [metric for metric in metrics if isinstance(metric, BetweenClips)]
-        self.rows: dict[str, list[tuple[str, float, float, int, float]]] = {metric.name: [] for metric in metrics}
-        self.clip_metrics: list[Dimension | FeatureMetric] = []
-        for metric in metrics:
-            if isinstance(metric, Dimension) and metric.needs_prompt and video.scheduled:
-                unknown = [(c.t_start, c.t_end, c.end - c.start, math.nan) for c in self.clips]
-                self.rows[metric.name] = [(metric.name, *clip) for clip in unknown]
-            elif isinstance(metric, Dimension | FeatureMetric):
-                self.clip_metrics.append(metric)
-        self.features: dict[str, list[FloatArray]] = {}
-        self.failed: dict[str, str] = {}
-
-    def run(self) -> None:
-        """Decode and score. Raises ValueError, naming the file, if it breaks off."""
-        if self.protocol.encodes:
-            self.run_encoded()
-        else:
-            self.run_stream()
-        for metric in self.clip_metrics:
-            if isinstance(metric, FeatureMetric) and metric.name not in self.failed:
-                for row in metric.rows(np.stack(self.features[metric.name]), self.clips):
-                    frames = round((row.t_end - row.t_start) * self.info.fps)
-                    self.rows[metric.name].append((row.metric, row.t_start, row.t_end, frames, row.value))
-
-    def run_stream(self) -> None:
-        size = self.info.height, self.info.width
-        group, prompt, coarsest = self.group, self.video.prompt or "", grain(self.clips, self.info.frames)
-        video = Pictures(*size, self.info.fps, prompt, group.pixel_scale, group.world, group.chunks, coarsest)
-        watch = Watch(video, self.metrics, self.info.frames)
-        opened: dict[int, list[Started]] = {}
-        finished = 0
-        for start, batch in cut(self.video.path, self.clips):
-            if self.metrics:
-                watch.add(batch.colours)
-            for index, clip in enumerate(self.clips):
-                if clip.start <= start < clip.end:
-                    if index not in opened:
-                        opened[index] = self.start(clip)
-                    self.feed(opened[index], batch, start - clip.start)
-                    if start + len(batch) == clip.end:
-                        self.finish(opened.pop(index), clip)
-                        finished += 1
-        if finished < len(self.clips):  # a file without an index does not say how many frames can be decoded
-            raise ValueError(f"{self.video.path} ends before the {self.info.frames} frames that it announces")
-        if self.metrics:
-            watched = watch.finish()
-            for metric in self.metrics:
-                self.score_windows(metric, watched)
-
-    def run_encoded(self) -> None:
-        """Each clip through the encoder once more, as VBench-Long writes and reads it."""
-        batches = (batch for _, batch in cut(self.video.path, self.clips))
-        encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.info.fps)))
-        first_frames = []
-        for clip, generation in zip(self.clips, encoded, strict=True):
-            scorers, first = self.start(clip), 0
-            if self.between:
-                first_frames.append(generation[0].frames[0].copy())  # a view would keep the whole batch
-            for batch in generation:
-                self.feed(scorers, batch, first)
-                first += len(batch)
-            self.finish(scorers, clip)
-        for metric in self.between:
-            self.compare(metric, first_frames)
-
-    def compare(self, metric: BetweenClips, first_frames: Sequence[NDArray[np.uint8]]) -> None:
-        """Clips by their first frames, which were encoded once more already."""
-        fps = int(self.protocol.clip_fps(self.info.fps))
-        try:
-            extractor = features(metric.dimension, metric.extractor, self.device)
-            value = clip_to_clip(first_frames, fps, {metric.name: extractor})[metric.name]
-        except ValueError as error:
-            self.failed[metric.name] = str(error)
-        else:
-            seconds = self.info.frames / self.info.fps
-            self.rows[metric.name].append((metric.name, 0.0, seconds, len(first_frames), value))
-
-    def start(self, clip: Window) -> list[Started]:
-        fps = self.protocol.clip_fps(self.info.fps)
-        info = ClipInfo(clip.end - clip.start, fps, self.info.height, self.info.width, self.video.prompt)
-        started: list[Started] = []
-        for metric in self.clip_metrics:
-            if metric.name not in self.failed:
-                try:
-                    started.append((metric, metric.start(info, self.device)))
-                except ValueError as error:
-                    self.failed[metric.name] = str(error)
-        return started
-
-    def feed(self, scorers: Sequence[Started], batch: Batch, first: int) -> None:
-        for metric, scorer in scorers:
-            if metric.name not in self.failed:
-                try:
-                    scorer.add(batch, first)
-                except ValueError as error:
-                    self.failed[metric.name] = str(error)
-
-    def finish(self, scorers: Sequence[Started], clip: Window) -> None:
-        for metric, scorer in scorers:
-            if metric.name in self.failed:
-                continue
-            if isinstance(scorer, MeanFeature):
-                self.features.setdefault(metric.name, []).append(scorer.feature())
-            else:
-                row = (metric.name, clip.t_start, clip.t_end, clip.end - clip.start, float(scorer.value()))
-                self.rows[metric.name].append(row)
-
-    def score_windows(self, metric: Metric, clip: Clip) -> None:
-        """Metrics that check a world's caption give NaN for prompt schedules: a video has one caption to be checked against."""
-        try:
-            if metric.needs != "video" and is_schedule(clip.video.prompt):
-                lengths = {v.name: 1 if v.whole else len(self.clips) for v in metric.values}
-                values: Mapping[str, FloatArray] = {n: np.full(length, math.nan) for n, length in lengths.items()}
-            else:
-                values = metric.score(clip, self.clips)
-        except ValueError as error:
-            self.failed[metric.name] = str(error)
-            return
-        whole = Window(0, clip.frames, 0.0, clip.frames / clip.video.fps)
-        for value in metric.values:
-            for span, number in zip([whole] if value.whole else self.clips, values[value.name], strict=True):
-                row = (value.name, span.t_start, span.t_end, span.end - span.start, float(number))
-                self.rows[metric.name].append(row)
+def by_reason(failed: Mapping[str, str]) -> list[str]:
+    """A line for each reason: what all metrics of a kind stumble over is said once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(alike)}: {reason}" for reason, alike in names.items()]
 
 
-def is_weight_free(metric: Measurement) -> TypeIs[Metric]:
-    """Whether a metric looks at windows of the whole video, and needs no network."""
-    return not isinstance(metric, Dimension | FeatureMetric | BetweenClips | AcrossVideos)
-
-
-def prompt_key(metric: Measurement, video: Video) -> str:
+def prompt_key(metric: Metric, video: Video) -> str:
     """What of a video's prompt belongs to a score's identity: nothing where the metric does not look at it.
 
     Metrics of a world do, but of runs alone, where another prompt is another video.
     """
-    return video.prompt_sha256 if isinstance(metric, Dimension) and metric.needs_prompt else ""
+    return video.prompt_sha256 if metric.needs_prompt else ""

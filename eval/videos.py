@@ -15,7 +15,7 @@ from typing import Any
 from deepforcing.records import check_name, read_run, read_sample
 from deepforcing.script import is_schedule
 from deepforcing.video import VideoInfo, probe, sha256_file
-from eval.metric import SELF_FORCING, Chunks
+from eval.measure.metric import SELF_FORCING, Chunks
 from eval.name_order import by_value
 from eval.prompt_lists import read_prompts, shown
 
@@ -70,7 +70,7 @@ class Videos:
 
     name: the `run` of the table. problems: one line for each video or record that is unusable. notes: a line each of what
     is worth knowing and costs no video. folder: whether they are plain files, and no run's samples. pixel_scale, world,
-    chunks: see eval.metric.Video.
+    chunks: see eval.measure.metric.ClipInfo.
     """
 
     name: str

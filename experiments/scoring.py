@@ -11,21 +11,21 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from eval.clip_to_clip import BetweenClips, fused, read_fusion
-from eval.dimension import Dimension
+from eval.measure.metric import Metric, check_protocol
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.metrics.vbench.clip_to_clip import BetweenClips, fused, read_fusion
 from eval.protocol import Protocol
-from eval.score import Measurement, Scored, score
+from eval.score import Scored, score
 from eval.store import COLUMNS, KEYS, add_rows, scores_path, settle
 from eval.videos import Videos
 from experiments.command.terminal import bar
 from experiments.command.words import is_list, shown
 
 
-def choose(names: Any, protocol: Protocol) -> list[Measurement]:
+def choose(names: Any, protocol: Protocol) -> list[Metric]:
     """Metrics by name; "all": everything that the protocol can score. Raises ValueError that lists the known ones."""
-    every: list[Measurement] = [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS]
-    fit: list[Measurement] = every if protocol.name == "windows" else [*DIMENSIONS]
+    every: list[Metric] = [*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS]
+    fit: list[Metric] = every if protocol.name == "windows" else [*DIMENSIONS]
     if names == "all":
         return fit
     known = {metric.name: metric for metric in every}
@@ -34,17 +34,13 @@ def choose(names: Any, protocol: Protocol) -> list[Measurement]:
     if unknown or not wanted:
         raise ValueError(f"metrics={','.join(unknown) or '[]'}: choose among {', '.join(known)}, or all")
     chosen = [known[name] for name in dict.fromkeys(wanted)]
-    over_time = [metric.name for metric in chosen if not isinstance(metric, Dimension)]
-    if protocol.name == "vbench_last" and over_time:
-        raise ValueError(
-            f"{', '.join(over_time)}: protocol=vbench_last is for VBench's dimensions; what moves over time needs windows"
-        )
+    check_protocol(chosen, protocol)
     return chosen
 
 
 def evaluate(
     groups: Sequence[Videos],
-    metrics: Sequence[Measurement],
+    metrics: Sequence[Metric],
     protocol: Protocol,
     device: torch.device,
     part: str,
@@ -80,7 +76,7 @@ def evaluate(
     return results
 
 
-def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Measurement]) -> list[BetweenClips]:
+def compare_clips(config: DictConfig, protocol: Protocol, metrics: Sequence[Metric]) -> list[BetweenClips]:
     """What the clip-to-clip mode needs beside the in-clip scores. Raises ValueError before long work."""
     if not protocol.encodes:
         raise ValueError("clip_to_clip is a mode of VBench-Long: use it with protocol=vbench_long")

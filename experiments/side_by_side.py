@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.script import is_schedule
 from eval.allocator import keep_freed_memory
+from eval.measure.metric import Metric
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
+from eval.networks.weights import FILES
 from eval.protocol import LONG_SECONDS, Protocol
-from eval.score import Measurement, score
+from eval.score import score
 from eval.videos import open_run
-from eval.weights import FILES
 from experiments import workers
 from experiments.command.compose import compose
 from experiments.command.terminal import console
@@ -29,7 +30,7 @@ LONG, LAST = Protocol("vbench_long"), Protocol("vbench_last")
 CORE_HOURS = 1.5
 NEEDING = [metric for metric in (*DIMENSIONS, *OVER_TIME) if metric.weights]
 # What is scored, and by what; "glance": of the first video alone.
-PASSES: dict[str, list[tuple[Protocol, list[Measurement]]]] = {
+PASSES: dict[str, list[tuple[Protocol, list[Metric]]]] = {
     "weight-free": [(Protocol(), [*(m for m in (*DIMENSIONS, *OVER_TIME) if not m.weights), *WEIGHT_FREE, *ACROSS])],
     "glance": [(LAST, [*DIMENSIONS])],
     "whole": [(Protocol(), [*NEEDING]), (LONG, [*DIMENSIONS])],

@@ -81,7 +81,12 @@ def published_suites() -> dict[str, Published]:
             fields: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
             if fields.get("lines") is not None:
                 fields["lines"] = tuple(fields["lines"])
-            found[name] = Published(suite=name, **fields)
+            try:
+                found[name] = Published(suite=name, **fields)
+            except TypeError:
+                raise ValueError(
+                    f"{path} must hold file, sha256, url, licence, and first or lines, nothing else"
+                ) from None
     return found
 
 
@@ -89,7 +94,11 @@ def load_suite(name: str) -> list[Prompt]:
     """The prompts of a suite. Raises ValueError that says how to get a published one that is not there."""
     published = published_suites().get(name)
     if published is None:
-        return prompts_from_texts([str(text) for text in OmegaConf.load(suite_files()[name]).prompts])
+        held = OmegaConf.to_container(OmegaConf.load(suite_files()[name]))
+        texts = held.get("prompts") if isinstance(held, dict) else None
+        if not isinstance(texts, list):
+            raise ValueError(f"{suite_files()[name]} must hold prompts: a list of texts")
+        return prompts_from_texts([str(text) for text in texts])
     path = published.local(weights_root())
     if not path.is_file():
         raise ValueError(

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
-from eval.store import other_weights
 from experiments.command import command, say
 from experiments.command.terminal import console
-from experiments.command.words import is_list, positive, shown
-from experiments.results.runs import find_runs, read_runs
-from experiments.results.scores import read_scores
-from experiments.tracking import Tracked, Tracker, sync_command, track
+from experiments.command.words import is_list, shown
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from experiments.tracking import Tracked, Tracker
 
 
 def track_task(config: DictConfig) -> int:
     """Exit status 1 when a run could not be tracked or uploaded; the reason is printed, the runs are as they were."""
+    from eval.store import other_weights  # pandas: --help does without
+    from experiments.results.runs import find_runs, read_runs
+    from experiments.results.scores import read_scores
+    from experiments.tracking import Tracked, track
+
     tracker = from_config(config)
     patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
     done = Tracked()
@@ -48,6 +52,8 @@ def apart(paths: Sequence[Path]) -> list[list[Path]]:
 
 def tell(done: Tracked) -> None:
     """The problems, one line each, and how to upload what is on disk."""
+    from experiments.tracking import sync_command
+
     for problem in done.problems:
         say(problem)
     if done.written:
@@ -59,6 +65,8 @@ def tell(done: Tracked) -> None:
 
 def from_config(config: DictConfig) -> Tracker:
     """The keys of conf/track.yaml, checked. Raises ValueError in one line."""
+    from experiments.tracking import Tracker
+
     if config.mode not in ("offline", "online"):
         raise ValueError(f"mode={shown(config.mode)}: use offline (write files, upload later) or online (upload now)")
     if not config.project:
@@ -74,7 +82,7 @@ def from_config(config: DictConfig) -> Tracker:
         group=None if config.group is None else str(config.group),
         directory=None if config.dir is None else Path(str(config.dir)),
         videos=videos,
-        upload=positive(config.timeout, "timeout") if config.mode == "online" else 0.0,
+        upload=float(config.timeout) if config.mode == "online" else 0.0,
     )
 
 

@@ -7,9 +7,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metric import Clip, Metric, Video
+from eval.measure.metric import ClipInfo
+from eval.measure.watch import Clip, Watch, WindowMetric
 from eval.metrics import WEIGHT_FREE
-from eval.watch import Watch
+
+
+def watch_of(info: ClipInfo, metrics: Iterable[WindowMetric] = WEIGHT_FREE) -> Watch:
+    """What watches a video for some metrics."""
+    return Watch(info, [observation for metric in metrics for observation in metric.observes])
 
 
 def clip_of(
@@ -18,11 +23,11 @@ def clip_of(
     prompt: str = "",
     pixel_scale: int = 1,
     world: str | None = None,
-    metrics: Iterable[Metric] = WEIGHT_FREE,
+    metrics: Iterable[WindowMetric] = WEIGHT_FREE,
     cuts: Sequence[int] = (),
 ) -> Clip:
     """uint8 [N, H, W, 3]. cuts: where one batch ends and the next begins."""
-    watch = Watch(Video(frames.shape[1], frames.shape[2], fps, prompt, pixel_scale, world), metrics)
+    watch = watch_of(ClipInfo(len(frames), fps, frames.shape[1], frames.shape[2], prompt, pixel_scale, world), metrics)
     for batch in np.split(frames, cuts):
         watch.add(batch)
     return watch.finish()

@@ -61,9 +61,9 @@ def test_one_way_doors(package: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import eval.metric",
+        "import eval.measure.metric",
         "from experiments import replay",
-        "from ..eval import metric",
+        "from ..eval import measure",
         "def f():\n    import hydra.utils as h",
         "import importlib\nimportlib.import_module('pandas')",
         "if TYPE_CHECKING:\n    from omegaconf import DictConfig",
@@ -79,6 +79,45 @@ def test_the_check_lets_others_pass() -> None:
     assert not violations(
         "deepforcing", "import evaluation\nfrom deepforcing.eval import x\nfrom . import kv", ("deepforcing",)
     )
+
+
+def commands() -> dict[str, str]:
+    """Modules of experiments/ that are run, with their text."""
+    files = {file.stem: file.read_text() for file in (ROOT / "experiments").glob("*.py")}
+    return {name: text for name, text in files.items() if '__name__ == "__main__"' in text}
+
+
+def test_commands_are_thin_and_know_no_other() -> None:
+    """At most 120 lines over shared rooms, which import no command either."""
+    names = commands()
+    assert {
+        "rollout",
+        "evaluate",
+        "report",
+        "table",
+        "track",
+        "reproduce",
+        "demo",
+        "bench",
+        "weights",
+        "replay",
+    } <= set(names)
+    assert {name: text.count("\n") for name, text in names.items() if text.count("\n") > 120} == {}
+    for package in ("experiments", "benchmarks", "eval"):
+        for file in (ROOT / package).rglob("*.py"):
+            inside = file.parent.relative_to(ROOT).parts
+            for name in imports(file.read_text(), inside):
+                assert (
+                    name.split(".")[:1] != ["experiments"]
+                    or name.split(".")[1:2] == []
+                    or (name.split(".")[1] not in names)
+                ), (file, name)
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    for package in ("deepforcing", "baselines", "eval", "experiments", "benchmarks"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert file.read_text().count("\n") <= 350, file
 
 
 def test_packages_have_init_and_tests_have_none() -> None:

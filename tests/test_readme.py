@@ -60,3 +60,15 @@ def test_example_policy_runs_as_printed() -> None:
     assert frames[:4] == [0, 1, 2, 3], "the sink survives"
     gaps = [b - a for a, b in itertools.pairwise(frames[4:]) if a is not None and b is not None]
     assert max(gaps) > 1, "it keeps a sparse past"
+
+
+def test_layout_names_every_folder_and_no_other() -> None:
+    tree = README.split("## Layout")[1]
+    named = set(re.findall(r"^ {4,6}(\w+)/ ", tree, re.M))
+    tops = ("deepforcing", "eval", "experiments")
+    inside = {file.parent.name for top in tops for file in (ROOT / top).glob("*/*.py")}
+    assert inside <= named, f"folders without a phrase: {inside - named}"
+    there = {folder.name for top in ("", *tops) for folder in (ROOT / top).iterdir() if folder.is_dir()}
+    assert named <= there, f"phrases without a folder: {named - there}"
+    for file in set(re.findall(r"\w+\.py", tree)):
+        assert any(any((ROOT / top).rglob(file)) for top in tops), file

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.vbench import videos
 from benchmarks.vbench.videos import write
 from benchmarks.vbench.weights import write_amt, write_raft, write_viclip, write_vocabulary
-from eval.batch import Batch
+from eval.measure.batch import Batch
 
 __all__ = ["amt_weights", "batches", "moving", "write", "write_raft", "write_viclip", "write_vocabulary"]
 

@@ -20,11 +20,11 @@ from benchmarks.vbench.meter import Clock, forget_peak, peak
 from benchmarks.vbench.small import shrink
 from deepforcing.video import iter_decoded
 from eval.allocator import keep_freed_memory
-from eval.batch import Batch
-from eval.dimension import ClipInfo, ClipScorer, Dimension
-from eval.flow import RATE
+from eval.measure.batch import Batch
+from eval.measure.metric import ClipInfo, Metric, Scorer
 from eval.metrics import DIMENSIONS
-from eval.metrics.flow_magnitude import FlowMagnitude
+from eval.metrics.time.flow_magnitude import FlowMagnitude
+from eval.networks.flow import RATE
 from eval.networks.package import vbench_module
 from eval.protocol import LONG_SECONDS, Protocol
 from eval.score import score
@@ -39,20 +39,21 @@ MODULES = ("third_party.RAFT.core.raft", "third_party.amt.networks.AMT-S", "thir
 class Timed:
     """A dimension that keeps the time, under its own name."""
 
-    def __init__(self, dimension: Dimension) -> None:
+    def __init__(self, dimension: Metric) -> None:
         self.name, self.version, self.values = dimension.name, dimension.version, dimension.values
-        self.weights, self.needs_prompt = dimension.weights, dimension.needs_prompt
+        self.weights, self.needs_prompt, self.world = dimension.weights, dimension.needs_prompt, dimension.world
+        self.span, self.protocols, self.rows = dimension.span, dimension.protocols, dimension.rows
         self.clock = Clock()
         self._dimension = dimension
 
-    def start(self, clip: ClipInfo, device: torch.device) -> ClipScorer:
-        return _TimedScorer(self.clock.around(self._dimension.start)(clip, device), self.clock)
+    def start(self, info: ClipInfo, device: torch.device) -> Scorer:
+        return _TimedScorer(self.clock.around(self._dimension.start)(info, device), self.clock)
 
 
 class _TimedScorer:
-    def __init__(self, scorer: ClipScorer, clock: Clock) -> None:
+    def __init__(self, scorer: Scorer, clock: Clock) -> None:
         self.add = clock.around(scorer.add)
-        self.value = clock.around(scorer.value)
+        self.finish = clock.around(scorer.finish)
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def count(name: str, video: Path, device: torch.device, fps: int) -> float:
         scorer = dimension.start(info, device)
         with FlopCounterMode(display=False) as counter:
             scorer.add(Batch(decoded), 0)
-            scorer.value()
+            scorer.finish()
     return float(counter.get_total_flops() * of_clip / here)
 
 

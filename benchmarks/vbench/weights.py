@@ -24,7 +24,7 @@ from benchmarks.vbench.small import shrink
 from deepforcing.torchvision_cpu import make_importable
 from eval.metrics import DIMENSIONS
 from eval.networks.package import vbench_module
-from eval.weights import clip_package
+from eval.networks.weights import clip_package
 
 make_importable()
 
@@ -76,7 +76,7 @@ def dino_vitb16(pretrained=True, **_):
 
 
 def write_all(cache: Path, full: bool, names: Collection[str], moves: bool = True) -> None:
-    """The files behind names of eval.weights.FILES; full: in the sizes of the published ones (3 GB, about a minute).
+    """The files behind names of eval.networks.weights.FILES; full: in the sizes of the published ones (3 GB, about a minute).
 
     moves: whether RAFT's flows are beyond the threshold or below it, for any frames.
 

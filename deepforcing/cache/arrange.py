@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from deepforcing.cache.policy import Plan
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -59,6 +61,23 @@ def arrange_joint(
     places = [next(holes) if w is None else w for w in stored]
     chunk = list(own) if own else [next(holes) for _ in range(own_frames)]
     return Arrangement(places, list(extra), chunk, [])
+
+
+def check_plan(plan: Plan, name: str, held: int, own_frames: int, capacity: int) -> None:
+    """A retention's mistakes, named; costs nothing beside a chunk. name: the retention's. held: slots that it was shown."""
+    kept = [item for item in plan.stored if isinstance(item, int)]
+    if kept != sorted(set(kept)) or not set(kept) <= set(range(held)):
+        raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {held} slots")
+    count = plan.count
+    if count + own_frames > capacity:
+        raise ValueError(
+            f"{name}.plan keeps {count} slots, which with the chunk's {own_frames} exceed its capacity of {capacity}"
+        )
+    reads = list(range(count) if plan.reads is None else plan.reads)
+    if reads != sorted(set(reads)) or not set(reads) <= set(range(count)):
+        raise ValueError(f"{name}.plan reads {reads}: give ascending indices into the {count} slots it stores")
+    if plan.sees is not None and len(plan.sees) != own_frames:
+        raise ValueError(f"{name}.plan says what {len(plan.sees)} frames see; the chunk has {own_frames}")
 
 
 def free(places: range, taken: set[int]) -> Iterator[int]:

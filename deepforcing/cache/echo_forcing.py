@@ -63,6 +63,10 @@ class EchoForcing(Retention):
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r} must be {allowed[0]!r} or {allowed[1]!r}")
+        if self.strength < 0:
+            raise ValueError(
+                f"strength={self.strength} must be at least 0: it weakens the part for spread where queries have changed"
+            )
         if self.gate and not self.amplitude:
             raise ValueError("gate=true weighs the part that amplitude=true adds; with amplitude=false use gate=false")
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from deepforcing.cache.arrange import arrange, arrange_joint
+from deepforcing.cache.arrange import arrange, arrange_joint, check_plan
 from deepforcing.cache.observe import Seen, Watch
 from deepforcing.cache.passes import First, Steady, hold
 from deepforcing.cache.past import LayerPast
@@ -100,6 +100,9 @@ class KVCache:
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint, self.chunk_shift = False, 0
+        self.seen_by: list[list[int]] | None = (
+            None  # buffer slots of the past, by the chunk's frames, where these differ
+        )
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ class KVCache:
         frames = self.chunk_frames if frames is None else frames
         asked = replace(last, slots=tuple(self.slots), start=start, frames=frames, switched=switched, cut=cut)
         plan = self.policy.retention.plan(asked)
-        self._check(plan)
+        check_plan(plan, type(self.policy.retention).__name__, len(self.slots), self.chunk_frames, self.capacity)
         self.asked, self.before, self.shared = asked, self.places, {}
         dropping = self._store(plan, start, self.own if again else None)
         first_drop = start if dropping and last.first_drop is None else last.first_drop
@@ -129,6 +132,7 @@ class KVCache:
         self.view = replace(asked, slots=slots, first_drop=first_drop, last_drop=start if dropping else last.last_drop)
         reads = range(len(slots)) if plan.reads is None else plan.reads
         read, places = [slots[i] for i in reads], [self.places[i] for i in reads]
+        self.seen_by = None if plan.sees is None else [[self.places[i] for i in frame] for frame in plan.sees]
         seen = replace(self.view, slots=tuple(read))
         positions, shift = self.policy.aligned.positions(seen), getattr(self.policy.aligned, "chunk_shift", None)
         self.chunk_shift = 0 if shift is None else shift(seen)
@@ -139,22 +143,6 @@ class KVCache:
         else:
             self._run_pending()
         self._settle(self._denoise, frames, self.tokens(places) if self.joint else None, *self.read)
-
-    def _check(self, plan: Plan) -> None:
-        """A retention's mistakes, named; costs nothing beside a chunk."""
-        name = type(self.policy.retention).__name__
-        kept = [item for item in plan.stored if isinstance(item, int)]
-        if kept != sorted(set(kept)) or not set(kept) <= set(range(len(self.slots))):
-            raise ValueError(f"{name}.plan stores {kept}: give ascending indices into the {len(self.slots)} slots")
-        count = plan.count
-        if count + self.chunk_frames > self.capacity:
-            raise ValueError(
-                f"{name}.plan keeps {count} slots, which with the chunk's {self.chunk_frames} exceed its capacity "
-                f"of {self.capacity}"
-            )
-        reads = list(range(count) if plan.reads is None else plan.reads)
-        if reads != sorted(set(reads)) or not set(reads) <= set(range(count)):
-            raise ValueError(f"{name}.plan reads {reads}: give ascending indices into the {count} slots it stores")
 
     def _store(self, plan: Plan, start: int, own: list[int] | None) -> bool:
         """Give every slot of the plan its place in the buffers. Whether anything was dropped."""
@@ -200,6 +188,8 @@ class KVCache:
         self.slots, self.places = [*self.slots, *(Slot(role(f), f) for f in frames)], [*self.places, *self.own]
         self.rendered.update((at, frame + self.chunk_shift) for at, frame in zip(self.own, frames, strict=True))
         self.own = []
+        for layer in self.layers:
+            layer.settle()
 
     def _settle(
         self, kind: Steady, frames: int, index: Tensor | None, read: list[Slot], places: list[int], positions: Positions
@@ -210,6 +200,8 @@ class KVCache:
         turned = self.rope.frames(chunk)
         keys = self.rope.frames([f + self.chunk_shift for f in chunk]) if self.chunk_shift else turned
         kind.settle(start, self.tokens(self.own), turned, keys, index, (len(read) + frames) * self.slot_tokens)
+        by_frame = None if index is not None or self.seen_by is None else self.seen_by
+        kind.split(None if by_frame is None else [self.tokens([*at, *self.own]) for at in by_frame])
         found = {at: (slot, p) for at, slot, p in zip(places, read, positions, strict=True)}
         own = {at: (Slot("chunk", f), f + self.chunk_shift) for at, f in zip(self.own, chunk, strict=False)}
         if index is None:
@@ -219,9 +211,9 @@ class KVCache:
         kind.slots, kind.positions = tuple(s for s, _ in order), tuple(p for _, p in order)
 
     @property
-    def attended_tokens(self) -> int:
-        """Keys that each query of the current chunk sees while it is denoised."""
-        return self._denoise.used
+    def attended_tokens(self) -> float:
+        """Keys that each query of the current chunk sees while it is denoised; the mean where its frames differ."""
+        return self._denoise.attended
 
     # ---- passes ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +256,7 @@ class KVCache:
         at = dict(zip(places, of_slots, strict=True))
         order = places if self.joint else range(len(places) + self.chunk_frames)
         values = [at.get(i, 0.0) for i in order] + [0.0] * (self.view.frames if self.joint else 0)
-        tokens = torch.tensor(values, dtype=self.layers[0].v.dtype).repeat_interleave(self.slot_tokens)
+        tokens = torch.tensor(values, dtype=self.layers[0].dtype).repeat_interleave(self.slot_tokens)
         return hold(self._denoise.bias, tokens[None, None, None].to(self.device, non_blocking=True))
 
     def _note(self, seen: Seen) -> None:

@@ -79,6 +79,7 @@ class Steady:
         self.index: Tensor | None = None
         self.origin: Tensor | None = None
         self.bias: Tensor | None = None
+        self.by_frame: list[Tensor] | None = None
         self.used = self.start = self.step = 0
         self.slots: tuple[Slot, ...] = ()
         self.positions: tuple[int | None, ...] = ()
@@ -103,6 +104,21 @@ class Steady:
             origin = torch.stack([frame, place % self.slot_tokens, torch.zeros_like(place)])[:, None, None]
             self.origin = hold(self.origin, origin)
 
+    def split(self, by_frame: list[Tensor] | None) -> None:
+        """by_frame: the tokens of the buffers that each of the chunk's frames sees, where they differ, its own among them."""
+        held = self.by_frame
+        if by_frame is None or held is None or len(held) != len(by_frame):
+            held = by_frame
+        self.by_frame = held and [hold(old, new) for old, new in zip(held, by_frame or (), strict=True)]
+
+    @property
+    def attended(self) -> float:
+        """Keys per query, on average."""
+        if self.by_frame is None:
+            return self.used
+        mean = sum(len(frame) for frame in self.by_frame) / len(self.by_frame)
+        return int(mean) if mean.is_integer() else mean
+
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
         """Self-attention over past and chunk (Memory protocol)."""
         q, k = rotate(q_BHLD, self.rotation), rotate(k_BHLD, self.key_rotation)
@@ -125,7 +141,7 @@ class Steady:
         if spill is not None:
             store.put(own[: spill[0].shape[2]], *spill)
         if self.kind == "commit":
-            store.keep(own, raw_k)
+            store.keep(own, raw_k, self.key_rotation)
             if self.origin is not None and store.origin is not None:
                 store.origin.index_copy_(3, own, self.origin.expand(-1, *store.origin.shape[1:3], -1))
         if self.remembers:
@@ -135,7 +151,7 @@ class Steady:
         else:
             past_keys, past_values = store.pick(self.index)
             keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
-        out = attend(q, keys, values, self._mask(store))
+        out = attend(q, keys, values, self._mask(store)) if self.by_frame is None else self._attend_by_frame(store, q)
         if self.watchers:
             told = (*self.told.pop(layer, ()), *told)
         for watch in self.watchers:
@@ -145,6 +161,14 @@ class Steady:
                 )
             )  # fmt: skip
         return out
+
+    def _attend_by_frame(self, store: Layer, q: Tensor) -> Tensor:
+        """Every frame of the chunk over what it sees."""
+        assert self.by_frame is not None
+        mask, out = self._mask(store), []
+        for frame, at in zip(q.chunk(len(self.by_frame), 2), self.by_frame, strict=True):
+            out.append(attend(frame, *store.pick(at), None if mask is None else mask.index_select(3, at)))
+        return torch.cat(out, 2)
 
     def _mask(self, store: Layer) -> Tensor | None:
         visible = store.visible

@@ -158,10 +158,16 @@ class Content(Protocol):
 @dataclass(frozen=True)
 class Plan:
     """stored: the past from now on, in temporal order: an index into View.slots stays as it is; a Content is made anew
-    from what View.slots hold. reads: indices into the slots so stored that denoising passes read; None: all of them."""
+    from what View.slots hold. reads: indices into the slots so stored that denoising passes read; None: all of them.
+    sees: which of them each of the chunk's frames sees, where frames differ; `reads` is then what any of them sees."""
 
     stored: tuple[int | Content, ...]
     reads: tuple[int, ...] | None = None
+    sees: tuple[tuple[int, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sees is not None:
+            object.__setattr__(self, "reads", tuple(sorted({i for frame in self.sees for i in frame})))
 
     @property
     def count(self) -> int:
@@ -291,6 +297,7 @@ class CachePolicy:
     def check_model(self, config: WanConfig, slot_tokens: int) -> None:
         """Raise ValueError, before any work, for a model that the policy cannot work with."""
         self.retention.check_model(config, slot_tokens)
+        self.store.check(config.head_dim, self.keeps_raw(1))
 
     @property
     def recomputes(self) -> bool:
@@ -298,16 +305,9 @@ class CachePolicy:
         return True
 
     def new_cache(
-        self,
-        config: WanConfig,
-        grid: tuple[int, int],
-        chunk_frames: int,
-        total_frames: int,
-        batch: int = 1,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        watch: Watch | None = None,
-    ) -> Cache:
+        self, config: WanConfig, grid: tuple[int, int], chunk_frames: int, total_frames: int, batch: int = 1,
+        dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", watch: Watch | None = None,
+    ) -> Cache:  # fmt: skip
         """An empty cache for one batch of videos of so many latent frames. Raises ValueError as check and check_model."""
         from deepforcing.cache.kv import KVCache
 

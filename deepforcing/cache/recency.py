@@ -24,6 +24,8 @@ class RecencyBias:
     sink_frames: int = 3
 
     def __post_init__(self) -> None:
+        if self.gamma < 0:
+            raise ValueError(f"gamma={self.gamma} must be at least 0; Recency Forcing has 0.1")
         if self.recent_frames < 0 or self.history_frames < 1 or self.sink_frames < 0:
             raise ValueError(
                 f"recent_frames={self.recent_frames} and sink_frames={self.sink_frames} must be at least 0 and "

@@ -52,3 +52,44 @@ class Random:
         generator = torch.Generator(keys_BHTD.device).manual_seed(self.seed * 1_000_003 + key)
         scores = torch.rand(keys_BHTD.shape[1:3], generator=generator, device=keys_BHTD.device)
         return scores.expand(keys_BHTD.shape[0], -1, -1)  # one choice for all videos: none depends on its batch
+
+
+@dataclass(frozen=True)
+class AttentionMass:
+    """Attention that each key receives: softmax over all keys for every head and query, summed over the queries.
+
+    Unlike QueryKey's sum, a key that all queries like a little less than others counts for little. Queries go through in
+    blocks, so that the weights of all of them are never held at once.
+    """
+
+    block: ClassVar[int] = 512
+
+    def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
+        keys = keys_BHTD.float().mT / keys_BHTD.shape[3] ** 0.5
+        mass = torch.zeros(keys_BHTD.shape[:3], dtype=torch.float32, device=keys_BHTD.device)
+        for first in range(0, queries_BHLD.shape[2], self.block):
+            mass += (queries_BHLD[:, :, first : first + self.block].float() @ keys).softmax(3).sum(2)
+        return mass
+
+
+@dataclass(frozen=True)
+class KeyNorm:
+    """The larger a key, the sooner it is kept; largest=False: the smaller (keys with small norms draw much attention in
+    language models). Rotary embedding does not change it. No query enters: a control for those that ask them."""
+
+    largest: bool = True
+
+    apart: ClassVar[bool] = True
+
+    def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
+        norm: Tensor = keys_BHTD.float().norm(dim=3)
+        return norm if self.largest else -norm
+
+
+@dataclass(frozen=True)
+class MostRecent:
+    """The later in the cache, the better: compression without choice, a control at the same budget."""
+
+    def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
+        order = torch.arange(keys_BHTD.shape[2], dtype=torch.float32, device=keys_BHTD.device)
+        return order.expand(keys_BHTD.shape[:3])

@@ -7,6 +7,8 @@ Shapes: B batch, H heads, D head dim, S tokens per frame (slot), T tokens, G = H
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,40 +36,57 @@ class Room:
 
 
 class Store(Protocol):
-    def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]: ...
+    def check(self, head_dim: int, raw: bool) -> None:
+        """Raise ValueError for a model or a policy that does not fit. raw: as Room.raw."""
+        ...
+
+    def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> Sequence[Layer]: ...
     def bytes(self, room: Room, size: int) -> int:
         """Held by the layers. size: bytes of one number of the run's dtype."""
         ...
 
 
-class Layer:
+class Layer(ABC):
     """Storage of one layer. Slot i of the buffers is tokens [i*S, (i+1)*S).
 
-    raw: keys without rotary embedding, None where none are kept. k: keys as read. v: values. origin: int64
-    [3, B, G, T]: frame, place, reuse. visible: bool [B, G, T]; None: every token is. past_queries: see Needs.queries.
+    raw: keys without rotary embedding, None where none are kept. k: keys as read. v: values; [B, H, T, D] each. origin:
+    int64 [3, B, G, T]: frame, place, reuse. visible: bool [B, G, T]; None: every token is. past_queries: see Needs.queries.
     """
 
+    k: Tensor
+    v: Tensor
+    raw: Tensor | None
+
     def __init__(self, room: Room, heads: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.slot_tokens = room.slot_tokens
-        shape = (room.batch, heads, room.slots * room.slot_tokens, room.head_dim)
-        self.k = torch.empty(shape, dtype=dtype, device=device)
-        self.v = torch.empty(shape, dtype=dtype, device=device)
-        self.raw = torch.empty(shape, dtype=dtype, device=device) if room.raw else None
-        groups = heads if room.needs.per_head else 1
-        origin = (3, room.batch, groups, shape[2])
+        self.slot_tokens, self.dtype = room.slot_tokens, dtype
+        origin = (3, room.batch, heads if room.needs.per_head else 1, room.slots * room.slot_tokens)
         self.origin = torch.zeros(origin, dtype=torch.int64, device=device) if room.needs.origins else None
         self.visible: Tensor | None = None
         self.past_queries: Tensor | None = None
 
+    @abstractmethod
     def put(self, at: Tensor, k: Tensor, v: Tensor) -> None:
-        """Keys as read and values of these tokens."""
-        self.k.index_copy_(2, at, k)
-        self.v.index_copy_(2, at, v)
+        """Keys as read and values of these tokens, for now."""
 
-    def keep(self, at: Tensor, raw: Tensor) -> None:
-        """The same tokens' un-rotated keys, once they are final."""
-        if self.raw is not None:
-            self.raw.index_copy_(2, at, raw)
+    @abstractmethod
+    def keep(self, at: Tensor, raw: Tensor, rotation: Tensor) -> None:
+        """The tokens put last are final. raw: their un-rotated keys; rotation: by which they were put."""
+
+    @abstractmethod
+    def turn(self, at: slice, rotation: Tensor) -> None:
+        """Bring the keys as read to a position, from the un-rotated ones. rotation: broadcastable to [B, H, T, P]."""
+
+    @abstractmethod
+    def write(self, at: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Un-rotated keys and values of content made anew; they are turned afterwards."""
+
+    @abstractmethod
+    def shift(self, source: Tensor, to: Tensor) -> None:
+        """Keys and values to other places, all at once. Whole slots."""
+
+    def settle(self) -> None:
+        """The chunk that was put last is past."""
+        return None
 
     def read(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the first `tokens`."""
@@ -77,26 +96,27 @@ class Layer:
         """Keys and values of these tokens."""
         return self.k.index_select(2, index), self.v.index_select(2, index)
 
-    def turn(self, at: slice, rotation: Tensor) -> None:
-        """Bring the keys as read to a position, from the un-rotated ones. rotation: broadcastable to [B, H, T, P]."""
-        assert self.raw is not None
-        self.k[:, :, at] = rotate(self.raw[:, :, at], rotation)
-
     def fill(self, at: Tensor, tokens: Tokens) -> None:
-        """Content made anew; its keys are turned afterwards."""
+        """Content made anew."""
         count = len(at)
-        self.keep(at, tokens.keys[:, :, :count])
-        self.v.index_copy_(2, at, tokens.values[:, :, :count])
+        self.write(at, tokens.keys[:, :, :count], tokens.values[:, :, :count])
         if self.origin is not None and tokens.origin is not None:
             self.origin.index_copy_(3, at, tokens.origin[..., :count])
         if tokens.visible is not None and self.visible is None:
-            self.visible = torch.ones(
-                (*tokens.visible.shape[:2], self.k.shape[2]), dtype=torch.bool, device=self.k.device
-            )
+            shape = (*tokens.visible.shape[:2], self.v.shape[2])
+            self.visible = torch.ones(shape, dtype=torch.bool, device=tokens.visible.device)
         if self.visible is not None:
             self.visible.fill_(True)
             if tokens.visible is not None:
                 self.visible.index_copy_(2, at, tokens.visible[:, :, :count])
+
+    def move(self, source: Tensor, to: Tensor) -> None:
+        """Tokens to other places, all at once. Whole slots."""
+        self.shift(source, to)
+        if self.visible is not None:
+            self.visible.index_copy_(2, to, self.visible.index_select(2, source))
+        if self.origin is not None:
+            self.origin.index_copy_(3, to, self.origin.index_select(3, source))
 
     def take(self, to: Tensor, other: Layer, source: Tensor, heads: Tensor, apart: bool) -> None:
         """Tokens of another layer, which has all heads. apart: its videos' heads count as heads of one video."""
@@ -106,16 +126,8 @@ class Layer:
 
         keys, values = other.pick(source)
         self.put(to, of(keys), of(values))
-        if other.raw is not None:
-            self.keep(to, of(other.raw.index_select(2, source)))
-
-    def move(self, source: Tensor, to: Tensor) -> None:
-        """Tokens to other places, all at once."""
-        for buffer in (self.raw, self.k, self.v, self.visible):
-            if buffer is not None:
-                buffer.index_copy_(2, to, buffer.index_select(2, source))
-        if self.origin is not None:
-            self.origin.index_copy_(3, to, self.origin.index_select(3, source))
+        raw = other.raw
+        self.write(to, of(keys) if raw is None else of(raw.index_select(2, source)), of(values))
 
     def remember(self, q: Tensor, tokens: int) -> None:
         """Keep the latest `tokens` rotated queries; once there are so many, always in the same tensor."""
@@ -129,12 +141,48 @@ class Layer:
             past.copy_(torch.cat([past[:, :, q.shape[2] :], q], 2))
 
 
+class DenseLayer(Layer):
+    """Buffers in the run's dtype."""
+
+    def __init__(self, room: Room, heads: int, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(room, heads, dtype, device)
+        shape = (room.batch, heads, room.slots * room.slot_tokens, room.head_dim)
+        self.k = torch.empty(shape, dtype=dtype, device=device)
+        self.v = torch.empty(shape, dtype=dtype, device=device)
+        self.raw = torch.empty(shape, dtype=dtype, device=device) if room.raw else None
+
+    def put(self, at: Tensor, k: Tensor, v: Tensor) -> None:
+        self.k.index_copy_(2, at, k)
+        self.v.index_copy_(2, at, v)
+
+    def keep(self, at: Tensor, raw: Tensor, rotation: Tensor) -> None:
+        if self.raw is not None:
+            self.raw.index_copy_(2, at, raw)
+
+    def turn(self, at: slice, rotation: Tensor) -> None:
+        assert self.raw is not None
+        self.k[:, :, at] = rotate(self.raw[:, :, at], rotation)
+
+    def write(self, at: Tensor, keys: Tensor, values: Tensor) -> None:
+        if self.raw is not None:
+            self.raw.index_copy_(2, at, keys)
+        self.v.index_copy_(2, at, values)
+
+    def shift(self, source: Tensor, to: Tensor) -> None:
+        for buffer in (self.raw, self.k, self.v):
+            if buffer is not None:
+                buffer.index_copy_(2, to, buffer.index_select(2, source))
+
+
 @dataclass(frozen=True)
 class Dense:
     """Everything in the run's dtype: keys as read, values, and un-rotated keys where anything is turned."""
 
+    def check(self, head_dim: int, raw: bool) -> None:
+        return None
+
     def layers(self, room: Room, dtype: torch.dtype, device: torch.device) -> list[Layer]:
-        return [Layer(room, heads, dtype, device) for heads in room.heads]
+        return [DenseLayer(room, heads, dtype, device) for heads in room.heads]
 
     def bytes(self, room: Room, size: int) -> int:
         heads, tokens = sum(room.heads), room.slots * room.slot_tokens

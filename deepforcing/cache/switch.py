@@ -67,7 +67,8 @@ class Recompute:
             sink = rotate(store.raw.index_select(2, self.sink), self.sink_rotation)
         out = attend(q, torch.cat([sink, k], 2), torch.cat([sink_values, v_BHLD[:, :, first:]], 2))
         store.put(self.rest, k, v_BHLD[:, :, first:])
-        store.keep(self.rest, k_BHLD[:, :, first:])
+        store.keep(self.rest, k_BHLD[:, :, first:], self.rotation[first:])
+        store.settle()
         if store.origin is not None:
             store.origin.index_copy_(3, self.rest, self.origin.expand(-1, *store.origin.shape[1:3], -1))
         if store.visible is not None:

@@ -4,44 +4,43 @@ ACROSS of a set of videos.
 
 from __future__ import annotations
 
-from eval.across import AcrossVideos
-from eval.dimension import Dimension
-from eval.features import FeatureMetric
-from eval.metric import Metric, Value
-from eval.metrics.aesthetic_quality import AestheticQuality
-from eval.metrics.background_colour import BackgroundColour
-from eval.metrics.background_consistency import BackgroundConsistency
-from eval.metrics.background_texture import BackgroundTexture
-from eval.metrics.cell_colour import CellColour
-from eval.metrics.clip_drift import ClipDrift
-from eval.metrics.coherence import Coherence
-from eval.metrics.colour_drift import ColourDrift
-from eval.metrics.cover import Cover
-from eval.metrics.dynamic_degree import DynamicDegree
-from eval.metrics.exposure import Exposure
-from eval.metrics.flow_magnitude import FlowMagnitude
-from eval.metrics.hue import Hue
-from eval.metrics.imaging_quality import ImagingQuality
-from eval.metrics.joints import Joints
-from eval.metrics.motion_kept import MotionKept
-from eval.metrics.motion_magnitude import MotionMagnitude
-from eval.metrics.motion_progress import MotionProgress
-from eval.metrics.motion_smoothness import MotionSmoothness
-from eval.metrics.overall_consistency import OverallConsistency
-from eval.metrics.presence import Presence
-from eval.metrics.prompt_distance import PromptDistance
-from eval.metrics.repetition import Repetition
-from eval.metrics.replay import Replay
-from eval.metrics.saturation import Saturation
-from eval.metrics.shape import Shape
-from eval.metrics.sharpness import Sharpness
-from eval.metrics.sprite_colour import SpriteColour
-from eval.metrics.subject_consistency import SubjectConsistency
-from eval.metrics.temporal_flickering import TemporalFlickering
-from eval.metrics.vbench_quality import QUALITY
+from eval.measure.metric import Metric, Value
+from eval.measure.set_metric import SetMetric
+from eval.measure.watch import WindowMetric
+from eval.metrics.pixels.cell_colour import CellColour
+from eval.metrics.pixels.colour_drift import ColourDrift
+from eval.metrics.pixels.exposure import Exposure
+from eval.metrics.pixels.hue import Hue
+from eval.metrics.pixels.saturation import Saturation
+from eval.metrics.pixels.sharpness import Sharpness
+from eval.metrics.time.clip_drift import ClipDrift
+from eval.metrics.time.coherence import Coherence
+from eval.metrics.time.flow_magnitude import FlowMagnitude
+from eval.metrics.time.joints import Joints
+from eval.metrics.time.motion_kept import MotionKept
+from eval.metrics.time.motion_magnitude import MotionMagnitude
+from eval.metrics.time.prompt_distance import PromptDistance
+from eval.metrics.time.repetition import Repetition
+from eval.metrics.time.replay import Replay
+from eval.metrics.vbench.aesthetic_quality import AestheticQuality
+from eval.metrics.vbench.background_consistency import BackgroundConsistency
+from eval.metrics.vbench.dynamic_degree import DynamicDegree
+from eval.metrics.vbench.imaging_quality import ImagingQuality
+from eval.metrics.vbench.motion_smoothness import MotionSmoothness
+from eval.metrics.vbench.overall_consistency import OverallConsistency
+from eval.metrics.vbench.quality import QUALITY
+from eval.metrics.vbench.subject_consistency import SubjectConsistency
+from eval.metrics.vbench.temporal_flickering import TemporalFlickering
+from eval.metrics.world.background_colour import BackgroundColour
+from eval.metrics.world.background_texture import BackgroundTexture
+from eval.metrics.world.cover import Cover
+from eval.metrics.world.motion_progress import MotionProgress
+from eval.metrics.world.presence import Presence
+from eval.metrics.world.shape import Shape
+from eval.metrics.world.sprite_colour import SpriteColour
 
 # In VBench's order.
-DIMENSIONS: tuple[Dimension, ...] = (
+DIMENSIONS: tuple[Metric, ...] = (
     SubjectConsistency(),
     BackgroundConsistency(),
     TemporalFlickering(),
@@ -52,9 +51,9 @@ DIMENSIONS: tuple[Dimension, ...] = (
     OverallConsistency(),
 )
 
-OVER_TIME: tuple[Dimension | FeatureMetric, ...] = (FlowMagnitude(), ClipDrift(), Repetition())
+OVER_TIME: tuple[Metric, ...] = (FlowMagnitude(), ClipDrift(), Repetition())
 
-WEIGHT_FREE: tuple[Metric, ...] = (
+WEIGHT_FREE: tuple[WindowMetric, ...] = (
     Presence(),
     MotionProgress(),
     Shape(),
@@ -75,7 +74,7 @@ WEIGHT_FREE: tuple[Metric, ...] = (
     Joints(),
 )
 
-ACROSS: tuple[AcrossVideos, ...] = (PromptDistance(),)
+ACROSS: tuple[SetMetric, ...] = (PromptDistance(),)
 
 # How to speak of every number in a table of scores, in the order in which they are shown.
 VALUES: tuple[Value, ...] = (

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.files import fill, packages
+from eval.networks.preprocess import clip_input
 from eval.networks.torchscript import read_torchscript
-from eval.preprocess import clip_input
-from eval.weights import required
+from eval.networks.weights import required
 
-Name = Literal["clip_b32", "clip_l14"]  # of eval.weights.FILES
+Name = Literal["clip_b32", "clip_l14"]  # of eval.networks.weights.FILES
 HEAD = 64  # width of an attention head, in every ViT that OpenAI published
 
 
@@ -50,7 +50,7 @@ def clip_tower(path: Path, device: torch.device) -> nn.Module:
 
 
 def load_clip(name: Name, device: torch.device) -> nn.Module:
-    """The tower behind a name of eval.weights.FILES, once per process. Raises ValueError if it is absent or unfit."""
+    """The tower behind a name of eval.networks.weights.FILES, once per process. Raises ValueError if it is absent or unfit."""
     return clip_tower(required(name), device)
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
-from eval.preprocess import dino_input
-from eval.weights import FILES, required
+from eval.networks.preprocess import dino_input
+from eval.networks.weights import FILES, required
 
 ENTRY = "dino_vitb16"
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
-from eval.preprocess import IMAGENET_MEAN, IMAGENET_STD, SIDE, normalised
-from eval.weights import required
+from eval.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, SIDE, normalised
+from eval.networks.weights import required
 
 ENTRY = "dinov2_vitb14"
 SHORT = 256  # short side before the middle is cut out

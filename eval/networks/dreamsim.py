@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.checkpoint import data_only
 from eval.networks.files import packages
-from eval.preprocess import SIDE
-from eval.weights import required
+from eval.networks.preprocess import SIDE
+from eval.networks.weights import required
 
 
 def dreamsim_features(batch: Batch, device: torch.device) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval.batch import Batch
+from eval.measure.batch import Batch
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill, packages
-from eval.preprocess import musiq_input
-from eval.weights import required
+from eval.networks.preprocess import musiq_input
+from eval.networks.weights import required
 
 PATCH = 32  # pixels, a side
 LONGEST = (224, 384)  # pixels, the long side of the two smaller sizes; the third is the image's own

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eval.metric import ROUNDING, FloatArray, overlap
+from eval.measure.windows import ROUNDING, FloatArray, overlap
 from eval.stats.intervals import ratio
 from eval.stats.means import summarise
 from eval.stats.samples import ANY, ends, sample_means, series, with_prompt

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from eval.metric import FloatArray
+from eval.measure.windows import FloatArray
 
 CONFIDENCE = 0.95
 TAIL = (1 + CONFIDENCE) / 2  # the quantile at the upper end

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.stats.intervals import Bounds, mean_interval, of_difference, p_values, student_t
 from eval.stats.samples import bounds_of, ends, one_protocol, sample_means, series, with_bounds, with_prompt
 

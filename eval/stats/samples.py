@@ -17,7 +17,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from eval.metric import ROUNDING, overlap
+from eval.measure.windows import ROUNDING, overlap
 from eval.metrics import VALUES
 from eval.stats.intervals import Bounds, ratio
 

@@ -51,7 +51,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         config = composed(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(str(error), config_name, list(overrides))) from None
+        raise ValueError(explain(error, config_name, list(overrides))) from None
     check_keys(config_name, config)
     return config
 
@@ -89,6 +89,8 @@ def expanded(argument: str) -> str:
         return path if re.fullmatch(r"[\w./+@%-]*", path, re.ASCII) else f'"{path}"'
 
     key, equals, value = argument.partition("=")
+    if key == "cache.store" and value:  # the config group of that name, said as its other keys are
+        return f"cache/store={value}"
     if not equals or value[:1] in "'\"":
         return argument
     try:
@@ -153,7 +155,7 @@ def checked(config_name: str, wanted: Sequence[Sequence[str]]) -> list[tuple[Seq
         except OverrideParseException as error:
             raise ValueError(unreadable(str(error.override))) from None
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(explain(str(error), config_name, list(overrides))) from None
+            raise ValueError(explain(error, config_name, list(overrides))) from None
         found.append((overrides, config))
     return found
 

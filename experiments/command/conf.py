@@ -9,8 +9,9 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def groups() -> dict[str, list[str]]:
-    """Config groups and their options."""
-    return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
+    """Config groups, groups in groups among them ("cache/store"), and their options."""
+    folders = sorted(path for path in CONF.rglob("*") if path.is_dir())
+    return {d.relative_to(CONF).as_posix(): sorted(f.stem for f in d.glob("*.yaml")) for d in folders}
 
 
 def used_groups(text: str) -> list[str]:
@@ -22,7 +23,7 @@ def top_keys(config_name: str) -> set[str]:
     """The keys that a command takes."""
     text = (CONF / f"{config_name}.yaml").read_text()
     own = set(re.findall(r"^([a-z_]\w*):", text, re.M)) - {"defaults"}
-    return own | set(used_groups(text))
+    return own | {group.partition("/")[0] for group in used_groups(text)}
 
 
 def help_text(config_name: str) -> str:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from experiments.command.conf import help_text
-from experiments.command.terminal import closed, say, say_quietly, take_every_character
+from experiments.command.terminal import closed, full, say, say_quietly, take_every_character
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -64,7 +64,7 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
     def main() -> None:
         take_every_character()
         if any(a in ("-h", "--help") for a in sys.argv[1:]):
-            status = guarded(lambda: print(help_of()))
+            status = guarded(lambda: print(help_of()), nothing_lost=True)
         else:
             signals = Signals()
             try:
@@ -81,8 +81,11 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
     return main
 
 
-def guarded(work: Callable[[], int | None], signals: Signals | None = None) -> int:
-    """The work's exit status; FAILED after one line on stderr for whatever went wrong. Raises Ended where a signal did."""
+def guarded(work: Callable[[], int | None], signals: Signals | None = None, nothing_lost: bool = False) -> int:
+    """The work's exit status; FAILED after one line on stderr for whatever went wrong. Raises Ended where a signal did.
+
+    nothing_lost: whether it is no failure if the reader leaves.
+    """
     from experiments.command.words import refusal
 
     try:
@@ -93,8 +96,8 @@ def guarded(work: Callable[[], int | None], signals: Signals | None = None) -> i
         if signals is not None and signals.asked is not None:
             raise Ended(signals.asked) from None
         if isinstance(error, BrokenPipeError) and closed(sys.stdout):  # the reader, as in `| head`, has what it wanted
-            return FAILED
-        say(refusal(error))
+            return 0 if nothing_lost else FAILED
+        say("the output cannot be written: the disk is full" if full(error) else refusal(error))
     return FAILED
 
 

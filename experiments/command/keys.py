@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
@@ -236,6 +236,40 @@ class HeadClasses(Keys):
     threads: Threads | None
 
 
+class ExperimentRow(Keys):
+    """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
+
+    label: Text
+    rollout: Annotated[list[Text], Field(min_length=1, description="a list of words for a rollout")]
+    at: Annotated[float, Field(allow_inf_nan=False, description="a number")] | None = None
+    own_weights: Switch = False
+    paper: Annotated[dict[str, float], Field(description="{metric: number, ...}")] | None = None
+
+
+class Sweep(Keys):
+    title: Text
+    panels: Words
+
+
+class Experiment(Keys):
+    """conf/experiment/."""
+
+    title: Text
+    source: Text
+    prompts_said: Text
+    said: Text | None
+    seconds: Seconds
+    prompts: Prompts
+    first: Frames | None
+    tiny_prompts: Prompts
+    published_prompts: Frames
+    protocol: Text
+    metrics: Annotated[dict[str, str], Field(description="{metric: mean, last, ..., or speed}")]
+    baseline: Text
+    sweep: Annotated[Sweep, Field(description="title and panels")] | None
+    rows: Annotated[dict[str, Any], Field(min_length=1, description="rows by name")]
+
+
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
@@ -246,20 +280,36 @@ COMMANDS: dict[str, type[Keys]] = {
 
 def check_keys(config_name: str, config: DictConfig) -> None:
     """Every key's kind and range; home directories (~) are filled in. Raises ValueError for the first that does not fit."""
-    model = COMMANDS[config_name]
     given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    try:
-        found = model.model_validate(given)
-    except ValidationError as error:
-        where = error.errors()[0]["loc"]
-        key, value = str(where[0]), given[str(where[0])]
-        for index in where[1:]:
-            if isinstance(index, int) and isinstance(value, list):
-                value = value[index]
-        raise ValueError(f"{key}={shown(value)} must be {wanted(model, key)}") from None
-    for key, value in found:
+    for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
+    if config_name == "reproduce" and given["experiment"]:
+        for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
+            checked(ExperimentRow, row, f"experiment.rows.{name}.")
+
+
+M = TypeVar("M", bound=Keys)
+
+
+def checked(model: type[M], given: Any, prefix: str = "") -> M:
+    """The keys by their model. Raises ValueError that names the first key that is missing, unknown or of the wrong kind."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{prefix.rstrip('.')}={shown(given)} must hold keys: {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+    key = str(where[0])
+    if key not in model.model_fields:
+        raise ValueError(f"{prefix}{key} is not a key here; known: {', '.join(model.model_fields)}")
+    if key not in given:
+        raise ValueError(f"{prefix}{key} is missing: it must be {wanted(model, key)}")
+    value = given[key]
+    for index in where[1:]:
+        if isinstance(index, int) and isinstance(value, list):
+            value = value[index]
+    raise ValueError(f"{prefix}{key}={shown(value)} must be {wanted(model, key)}")
 
 
 def wanted(model: type[Keys], key: str) -> str:

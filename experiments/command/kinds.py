@@ -23,6 +23,10 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 def check_values(node: Mapping[Any, Any], where: str) -> None:
     """See that every value under a _target_ has a taker, and the kind that its taker declares. Raises ValueError."""
     hints = parameters(str(node.get("_target_")))
+    if "_target_" not in node:
+        raise ValueError(
+            f"{where} says no _target_, the class or function that it is for; choose by name, as in {where}=..."
+        )
     if hints is None:
         raise ValueError(f"{where}._target_={node.get('_target_')} is not a class or function to import")
     for key, value in node.items():

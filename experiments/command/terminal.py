@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import select
@@ -98,5 +99,19 @@ def closed(stream: TextIO) -> bool:
         return False
     gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
     if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        lead_nowhere(stream)
     return gone
+
+
+def full(error: Exception) -> bool:
+    """Whether it is what was printed that found no room: files are named by whoever writes them. If so standard output leads
+    nowhere from now on."""
+    found = isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+    if found:
+        lead_nowhere(sys.stdout)
+    return found
+
+
+def lead_nowhere(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):  # no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -79,9 +79,11 @@ def unreadable(argument: str) -> str:
     )
 
 
-def explain(message: str, config_name: str, overrides: list[str]) -> str:
+def explain(error: Exception | str, config_name: str, overrides: list[str]) -> str:
     """Hydra's message, shortened to what a user can act on, with the nearest right spelling."""
+    message = str(error)
     first = message.splitlines()[0]
+    inner = re.search(r"full_key: (\S+)", str(getattr(error, "__cause__", None)))
     plugin = re.search(r"Could not find '(hydra/\w+)/([^']*)'", message)
     if plugin:
         group, wrong = plugin.groups()
@@ -90,15 +92,23 @@ def explain(message: str, config_name: str, overrides: list[str]) -> str:
         package = PACKAGES.get(wrong, f"hydra-{wrong.partition('_')[0]}-{group.rpartition('/')[2]}")
         hint = f"; it comes with a plugin: pip install {package}"
         return f"{group}={wrong} is not installed{hint if wrong else ''}; choices here: {have}"
-    option = re.search(r"Could not find '(\w+)/([^']*)'", message)
+    option = re.search(r"Could not find '([\w/]+)/([^'/]*)'", message)
     if option:
         group, wrong = option.groups()
         known = groups().get(group, [])
         near = difflib.get_close_matches(wrong, known, 1)
-        return f"{group}={wrong} is unknown;{f' did you mean {near[0]}?' if near else ''} choices: {', '.join(known)}"
+        meant = f" did you mean {near[0]}?" if near else ""
+        return f"{group.replace('/', '.')}={wrong} is unknown;{meant} choices: {', '.join(known)}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(r"Key '([^']+)' is not in struct", message)
     if key:
-        return unknown_key(key[1], config_name, overrides)
+        return unknown_key(inner[1] if inner else key[1], config_name, overrides)
+    there = re.search(r"An item is already at '([^']+)'", first)
+    if there:
+        return f"{there[1]} is there already: set it without +"
+    merged = re.search(r"Error merging override (.+)", first)
+    if merged:
+        why = str(getattr(error, "__cause__", None) or "it is of another kind").splitlines()[0]
+        return f"{merged[1]}: {'it takes keys, {key: value}' if 'merge DictConfig' in why else why}"
     ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", message)
     if ambiguous:
         name, _, values = ambiguous[1].partition("=")

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from deepforcing.records import Sha256, Text
 from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
-from eval.weights import FILES, File, directory_sha256, torch_home, vbench_cache
+from eval.networks.weights import FILES, File, directory_sha256, torch_home, vbench_cache
 from experiments.command.terminal import download_bar
 from experiments.downloads.manifest import read_entries, write_entries
 

@@ -19,7 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from eval.metrics import DIMENSIONS, OVER_TIME
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.means import curves
 from experiments.figures.colours import Ink, inks
 from experiments.figures.drift import Curve, drift_panel

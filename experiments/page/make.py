@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from deepforcing.runs import atomic_write_text
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,26 @@ class RecordedNoise:
 
 @dataclass
 class Produced:
-    """What our engine computed: latents, all passes by call number, keys and choices by the fixture's tensor names."""
+    """What our engine computed: latents, all passes by call number, keys and choices by the fixture's tensor names.
+
+    until: of runs that rounding makes chaotic, the latent frame up to which they can be compared; passes: of a chunk there.
+    """
 
     latents: Tensor
     calls: list[dict[str, Tensor]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    until: int | None = None
+    passes: int = 5
+    chunk_frames: int = 3
+
+    def compares(self, name: str) -> bool:
+        """Whether a tensor of the fixture belongs to what can be compared."""
+        if self.until is None:
+            return True
+        if name.startswith("call"):
+            return int(name[4:8]) // self.passes * self.chunk_frames < self.until
+        frame = re.match(r"kv_after_frame(\d+)", name)
+        return frame is None or int(frame[1]) < self.until
 
 
 class Recording:

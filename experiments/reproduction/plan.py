@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from deepforcing.prompts import Sample, plan_samples
+from eval.measure.metric import Metric
 from eval.metrics import ACROSS, DIMENSIONS, OVER_TIME, WEIGHT_FREE
-from eval.metrics.vbench_quality import QUALITY, RANGES
+from eval.metrics.vbench.quality import QUALITY, RANGES
 from eval.protocol import Protocol
-from eval.score import Measurement
 from experiments.command.compose import chosen, compose
 from experiments.command.words import is_list, positive, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
@@ -44,12 +44,12 @@ class Planned:
     model: str
     paper_model: bool
 
-    def measurements(self, protocol: str) -> list[Measurement]:
+    def measurements(self, protocol: str) -> list[Metric]:
         """The metrics that give the columns under a protocol."""
         wanted = {c.metric for c in (*self.published, *self.beside) if c.protocol == protocol}
         if QUALITY.name in wanted:
             wanted |= set(RANGES)
-        every: tuple[Measurement, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
+        every: tuple[Metric, ...] = (*DIMENSIONS, *OVER_TIME, *WEIGHT_FREE, *ACROSS)
         return [metric for metric in every if wanted & {value.name for value in metric.values}]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_write_text
-from eval.metrics.vbench_quality import with_quality
+from eval.metrics.vbench.quality import with_quality
 from experiments.figures.sweep import draw_sweep
 from experiments.reproduction.plan import Planned
 from experiments.reproduction.sentences import Done, written

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepforcing.prompts import Sample
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from experiments.results.runs import Run
 from experiments.tables.published import PaperRow, beside, beside_differences, signs
 from experiments.tables.table import FPS, Table

@@ -15,10 +15,10 @@ from deepforcing.records import SCHEMA
 from deepforcing.runs import atomic_path, atomic_write_json, check_writable
 from deepforcing.video import VideoInfo, probe
 from eval.csv_cells import guarded
-from eval.metric import applies
-from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
+from eval.measure.metric import Metric, applies
+from eval.metrics.vbench.quality import QUALITY, RANGES, quality, with_quality
 from eval.protocol import NAMES, Protocol
-from eval.score import Measurement, Scored, is_weight_free
+from eval.score import Scored
 from eval.score_files import write_scores
 from eval.stats.vbench import overall
 from eval.store import COLUMNS, stored
@@ -57,7 +57,7 @@ def write_videos(file: Path, group: Videos) -> None:
             partial.write_bytes(text)
 
 
-def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measurement], protocol: Protocol) -> None:
+def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Metric], protocol: Protocol) -> None:
     """out/scores.parquet: all that is known of the videos; out/summary.json: {metric asked for: overall value or null, ...}.
 
     A metric whose weights are absent has a row with NaN for each video that has no earlier score, spanning all of it. VBench's
@@ -92,7 +92,7 @@ def write_out(out: Path, group: Videos, scored: Scored, metrics: Sequence[Measur
     if values.keys() >= RANGES.keys():
         values[QUALITY.name] = quality(values)
     summary: dict[str, Any] = {}
-    applying = [metric for metric in metrics if not is_weight_free(metric) or applies(metric, group.world)]
+    applying = [metric for metric in metrics if applies(metric, group.world)]
     names = [value.name for metric in applying for value in metric.values]
     for name in [*names, *(name for name in values if name not in names)]:
         number = values.get(name, math.nan)

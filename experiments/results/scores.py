@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from deepforcing.records import SCHEMA, Strict, Text, check_name, first_problem, read_object
-from eval.metrics.vbench_quality import with_quality
+from eval.metrics.vbench.quality import with_quality
 from eval.protocol import Protocol
 from eval.score_files import read_scores as read_score_file
 from eval.store import stored
@@ -46,7 +46,7 @@ class Scores:
 def read_scores(runs: Sequence[Run], window_seconds: float | None = None) -> Scores:
     """Of all runs and scored folders. window_seconds: of the protocol `windows`; None: what there is (eval.window_lengths).
 
-    With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench_quality). weights_sha256 is NaN
+    With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench.quality). weights_sha256 is NaN
     where a folder does not say it. Raises ValueError if scores are unreadable.
     """
     table = stored([open_run(run.path) for run in runs if run.record], None, None)[READ]

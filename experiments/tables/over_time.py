@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from eval.metric import overlap
+from eval.measure.windows import overlap
 from eval.stats.drift import of_videos
 from eval.stats.means import paired_differences
 from eval.stats.samples import with_prompt

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.metrics import VALUES
-from eval.metrics.vbench_quality import QUALITY
+from eval.metrics.vbench.quality import QUALITY
 from eval.stats.drift import NUMBERS, OF_THE_END, of_videos
 from eval.stats.means import paired_differences, summarise
 from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from eval.metrics.vbench_quality import QUALITY, REWARD
+from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.drift import NUMBERS
 from eval.stats.samples import one_protocol
 from eval.stats.vbench import PAIRWISE

@@ -23,6 +23,7 @@ from deepforcing.cache.forcing_kv import ForcingKV
 from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy, Retention
+from deepforcing.cache.pyramid_forcing import PyramidForcing, PyramidPositions
 from deepforcing.cache.retention import KeepAll, SinkWindow
 from deepforcing.cache.scorers import Random
 from deepforcing.rollout.chunkwise import chunkwise
@@ -212,6 +213,7 @@ POLICIES = {
     "per_head_reuse": CachePolicy(compression(per_head=True, reuse_limit=1, budget_frames=11), NAMED["unified"]),
     "past": CachePolicy(compression(queries="past", recent_frames=5), "absolute"),
     "forcing_kv": BandedPolicy(ForcingKV(HeadClasses(((), (0,)), 2), static_frames=3)),
+    "pyramid_forcing": BandedPolicy(PyramidForcing(((-1, 2), (1, 2))), PyramidPositions()),
     "denoising_random": CachePolicy(compression(queries="denoising", scorer=Random(3)), "slot"),
 }
 

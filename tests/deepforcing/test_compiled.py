@@ -18,6 +18,7 @@ from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.observe import Seen
 from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.pyramid_forcing import PyramidForcing, PyramidPositions
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.noise import KeyedNoise
@@ -43,6 +44,7 @@ POLICIES = {
     "rolling_forcing": CachePolicy(SinkWindow(15, 3), "sink"),
     "dummy_forcing": BandedPolicy(DummyForcing()),
     "forcing_kv": BandedPolicy(ForcingKV(HeadClasses(((), (0,)), 2))),
+    "pyramid_forcing": BandedPolicy(PyramidForcing(((-1, 2), (1, 2))), PyramidPositions()),
     "commit_frames": CachePolicy(SinkWindow(12, 3), "sink", commit_frames=6),
 }
 
@@ -86,7 +88,7 @@ def test_a_steady_pass_is_one_graph(name: str) -> None:
         latents, counts = run(compiled)
     plain, _ = run(None)
     assert all(torch.equal(a, b) for a, b in zip(latents, plain, strict=True))
-    settled = (policy.retention.capacity(3) or 0) // 3 + 3  # the window full, and one compressing and one growing chunk
+    settled = policy.slots(3, total) // 3 + 3  # the window full, and one compressing and one growing chunk
     assert counts[settled] >= 1
     assert counts[settled:-1] == [counts[settled]] * (CHUNKS - settled - 1)
     if name != "rolling_forcing":  # whose window shortens at the end
@@ -94,7 +96,7 @@ def test_a_steady_pass_is_one_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in POLICIES if n not in ("dummy_forcing", "forcing_kv")]
+    "name", [n for n in POLICIES if n not in ("dummy_forcing", "forcing_kv", "pyramid_forcing")]
 )  # whose observers hear of bands (test_bands.py)
 def test_an_observer_sees_every_pass_and_changes_nothing(name: str) -> None:
     text = MODEL.encode_text(torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(8)))

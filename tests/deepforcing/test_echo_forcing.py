@@ -185,6 +185,7 @@ def test_chunk_after_chunk_nothing_is_watched_once_the_window_is_full() -> None:
         ({"reuse_limit": 0}, "reuse_limit=0 must be at least 1"),
         ({"fusion": "sum"}, "fusion='sum' must be 'mean' or 'max'"),
         ({"places": "row"}, "places='row' must be 'own' or 'slot'"),
+        ({"strength": -1.0}, "strength=-1.0 must be at least 0"),
         ({"amplitude": False}, "with amplitude=false use gate=false"),
     ],
 )

@@ -38,6 +38,8 @@ def policy(name: str) -> CachePolicy:
             config = OmegaConf.merge(OmegaConf.load(CONF / f"{base}.yaml"), config)
     if "heads" in config.get("retention", {}):
         config.retention.heads = str(HEADS)
+    if "labels" in config.get("retention", {}):
+        config.retention.labels = str(HEADS.with_name("head_labels.csv"))
     made: CachePolicy = instantiate(config, _convert_="object")
     return made
 

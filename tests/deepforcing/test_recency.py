@@ -63,8 +63,8 @@ def test_denoising_is_biased_and_commits_are_not(commit_frames: int | None) -> N
         frames += own
 
 
-@pytest.mark.parametrize("wrong", [{"recent_frames": -1}, {"history_frames": 0}, {"sink_frames": -2}])
-def test_sizes_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"recent_frames": -1}, {"history_frames": 0}, {"sink_frames": -2}, {"gamma": -0.5}])
+def test_sizes_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name}={wrong[name]}"):
         RecencyBias(**wrong)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deepforcing.tiny.world import VOCABULARY, caption, random_classes, render, sample_scenes
 from deepforcing.video import VideoWriter, sha256_file
-from eval.metric import Clip
+from eval.measure.watch import Clip
 
 sys.path.append(str(Path(__file__).parent))  # for `import vbench_files`
 SCALE = 8

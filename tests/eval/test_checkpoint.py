@@ -22,7 +22,7 @@ from eval.metrics import aesthetic_quality
 from eval.networks import amt, clip, dino, dinov2, dreamsim, musiq, raft, viclip
 from eval.networks.checkpoint import data_only, read_state
 from eval.networks.torchscript import MOST_MODULES, read_torchscript
-from eval.weights import clip_package
+from eval.networks.weights import clip_package
 
 
 class Runs:

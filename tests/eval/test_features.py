@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from eval.features import feature_between
-from eval.metric import windows
-from eval.metrics.clip_drift import ClipDrift
-from eval.metrics.repetition import Repetition
+from eval.measure.features import feature_between
+from eval.measure.windows import windows
+from eval.metrics.time.clip_drift import ClipDrift
+from eval.metrics.time.repetition import Repetition
 
 
 def test_drift_and_repetition_follow_their_formulas() -> None:
@@ -23,7 +23,7 @@ def test_drift_and_repetition_follow_their_formulas() -> None:
     assert [row.value for row in rows[:12]] == pytest.approx([1 - float(u @ unit[0]) for u in unit])
     first, last = features[:5].mean(0), features[7:].mean(0)
     expected = 1 - float(first @ last / np.linalg.norm(first) / np.linalg.norm(last))
-    assert rows[12] == ("clip_drift_first_last", 0.0, 12.0, pytest.approx(expected))
+    assert rows[12] == ("clip_drift_first_last", 0.0, 12.0, pytest.approx(expected), 96)
     assert math.isnan(ClipDrift().rows(features[:9], spans[:9])[9].value)
     pairs = [float(unit[i] @ unit[j]) for i in range(12) for j in range(i + 1, 12)]
     repeated = [row.value for row in Repetition().rows(features, spans)]

@@ -8,23 +8,24 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from clips import clip_of
+from clips import clip_of, watch_of
 from numpy.typing import NDArray
 
-from eval.metric import Chunks, Clip, Metric, Video, windows
-from eval.metrics.coherence import Coherence
-from eval.metrics.hue import Hue
-from eval.metrics.joints import Joints, chunk_joints, excess, window_joints
-from eval.metrics.motion_kept import MotionKept
+from eval.measure.metric import Chunks, ClipInfo
+from eval.measure.watch import Clip, WindowMetric
+from eval.measure.windows import windows
+from eval.metrics.pixels.hue import Hue
+from eval.metrics.time.coherence import Coherence
+from eval.metrics.time.joints import Joints, chunk_joints, excess, window_joints
+from eval.metrics.time.motion_kept import MotionKept
 from eval.videos import chunks_of
-from eval.watch import Watch
 
 FPS = 16
 
 
-def watched(frames: NDArray[np.uint8], metric: Metric, fps: float = FPS, chunks: Chunks | None = None) -> Clip:
+def watched(frames: NDArray[np.uint8], metric: WindowMetric, fps: float = FPS, chunks: Chunks | None = None) -> Clip:
     clip = clip_of(frames, fps, metrics=[metric])
-    return clip if chunks is None else Clip(replace(clip.video, chunks=chunks), clip.frames, clip.noted, clip.refused)
+    return clip if chunks is None else Clip(replace(clip.info, chunks=chunks), clip.frames, clip.noted, clip.refused)
 
 
 def grey(levels: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -119,7 +120,7 @@ def test_joints_are_those_of_the_video_s_own_chunks() -> None:
     steps[7::8] = 5  # chunks of 4 latent frames of 2 frames each
     clip = watched(grey(zigzag(steps)), Joints())
     own, other = (
-        Joints().score(Clip(replace(clip.video, chunks=chunks), clip.frames, clip.noted, clip.refused), windows(120, FPS, 7.5))
+        Joints().score(Clip(replace(clip.info, chunks=chunks), clip.frames, clip.noted, clip.refused), windows(120, FPS, 7.5))
         for chunks in (Chunks(4, 8, 2), Chunks())
     )  # fmt: skip
     np.testing.assert_allclose(own["chunk_brightness_jump"], 4)
@@ -184,7 +185,7 @@ def test_brightness_is_no_incoherence_and_flat_pictures_have_none() -> None:
 
 
 def test_coherence_keeps_half_a_minute_of_small_pictures_however_long_the_video() -> None:
-    watch = Watch(Video(16, 16, 4, ""), [Coherence()])
+    watch = watch_of(ClipInfo(256, 4, 16, 16), [Coherence()])
     (look,) = watch._looks.values()
     for _ in range(5):
         watch.add(noise(60))

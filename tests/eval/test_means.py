@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.metric import Value
+from eval.measure.metric import Value
 from eval.stats.drift import of_videos
 from eval.stats.means import curves, first_last, overall, paired_difference, pivot
 from eval.stats.samples import sample_means

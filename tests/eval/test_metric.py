@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from clips import clip_of
+from clips import clip_of, watch_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.background import background_pictures
-from eval.metric import Frame, Video, Window, applies, distance_from_first, grain, window_mean, windows
+from eval.measure.metric import ClipInfo, applies
+from eval.measure.watch import Frame
+from eval.measure.windows import Window, distance_from_first, grain, window_mean, windows
 from eval.metrics import WEIGHT_FREE
-from eval.watch import Watch
+from eval.metrics.world.background import background_pictures
 
 
 def test_windows_of_a_minute_are_whole_seconds_and_one_long_enough_rest() -> None:
@@ -63,7 +64,7 @@ def test_the_background_is_the_exact_mean_of_blocks_and_frames(scale: int, grain
     size = 16 * scale
     grey = np.random.default_rng(0).integers(0, 256, (9, size, size, 1), dtype=np.uint8)
     frames = grey.repeat(3, 3)
-    watch = Watch(Video(size, size, 16, "", scale, "tiny", grain=grain), WEIGHT_FREE)
+    watch = watch_of(ClipInfo(9, 16, size, size, "", scale, "tiny", grain=grain))
     watch.add(frames)
     spans = [Window(0, 8, 0.0, 0.5), Window(8, 9, 0.5, 0.6)] if grain <= 8 else [Window(0, 9, 0.0, 0.6)]
     for picture, span in zip(background_pictures(watch.finish(), spans), spans, strict=True):
@@ -101,7 +102,7 @@ def test_luma_is_taken_in_decoded_pixels() -> None:
 )
 def test_a_video_refuses_what_it_cannot_be(height: int, width: int, fps: float, scale: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Video(height, width, fps, "", pixel_scale=scale)
+        ClipInfo(40, fps, height, width, pixel_scale=scale)
 
 
 def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_observes() -> None:
@@ -112,7 +113,7 @@ def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_o
     frames = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     for metric in WEIGHT_FREE:
         assert applies(metric, "tiny")
-        assert applies(metric, None) == (metric.needs == "video")
+        assert applies(metric, None) == (metric.world is None)
         scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16, 1.0))
         assert list(scores) == [value.name for value in metric.values]
         lengths = {value.name: 1 if value.whole else 3 for value in metric.values}

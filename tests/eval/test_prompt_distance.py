@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from deepforcing.video import VideoWriter
-from eval.metric import FloatArray
-from eval.metrics.prompt_distance import PromptDistance
+from eval.measure.windows import FloatArray
+from eval.metrics.time.prompt_distance import PromptDistance, picture
 from eval.protocol import Protocol
 from eval.score import Scored, score
 from eval.stats.intervals import mean_interval
@@ -28,7 +28,7 @@ def pictures(*levels: float) -> FloatArray:
 
 
 def compared(*videos: tuple[str, FloatArray]) -> dict[str, list[list[float]]]:
-    found = METRIC.compare([picture for _, picture in videos], [prompt for prompt, _ in videos])
+    found = METRIC.compare([own for _, own in videos], [prompt for prompt, _ in videos])
     return {value.name: [np.asarray(one[value.name]).tolist() for one in found] for value in METRIC.values}
 
 
@@ -103,7 +103,7 @@ def test_pictures_are_compared_whatever_the_shape_of_the_frames() -> None:
         frame[:, width // 2 :] = (150, 0, 0)
         return frame
 
-    wide, tall = (METRIC.picture(halves(*size)) for size in ((32, 64), (48, 32)))
+    wide, tall = (picture(halves(*size)) for size in ((32, 64), (48, 32)))
     np.testing.assert_allclose(wide, tall)
     np.testing.assert_allclose(wide.reshape(16, 16, 3)[:, 8:, 0], 150 / 255)
 
@@ -166,7 +166,10 @@ def test_a_part_of_the_videos_is_no_set(tmp_path: Path) -> None:
     scored, values = found(tmp_path, part="0/2")
     assert not values
     assert scored.notes == ["videos: prompt_distance compares all videos: run the command once more without shard"]
-    with pytest.raises(ValueError, match="prompt_distance is measured on videos' own pixels; use protocol=windows"):
+    with pytest.raises(
+        ValueError,
+        match=r"prompt_distance: measured under protocol=windows, .*, not vbench_long",
+    ):
         score(open_folder(tmp_path / "videos", None, tmp_path), [METRIC], Protocol("vbench_long"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from eval import reencode as module
-from eval.batch import Batch
-from eval.metric import Window
+from eval.measure.batch import Batch
+from eval.measure.windows import Window
 from eval.protocol import Protocol
-from eval.reencode import clip_frames, encode, reencode, reencoded
+from eval.reencode import Encoder, clip_frames, decoded, encode, reencode, reencoded
 
 Frames = NDArray[np.uint8]
 
@@ -157,3 +158,17 @@ def test_clips_have_whole_frame_rates_in_vbench_long_alone(fps: float, whole: in
 def test_less_than_a_frame_a_second_is_told() -> None:
     with pytest.raises(ValueError, match=r"fps=0\.5"):
         Protocol("vbench_long").clips(10, 0.5)
+
+
+def test_frames_that_come_one_by_one_are_held_coded() -> None:
+    """The first frames of a long video's clips: its memory would grow by a whole picture a clip."""
+    picture = moving(1, 240, 416)[0]
+    encoder = Encoder(16)
+    tracemalloc.start()
+    try:
+        for _ in range(60):
+            encoder.add(picture.copy())
+        assert tracemalloc.get_traced_memory()[1] < 6 * picture.nbytes
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, decoded(encoder.finish()))) == encoder.frames == 60

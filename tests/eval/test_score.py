@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import av
 import numpy as np
@@ -19,16 +19,18 @@ import pytest
 import torch
 from odd_videos import moving, packed, write_video
 
+import eval.measure.one_pass
 import eval.score
 from deepforcing.video import probe, sha256_file
-from eval.batch import Batch, cut
-from eval.dimension import ClipInfo
-from eval.metric import Clip, FloatArray, Observation, Value, Window
+from eval.measure.batch import Batch, cut
+from eval.measure.metric import ClipInfo, Metric, Value
+from eval.measure.watch import Clip, Observation, WindowMetric
+from eval.measure.windows import FloatArray, Window
 from eval.metrics import WEIGHT_FREE
-from eval.metrics.exposure import Exposure
-from eval.metrics.presence import Presence
-from eval.metrics.saturation import Saturation
-from eval.metrics.temporal_flickering import TemporalFlickering
+from eval.metrics.pixels.exposure import Exposure
+from eval.metrics.pixels.saturation import Saturation
+from eval.metrics.vbench.temporal_flickering import TemporalFlickering
+from eval.metrics.world.presence import Presence
 from eval.protocol import Protocol
 from eval.score import score, score_run
 from eval.store import COLUMNS, KEYS, add_rows, load_scores, other_weights
@@ -42,12 +44,11 @@ TWO = {"aaaaaaaaaa-s0": (0, 40), "bbbbbbbbbb-s0": (1, 40)}
 
 
 @dataclass(frozen=True)
-class Length:
+class Length(WindowMetric):
     """Frames per window; raises for videos of 24 frames."""
 
     name: ClassVar[str] = "length"
     version: ClassVar[int] = 10
-    needs: ClassVar[Literal["video", "tiny"]] = "video"
     observes: ClassVar[tuple[Observation, ...]] = ()
     values: ClassVar[tuple[Value, ...]] = (Value("length", "frames", None, "how many"),)
 
@@ -236,7 +237,7 @@ def test_directories_that_are_no_run_and_broken_scores_are_refused(make_run: Mak
 
 KILL = """
 import os, signal, sys
-from eval.metrics.exposure import Exposure
+from eval.metrics.pixels.exposure import Exposure
 from eval.protocol import Protocol
 from eval.score import score_run
 replace, count = os.replace, 0
@@ -281,17 +282,16 @@ def test_writers_at_once_lose_no_rows(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Metric):
     """The length of the prompt, as a dimension that looks at it."""
 
     name: ClassVar[str] = "agreement"
     version: ClassVar[int] = 1
     values: ClassVar[tuple[Value, ...]] = (Value("agreement", "letters", True, "how long the prompt is"),)
-    weights: ClassVar[tuple[str, ...]] = ()
     needs_prompt: ClassVar[bool] = True
 
-    def start(self, clip: ClipInfo, device: torch.device) -> Letters:
-        return Letters(clip)
+    def start(self, info: ClipInfo, device: torch.device) -> Letters:
+        return Letters(info)
 
 
 class Letters:
@@ -300,7 +300,7 @@ class Letters:
 
     def add(self, batch: Batch, first: int) -> None: ...
 
-    def value(self) -> float:
+    def finish(self) -> float:
         return float(len(self.clip.prompt or ""))
 
 
@@ -326,9 +326,9 @@ def test_scores_of_other_weights_are_made_again_and_left_out(
 ) -> None:
     run = make_run(TWO)
     for name, decoded in (("first", 2), ("second", 2), ("second", 0)):
-        monkeypatch.setattr("eval.weights.fingerprint", lambda _, name=name: name)
+        monkeypatch.setattr("eval.networks.weights.fingerprint", lambda _, name=name: name)
         assert score_run(run, [TemporalFlickering()], VBENCH).decoded == decoded
-    monkeypatch.setattr("eval.weights.fingerprint", lambda _: "third")
+    monkeypatch.setattr("eval.networks.weights.fingerprint", lambda _: "third")
     (run / "samples" / "aaaaaaaaaa-s0.mp4").write_bytes(b"")  # cannot be scored with them
     table = score_run(run, [TemporalFlickering()], VBENCH).table
     assert set(table["sample"]) == {"bbbbbbbbbb-s0"}
@@ -433,6 +433,8 @@ def test_windows_of_time_need_an_even_frame_rate(tmp_path: Path, protocol: str, 
     assert "sample uneven: " in told[0]
     assert "is shown for 0.25 s" in told[0]
     assert set(scored.table["sample"]) == ({"even"} if protocol == "windows" else {"even", "uneven"})
+    again = score(open_folder(tmp_path / "videos", None, tmp_path), [TemporalFlickering()], Protocol(protocol))
+    assert (again.problems, again.notes, again.decoded) == (scored.problems, scored.notes, 0)
 
 
 def test_the_same_pixels_score_the_same_in_any_container(tmp_path: Path) -> None:
@@ -482,7 +484,7 @@ def test_frames_that_the_decoder_made_up_are_not_scored(tmp_path: Path) -> None:
 
 
 def test_an_encoder_that_fails_costs_its_video_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = eval.score.reencoded, []
+    real, calls = eval.measure.one_pass.reencoded, []
 
     def failing(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -490,7 +492,7 @@ def test_an_encoder_that_fails_costs_its_video_alone(make_run: MakeRun, monkeypa
             raise av.error.ExternalError(542398533, "Generic error in an external library", "x264")
         return real(*arguments)
 
-    monkeypatch.setattr(eval.score, "reencoded", failing)
+    monkeypatch.setattr(eval.measure.one_pass, "reencoded", failing)
     scored = score(open_run(make_run({name: (i, 32) for i, name in enumerate(("aaaaaaaaaa-s0", "bbbbbbbbbb-s0"))})),
                    [TemporalFlickering()], Protocol("vbench_long"))  # fmt: skip
     assert set(scored.table["sample"]) == {"bbbbbbbbbb-s0"}

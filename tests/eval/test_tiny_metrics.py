@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from deepforcing.tiny.world import COLOURS, DIRECTIONS, PERIOD, RING, SHAPES
 from deepforcing.video import read_video
-from eval.metric import Clip, FloatArray, Metric, windows
+from eval.measure.watch import Clip, WindowMetric
+from eval.measure.windows import FloatArray, windows
 from eval.metrics import WEIGHT_FREE
-from eval.metrics.background_colour import BackgroundColour
-from eval.metrics.background_texture import BackgroundTexture
-from eval.metrics.cover import Cover
-from eval.metrics.motion_progress import MotionProgress
-from eval.metrics.presence import Presence
-from eval.metrics.shape import Shape
-from eval.metrics.sprite_colour import SpriteColour
-from eval.sprite import find_sprite, hue
+from eval.metrics.world.background_colour import BackgroundColour
+from eval.metrics.world.background_texture import BackgroundTexture
+from eval.metrics.world.cover import Cover
+from eval.metrics.world.motion_progress import MotionProgress
+from eval.metrics.world.presence import Presence
+from eval.metrics.world.shape import Shape
+from eval.metrics.world.sprite import find_sprite, hue
+from eval.metrics.world.sprite_colour import SpriteColour
 from experiments.tables.table import Column
 
 Frames = NDArray[np.uint8]
@@ -28,8 +29,8 @@ Rendered = Callable[[int, int], tuple[str, Frames]]
 MakeClip = Callable[[Frames, str], Clip]
 
 
-def scores(metric: Metric, clip: Clip) -> Mapping[str, FloatArray]:
-    return metric.score(clip, windows(clip.frames, clip.video.fps, 1.0))
+def scores(metric: WindowMetric, clip: Clip) -> Mapping[str, FloatArray]:
+    return metric.score(clip, windows(clip.frames, clip.info.fps, 1.0))
 
 
 def other(prompt: str, words: tuple[str, ...]) -> str:

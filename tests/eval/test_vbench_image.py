@@ -21,25 +21,25 @@ import torch
 import vbench_files as files
 
 from benchmarks.vbench.weights import FULL_DINO
-from eval.batch import Batch
-from eval.dimension import ClipInfo, Dimension
-from eval.metrics.aesthetic_quality import AestheticQuality
-from eval.metrics.background_consistency import BackgroundConsistency
-from eval.metrics.clip_drift import ClipDrift
-from eval.metrics.imaging_quality import ImagingQuality
-from eval.metrics.repetition import Repetition
-from eval.metrics.subject_consistency import SubjectConsistency
+from eval.measure.batch import Batch
+from eval.measure.metric import ClipInfo, Metric
+from eval.measure.scorers import Consistency
+from eval.metrics.time.clip_drift import ClipDrift
+from eval.metrics.time.repetition import Repetition
+from eval.metrics.vbench.aesthetic_quality import AestheticQuality
+from eval.metrics.vbench.background_consistency import BackgroundConsistency
+from eval.metrics.vbench.imaging_quality import ImagingQuality
+from eval.metrics.vbench.subject_consistency import SubjectConsistency
 from eval.networks import clip, musiq
+from eval.networks.preprocess import clip_input, dino_input, musiq_input
 from eval.networks.torchscript import read_torchscript
-from eval.preprocess import clip_input, dino_input, musiq_input
-from eval.scorers import Consistency
 
 pytestmark = [  # what the vbench package and the archives that it needs warn of
     pytest.mark.filterwarnings(f"ignore:.*{text}")
     for text in ("pkg_resources", "torch.jit", "Converting a tensor", "Failed to load image")
 ]
 CPU = torch.device("cpu")
-DIMENSIONS: dict[str, Dimension] = {
+DIMENSIONS: dict[str, Metric] = {
     "subject_consistency": SubjectConsistency(),
     "background_consistency": BackgroundConsistency(),
     "aesthetic_quality": AestheticQuality(),
@@ -109,13 +109,13 @@ def decoded(path: Path) -> list[av.VideoFrame]:
         return list(container.decode(video=0))
 
 
-def ours(dimension: Dimension, path: Path, cuts: Sequence[int] = ()) -> float:
+def ours(dimension: Metric, path: Path, cuts: Sequence[int] = ()) -> float:
     frames = decoded(path)
     scorer = dimension.start(ClipInfo(len(frames), 8.0, frames[0].height, frames[0].width), CPU)
     edges = [0, *cuts, len(frames)]
     for start, end in itertools.pairwise(edges):
         scorer.add(Batch(frames[start:end]), start)
-    return scorer.value()
+    return scorer.finish()
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)
@@ -149,7 +149,7 @@ def test_negative_similarities_count_as_none(videos: dict[str, Path]) -> None:
     for start in range(0, len(frames), 7):
         scorer.add(Batch(frames[start : start + 7]), start)
     _, results = subject_consistency(pixels, [str(videos["many"])], CPU, False)
-    assert scorer.value() == pytest.approx(results[0]["video_results"], abs=1e-6, rel=0)
+    assert scorer.finish() == pytest.approx(results[0]["video_results"], abs=1e-6, rel=0)
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)
@@ -166,16 +166,16 @@ def test_clips_that_share_batches(name: str, cache: Path, videos: dict[str, Path
     for offset, scorer in zip((0, 2), together, strict=True):
         alone = dimension.start(info, CPU)
         alone.add(Batch(frames[offset : offset + 4]), 0)
-        assert scorer.value() == pytest.approx(alone.value(), abs=1e-7, rel=0)
+        assert scorer.finish() == pytest.approx(alone.finish(), abs=1e-7, rel=0)
 
 
 def test_one_frame_has_no_consistency_but_a_quality(cache: Path, videos: dict[str, Path]) -> None:
     frame, info = decoded(videos["wide"])[:1], ClipInfo(1, 8.0, 64, 96)
     for name, dimension in DIMENSIONS.items():
         scorer = dimension.start(info, CPU)
-        assert math.isnan(scorer.value())
+        assert math.isnan(scorer.finish())
         scorer.add(Batch(frame), 0)
-        assert math.isnan(scorer.value()) == name.endswith("consistency")
+        assert math.isnan(scorer.finish()) == name.endswith("consistency")
 
 
 def test_networks_and_shared_features_are_made_once(
@@ -326,7 +326,7 @@ def test_a_clips_feature_is_the_mean_of_unit_features(cache: Path, videos: dict[
         scorer.add(Batch(frames[start:end]), start)
     features = clip.clip_features(Batch(frames), "clip_b32", CPU).double().numpy()
     expected = (features / np.linalg.norm(features, axis=1, keepdims=True)).mean(0)
-    np.testing.assert_allclose(scorer.feature(), expected, atol=1e-7)
+    np.testing.assert_allclose(scorer.finish(), expected, atol=1e-7)
 
 
 @pytest.mark.slow

@@ -21,12 +21,12 @@ import torch
 import vbench_files as files
 import vbench_long_oracle as oracle
 
-from eval.batch import FRAMES, Batch
-from eval.clip_to_clip import EXTRACTORS, BetweenClips, Fusion, clip_to_clip, features, read_fusion
-from eval.dimension import ClipInfo, Dimension
-from eval.metrics.background_consistency import BackgroundConsistency
-from eval.metrics.subject_consistency import SubjectConsistency
-from eval.metrics.temporal_flickering import TemporalFlickering
+from eval.measure.batch import FRAMES, Batch
+from eval.measure.metric import ClipInfo, Metric
+from eval.metrics.vbench.background_consistency import BackgroundConsistency
+from eval.metrics.vbench.clip_to_clip import EXTRACTORS, BetweenClips, Fusion, clip_to_clip, frame_features, read_fusion
+from eval.metrics.vbench.subject_consistency import SubjectConsistency
+from eval.metrics.vbench.temporal_flickering import TemporalFlickering
 from eval.protocol import Protocol
 from eval.reencode import clip_frames, reencoded
 from eval.score import score as stage
@@ -127,7 +127,7 @@ def score(path: Path) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
     clips = LONG.clips(len(frames), fps)
     clip_fps = int(LONG.clip_fps(fps))
     batches = (Batch(frames[start : start + FRAMES]) for start in range(0, len(frames), FRAMES))
-    dimensions: list[Dimension] = [SubjectConsistency(), BackgroundConsistency(), TemporalFlickering()]
+    dimensions: list[Metric] = [SubjectConsistency(), BackgroundConsistency(), TemporalFlickering()]
     rows, firsts = [], []
     for clip, second in zip(clips, reencoded(clip_frames(batches, clips), clip_fps), strict=True):
         info = ClipInfo(clip.end - clip.start, clip_fps, *second[0].frames.shape[1:3])
@@ -138,13 +138,13 @@ def score(path: Path) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
             for batch in second:
                 scorer.add(batch, first)
                 first += len(batch)
-            values[dimension.name] = scorer.value()
+            values[dimension.name] = scorer.finish()
         for metric, value in values.items():
             rows.append((path.stem, metric, "vbench_long", clip.t_start, clip.t_end, value, info.frames))
     table = pd.DataFrame(rows, columns=["sample", "metric", "protocol", "t_start", "t_end", "value", "frames"])
     found = {}
     for dimension_name, names in EXTRACTORS.items():
-        by_name = clip_to_clip(firsts, clip_fps, {name: features(dimension_name, name, CPU) for name in names})
+        by_name = clip_to_clip(firsts, clip_fps, {name: frame_features(dimension_name, name, CPU) for name in names})
         found |= {(dimension_name, name): value for name, value in by_name.items()}
     return table, found
 
@@ -269,4 +269,4 @@ def test_unknown_extractors_are_told(dimension: str) -> None:
     with pytest.raises(
         ValueError, match=rf"extractors.{dimension}=clip cannot .*extractors.subject_consistency=dinov2"
     ):
-        features(dimension, "clip", CPU)
+        frame_features(dimension, "clip", CPU)

@@ -22,15 +22,14 @@ from torch import Tensor
 from vbench_motion_files import amt_weights, batches, moving, write, write_raft, write_viclip, write_vocabulary
 
 from benchmarks.vbench.weights import small_viclip
-from eval import flow
-from eval.batch import Batch
-from eval.dimension import ClipInfo, Dimension
-from eval.metrics.dynamic_degree import DynamicDegree, Moves
-from eval.metrics.flow_magnitude import FlowMagnitude
-from eval.metrics.motion_smoothness import MotionSmoothness
-from eval.metrics.overall_consistency import OverallConsistency, chosen
-from eval.metrics.temporal_flickering import TemporalFlickering
-from eval.networks import amt, raft, viclip
+from eval.measure.batch import Batch
+from eval.measure.metric import ClipInfo, Metric
+from eval.metrics.time.flow_magnitude import FlowMagnitude
+from eval.metrics.vbench.dynamic_degree import DynamicDegree, Moves
+from eval.metrics.vbench.motion_smoothness import MotionSmoothness
+from eval.metrics.vbench.overall_consistency import OverallConsistency, chosen
+from eval.metrics.vbench.temporal_flickering import TemporalFlickering
+from eval.networks import amt, flow, raft, viclip
 from eval.networks.amt import BothWays
 from eval.networks.package import vbench_module
 
@@ -54,11 +53,11 @@ def weights(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def score(dimension: Dimension, video: Path, clip: ClipInfo, cuts: tuple[int, ...] = (32,)) -> float:
+def score(dimension: Metric, video: Path, clip: ClipInfo, cuts: tuple[int, ...] = (32,)) -> float:
     scorer = dimension.start(clip, CPU)
     for batch, first in batches(video, cuts):
         scorer.add(batch, first)
-    return scorer.value()
+    return scorer.finish()
 
 
 def recorded(package: Any) -> list[float]:
@@ -117,9 +116,9 @@ def test_dynamic_degree_and_flow_magnitude(
     for batch, first in batches(video, (32,) if frames > 32 else (3, 1, 7)):
         for scorer in both:
             scorer.add(batch, first)
-    assert both[0].value() == dynamic
+    assert both[0].finish() == dynamic
     expected = np.mean(magnitudes) if magnitudes else np.nan
-    np.testing.assert_allclose(both[1].value(), expected, rtol=1e-6)
+    np.testing.assert_allclose(both[1].finish(), expected, rtol=1e-6)
 
 
 def test_the_clips_show_both_answers(dynamics: dict[str, tuple[Path, bool, list[float]]]) -> None:
@@ -152,11 +151,11 @@ def test_dynamic_degree_stops_as_soon_as_it_can_and_no_pair_is_measured_in_vain(
     magnitudes = [12 * value for value in fast]
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.metrics.dynamic_degree.SampledFlow", fake_flow(magnitudes, asked))
+        patch.setattr("eval.metrics.vbench.dynamic_degree.SampledFlow", fake_flow(magnitudes, asked))
         scorer = Moves(ClipInfo(1, 8, 256, 256), CPU)
         for start in range(0, len(magnitudes), cut):
             scorer.add([Known(magnitude=m) for m in magnitudes[start : start + cut]], start)  # type: ignore[arg-type]
-    assert scorer.value() == package.check_move(magnitudes)
+    assert scorer.finish() == package.check_move(magnitudes)
 
     # The shortest prefix after which the rest cannot matter.
     def certain(seen: int) -> bool:
@@ -203,7 +202,7 @@ def test_flows_are_shared_and_no_frame_is_encoded_twice(
         for scorer in scorers:
             scorer.add(batch, first)
     assert (sum(encoded), sum(flows)) == (5, 4)
-    assert [scorer.value() for scorer in scorers] == [0, 0, 0]
+    assert [scorer.finish() for scorer in scorers] == [0, 0, 0]
 
 
 @pytest.fixture(scope="session")
@@ -270,7 +269,7 @@ def test_motion_smoothness_of_fewer_than_three_frames_is_missing(frames: int, we
 
 
 @pytest.mark.parametrize("dimension", [DynamicDegree(), FlowMagnitude(), MotionSmoothness()])
-def test_frames_that_are_too_small_are_one_line(dimension: Dimension, weights: Path) -> None:
+def test_frames_that_are_too_small_are_one_line(dimension: Metric, weights: Path) -> None:
     with pytest.raises(ValueError, match=r"frames of more than (56 x 56|48 x 48) pixels; these have 48 x 96$"):
         dimension.start(ClipInfo(9, 16, 48, 96), CPU)
 
@@ -333,7 +332,7 @@ def test_importing_viclip_fetches_nothing(tmp_path: Path) -> None:
     code = (
         "import subprocess\n"
         "from eval.networks import viclip\n"
-        "from eval.weights import required\n"
+        "from eval.networks.weights import required\n"
         "def refuse(*command, **_): raise SystemExit(f'ran {command}')\n"
         "subprocess.Popen.__init__ = refuse\n"
         "_, text = viclip._modules(required('viclip_vocabulary'))\n"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from eval.metrics import DIMENSIONS
-from eval.metrics.vbench_quality import QUALITY, RANGES, quality, with_quality
+from eval.metrics.vbench.quality import QUALITY, RANGES, quality, with_quality
 from eval.protocol import Protocol
 from eval.score import Scored
 from eval.videos import Videos

@@ -5,21 +5,22 @@ import math
 import cv2
 import numpy as np
 import pytest
-from clips import clip_of
+from clips import clip_of, watch_of
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eval.colour import srgb_to_lab
-from eval.metric import Clip, Video, windows
-from eval.metrics.cell_colour import CellColour
-from eval.metrics.colour_drift import ColourDrift
-from eval.metrics.exposure import Exposure
-from eval.metrics.motion_magnitude import MotionMagnitude
-from eval.metrics.replay import Replay
-from eval.metrics.saturation import Saturation
-from eval.metrics.sharpness import Sharpness
-from eval.watch import Watch
+from eval.measure.metric import ClipInfo
+from eval.measure.watch import Clip
+from eval.measure.windows import windows
+from eval.metrics.pixels.cell_colour import CellColour
+from eval.metrics.pixels.colour import srgb_to_lab
+from eval.metrics.pixels.colour_drift import ColourDrift
+from eval.metrics.pixels.exposure import Exposure
+from eval.metrics.pixels.saturation import Saturation
+from eval.metrics.pixels.sharpness import Sharpness
+from eval.metrics.time.motion_magnitude import MotionMagnitude
+from eval.metrics.time.replay import Replay
 
 
 def flat(*colours: tuple[int, int, int], fps: int = 4, size: int = 16) -> Clip:
@@ -52,8 +53,8 @@ def test_colour_drift_is_the_lab_distance_of_the_mean_colours() -> None:
 
 def cell_scores(*frames: NDArray[np.uint8], grain: int = 1) -> dict[str, list[float]]:
     """Of windows of one frame each."""
-    video = Video(*frames[0].shape[:2], 4, "", grain=grain)
-    watch = Watch(video, [CellColour()])
+    info = ClipInfo(len(frames), 4, *frames[0].shape[:2], grain=grain)
+    watch = watch_of(info, [CellColour()])
     watch.add(np.stack(frames))
     found = CellColour().score(watch.finish(), windows(len(frames), 4, 0.25))
     return {name: values.tolist() for name, values in found.items()}
@@ -103,7 +104,7 @@ def test_hues_that_turn_and_colours_that_pale_are_told_apart(degrees: float) -> 
 def test_cells_are_means_over_a_windows_frames_whatever_is_summed_at_once(grain: int) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (22, 48, 40, 3), dtype=np.uint8)
     spans = windows(22, 4, 2.0)  # of 8, 8 and 6 frames
-    watch = Watch(Video(48, 40, 4, "", grain=grain), [CellColour()])
+    watch = watch_of(ClipInfo(22, 4, 48, 40, grain=grain), [CellColour()])
     watch.add(frames)
     found = CellColour().score(watch.finish(), spans)["cell_colour_drift"]
     cells = frames.reshape(22, 4, 12, 4, 10, 3).mean((2, 4)) / 255

@@ -2,29 +2,30 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from clips import clip_of
+from clips import clip_of, watch_of
 from numpy.typing import NDArray
 
-from eval.metric import Clip, FloatArray, Frame, Look, Metric, Observation, Value, Video, Window, applies, windows
+from eval.measure.metric import ClipInfo, Value, applies
+from eval.measure.watch import Clip, Frame, Look, Observation, WindowMetric
+from eval.measure.windows import FloatArray, Window, windows
 from eval.metrics import WEIGHT_FREE
-from eval.metrics.cover import Cover
-from eval.metrics.exposure import Exposure
-from eval.metrics.motion_magnitude import FlowLength
-from eval.metrics.saturation import Saturation
-from eval.watch import Watch
+from eval.metrics.pixels.exposure import Exposure
+from eval.metrics.pixels.saturation import Saturation
+from eval.metrics.time.motion_magnitude import FlowLength
+from eval.metrics.world.cover import Cover
 
 PROMPT = "a red disc starts at the top and circles clockwise on a grey background"
 calls: list[tuple[str, int]] = []
 
 
-def brightest(video: Video) -> Look:
+def brightest(info: ClipInfo) -> Look:
     """Says in `calls` when it is started and with which frame it is called."""
-    calls.append(("start", video.height))
+    calls.append(("start", info.height))
 
     def look(frame: Frame) -> float:
         calls.append(("look", int(frame.rgb.max())))
@@ -33,22 +34,25 @@ def brightest(video: Video) -> Look:
     return look
 
 
-def never(video: Video) -> Look:
-    raise ValueError(f"{video.width} pixels are unlucky")
+def never(info: ClipInfo) -> Look:
+    raise ValueError(f"{info.width} pixels are unlucky")
 
 
 @dataclass(frozen=True)
-class Sees:
+class Sees(WindowMetric):
     """A metric that gives its first observation's mean over everything."""
 
-    observes: tuple[Observation, ...]
+    observed: tuple[Observation, ...]
     name: ClassVar[str] = "sees"
     version: ClassVar[int] = 1
-    needs: ClassVar[Literal["video", "tiny"]] = "video"
     values: ClassVar[tuple[Value, ...]] = ()
 
+    @property
+    def observes(self) -> tuple[Observation, ...]:
+        return self.observed
+
     def score(self, clip: Clip, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
-        return {"sees": clip.observed(self.observes[0]).mean(keepdims=True)}
+        return {"sees": clip.observed(self.observed[0]).mean(keepdims=True)}
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -77,16 +81,16 @@ def test_cuts_between_batches_do_not_matter(cuts: Sequence[int]) -> None:
             np.testing.assert_array_equal(numbers, expected[name])
 
 
-def peak_bytes(video: Video, frames: int, metrics: Sequence[Metric]) -> int:
+def peak_bytes(info: ClipInfo, metrics: Sequence[WindowMetric]) -> int:
     """While so many frames are watched, in batches of 5 that are made on the way, and scored in windows of 2 s."""
-    watch = Watch(video, metrics, frames)
+    watch, frames = watch_of(info, metrics), info.frames
     tracemalloc.start()
     try:
         for first in range(0, frames, 5):
-            watch.add(noise(5, video.height, video.width, first))
+            watch.add(noise(5, info.height, info.width, first))
         clip = watch.finish()
         for metric in metrics:
-            metric.score(clip, windows(frames, video.fps, 2.0))
+            metric.score(clip, windows(frames, info.fps, 2.0))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -95,16 +99,16 @@ def peak_bytes(video: Video, frames: int, metrics: Sequence[Metric]) -> int:
 def test_memory_does_not_grow_with_length() -> None:
     """By some numbers a frame and a picture a window at most. Flow is left out: it is slow, and one number a frame."""
     quick = [metric for metric in WEIGHT_FREE if FlowLength not in metric.observes]
-    for video in (Video(32, 32, 16, PROMPT, 2, "tiny", grain=32), Video(34, 60, 16, "")):
-        metrics = [metric for metric in quick if applies(metric, video.world)]
-        few, many = (peak_bytes(video, frames, metrics) for frames in (640, 1280))
+    for info in (ClipInfo(640, 16, 32, 32, PROMPT, 2, "tiny", grain=32), ClipInfo(640, 16, 34, 60)):
+        metrics = [metric for metric in quick if applies(metric, info.world)]
+        few, many = (peak_bytes(replace(info, frames=frames), metrics) for frames in (640, 1280))
         assert few > 40_000 * 32  # the 32 s that one of them compares with are there, and they are counted
         assert many - few < 640 * 500
 
 
 def test_more_frames_than_expected_are_taken_too() -> None:
     frames = noise(20, 8, 8)
-    few, many = Watch(Video(8, 8, 16, ""), [Exposure()], 3), Watch(Video(8, 8, 16, ""), [Exposure()], 100)
+    few, many = (watch_of(ClipInfo(announced, 16, 8, 8), [Exposure()]) for announced in (3, 100))
     for watch in (few, many):
         watch.add(frames)
     (observation,) = Exposure.observes
@@ -153,7 +157,7 @@ def test_what_cannot_be_observed_is_the_matter_of_the_metrics_that_need_it() -> 
     ],
 )
 def test_frames_that_are_not_the_videos_are_refused(frames: NDArray[np.uint8]) -> None:
-    watch = Watch(Video(4, 6, 16, ""), [Exposure()])
+    watch = watch_of(ClipInfo(2, 16, 4, 6), [Exposure()])
     with pytest.raises(ValueError, match=r"uint8 \[b, H, W, 3\] = \[b, 4, 6, 3\]"):
         watch.add(frames)
     assert watch.frames == 0

@@ -14,10 +14,10 @@ from deepforcing.runs import RunDir
 from deepforcing.tiny.model import TINY_GEOMETRY
 from deepforcing.video import probe, read_video
 from eval.metrics import WEIGHT_FREE
+from eval.networks.weights import FILES
 from eval.protocol import Protocol
 from eval.score import score_run
 from eval.store import load_scores
-from eval.weights import FILES
 from experiments.demo import choose_vbench, follow, score_videos, workers
 from experiments.reference import reference_run
 from experiments.results.runs import read_runs

@@ -19,7 +19,7 @@ import pytest
 from commands import Command
 
 from deepforcing.video import VideoWriter, sha256_file
-from eval import weights
+from eval.networks import weights
 from experiments.evaluate import weights_sha256
 from experiments.results.scores import weights_of as folder_weights
 
@@ -216,7 +216,7 @@ def test_results_that_cannot_be_written_are_told_before_the_work(
         (tmp_path / "out" / name).write_text("a file")
     else:
         (tmp_path / "out" / name).mkdir()
-    monkeypatch.setattr("eval.score.Measured", None)
+    monkeypatch.setattr("eval.score.OnePass", None)
     status, _, err = command("evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=temporal_flickering")
     assert status == 2
     assert err.count("\n") == 1
@@ -346,11 +346,17 @@ def test_drift_has_no_meaning_in_one_clip(folder: Path, command: Command, tmp_pa
     call = [f"videos={folder}", f"out={tmp_path / 'out'}", "metrics=[colour_drift,temporal_flickering]"]
     status, _, err = command("evaluate", *call, "protocol=vbench_last")
     assert status == 2
-    assert "colour_drift: protocol=vbench_last is for VBench's dimensions" in err
+    assert "colour_drift: measured under protocol=windows, vbench or vbench_long_memory, not vbench_last" in err
 
 
 def test_clip_to_clip_asks_for_the_scores_that_it_joins(folder: Path, command: Command, tmp_path: Path) -> None:
-    call = ["evaluate", f"videos={folder}", f"out={tmp_path / 'out'}", f"clip_to_clip={tmp_path}", "metrics=saturation"]
+    call = [
+        "evaluate",
+        f"videos={folder}",
+        f"out={tmp_path / 'out'}",
+        f"clip_to_clip={tmp_path}",
+        "metrics=imaging_quality",
+    ]
     status, _, err = command(*call, "protocol=vbench_long")
     assert status == 2
     assert "joins subject_consistency and background_consistency in clips and between them" in err

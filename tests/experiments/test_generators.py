@@ -86,7 +86,7 @@ def test_metrics_of_the_world_are_nan_for_schedules(make: Command, tmp_path: Pat
     scored = score_run(run.path, WEIGHT_FREE)
     assert not scored.problems
     table = scored.table.assign(scheduled=scored.table["sample"] == f"{Prompt(SCHEDULE).id}-s0")
-    of_world = {value.name for metric in WEIGHT_FREE if metric.needs == "tiny" for value in metric.values}
+    of_world = {value.name for metric in WEIGHT_FREE if metric.world == "tiny" for value in metric.values}
     scheduled = table[table["scheduled"]]
     assert scheduled.loc[scheduled["metric"].isin(of_world), "value"].isna().all()
     assert scheduled.loc[scheduled["metric"] == "sharpness", "value"].notna().all()

@@ -14,7 +14,7 @@ from deepforcing.cache.head_classes import SHIPPED, read_classes
 from deepforcing.cache.observe import Seen
 from deepforcing.cache.policy import Slot
 from deepforcing.tiny.model import TINY_CONFIG
-from experiments.head_classes import Shares, groups
+from experiments.probes.heads import Shares, groups
 
 S, DIM = 2, 8
 
@@ -85,9 +85,16 @@ def test_what_cannot_be_found_is_said_in_one_line(
     assert not list(tmp_path.glob("heads.json*"))
 
 
+def test_a_rollout_takes_labels_of_heads(make: Command) -> None:
+    labels = Path(__file__).with_name("tiny_labels.csv")
+    made = make("cache=pyramid_forcing", f"cache.retention.labels={labels}", "seconds=3")
+    assert made.status == 0, made.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("cache=pyramid_forcing",), "cache.retention.labels=null: Pyramid Forcing needs the labels"),
         (("cache=forcing_kv", "cache.retention.heads=nowhere.json"), "heads=nowhere.json is no file of head classes"),
         (("cache=forcing_kv", "model=wan2.1-1.3b", "model.random_weights=true"), "one has 30 of 12: find its own with"),
         (

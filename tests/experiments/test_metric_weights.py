@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import experiments.downloads.metrics
-from eval.weights import FILES, File, directory_sha256
+from eval.networks.weights import FILES, File, directory_sha256
 from experiments.weights import main
 
 Call = Callable[..., tuple[object, str, str]]
@@ -86,7 +86,7 @@ def files(monkeypatch: pytest.MonkeyPatch, server: tuple[str, dict[str, bytes], 
         "tree": File(("{cache}/tree",), "tree", None, f"{address}/tree", members=("a.py", "b.py")),
     }
     monkeypatch.setattr(experiments.downloads.metrics, "FILES", files)
-    monkeypatch.setattr("eval.weights.FILES", files)
+    monkeypatch.setattr("eval.networks.weights.FILES", files)
     return files
 
 

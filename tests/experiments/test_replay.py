@@ -49,7 +49,12 @@ def test_recorded_fixture_replays(directory: Path, capsys: pytest.CaptureFixture
     *tensors, last = records(capsys)
     assert last["ok"] is True
     assert last["max_abs"] < 1e-5  # type: ignore[operator]  # far below the tolerance: nothing may creep up to it
-    assert {r["tensor"] for r in tensors} == set(load_file(directory / "outputs.safetensors"))
+    compared, recorded = {r["tensor"] for r in tensors}, set(load_file(directory / "outputs.safetensors"))
+    if "latent_frames_compared" in tensors[0]:  # rounding makes it another run after those
+        assert {"latents", "unit.k_dequantised", "unit.v_dequantised", "call0000.flow"} <= compared < recorded
+        assert tensors[0]["latent_frames_compared"] >= 6  # type: ignore[operator]
+    else:
+        assert compared == recorded
 
 
 @pytest.mark.parametrize(

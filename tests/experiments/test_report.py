@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from report_runs import FPS, PROMPTS, SECONDS, Page, Scores, add_scores, draw, four_runs, write_run
 
-from eval.metrics.vbench_quality import RANGES
+from eval.metrics.vbench.quality import RANGES
 from experiments.results.runs import find_runs, read_runs
 
 REPOSITORY = Path(__file__).parents[2]

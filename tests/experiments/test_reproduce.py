@@ -12,7 +12,7 @@ import vbench_motion_files as files
 from commands import BLUE, RED, Command, Outcome
 from omegaconf import OmegaConf
 
-from eval.metrics.vbench_quality import RANGES, quality
+from eval.metrics.vbench.quality import RANGES, quality
 from experiments.cli import CONF, groups
 from experiments.reproduction import work
 from experiments.reproduction.plan import plan

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from commands import Command
 
-from eval.metrics.vbench_quality import RANGES
+from eval.metrics.vbench.quality import RANGES
 from experiments.tables.estimate import Estimate
 from experiments.tables.table import DIMENSIONS, Column, Row, Table
 from experiments.tables.text import latex_text

@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[2]
 
 # command, words -> what the line must say. Every number has a range; every other key a kind.
 WRONG = [
+    ("reproduce", "experiment.seconds=1e9", r"experiment\.seconds=1000000000\.0 must be a positive number of at most"),
+    ("reproduce", "experiment.published_prompts=many", r"experiment\.published_prompts=many must be a whole number"),
+    ("reproduce", "experiment.sweep=true", r"experiment\.sweep=True must be title and panels, or null|sweep=true must be"),
+    ("reproduce", "experiment.rows.deep_sink.rollout=deep", r"experiment\.rows\.deep_sink\.rollout=deep must be a list"),
+    ("reproduce", "+experiment.rows.deep_sink.own=true", r"experiment\.rows\.deep_sink\.own is not a key here; known: label"),
+    ("reproduce", "~experiment.source", r"experiment\.source is missing: it must be text"),
     ("rollout", "cache.retention.window_frames=99999999999", r"window_frames=99999999999 must be at most 100000"),
     ("rollout", "generator=rolling_forcing cache.retention.window_frames=99999999999", r"must be at most 100000"),
     ("rollout", "generator.chunk_frames=99999999999", r"chunk_frames=99999999999 must be at most 100000"),
@@ -217,6 +223,9 @@ def test_console_prints_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "[red]x[/] :bomb: [/nosuch]" + "y" * 300 + "\n"
 
 
+RUN = [
+    "rollout", "evaluate", "report", "table", "track", "demo", "reproduce", "bench", "head_classes", "weights", "replay"
+]  # fmt: skip
 ASCII = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -242,10 +251,10 @@ def test_terminals_that_know_only_ascii() -> None:
     assert done.stderr == b"error: ->\n"
 
 
-@pytest.mark.parametrize("module", ["rollout", "demo"])
+@pytest.mark.parametrize("module", RUN)
 def test_help_is_quick_and_needs_no_torch_and_no_utf8(module: str) -> None:
     code = (
-        f"import sys, time, experiments.{module} as m; sys.argv[1:] = ['--help']; m.main()\n"
+        f"import sys, time, experiments.{module} as m; sys.argv[1:] = ['--help']; getattr(m, 'run', m.main)()\n"
         "print({'torch', 'hydra', 'pandas', 'pydantic'} & set(sys.modules), time.process_time() < 0.5)"
     )
     done = plain_terminal(code)
@@ -259,7 +268,16 @@ def test_help_whose_reader_leaves() -> None:
             ["bash", "-c", f"set -o pipefail; {sys.executable} -m experiments.rollout --help | {tail}"],
             capture_output=True, cwd=ROOT, check=False, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **ASCII},
         )  # fmt: skip
-        assert done.stderr == b""
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_a_full_disk_does_not_take() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.rollout", "--help"], stdout=full, stderr=subprocess.PIPE, cwd=ROOT,
+            check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, b"error: the output cannot be written: the disk is full\n")
 
 
 def test_values_of_specs_are_checked_before_any_file(tmp_path: Path) -> None:

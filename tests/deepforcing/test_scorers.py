@@ -1,0 +1,46 @@
+"""Scores against what they say in words, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from driver import CHUNK, S, Selections, cache_for, compression, drive
+from torch import Tensor
+
+from deepforcing.cache.policy import CachePolicy
+from deepforcing.cache.scorers import AttentionMass, KeyNorm, MostRecent, QueryKey, Scorer
+
+
+def tensors() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(2, 3, 700, 14, generator=generator), torch.randn(2, 3, 50, 14, generator=generator)
+
+
+def test_attention_mass_is_the_softmaxs_column_sum() -> None:
+    """Over more queries than go through at once; the mass of all keys is the number of queries."""
+    q, k = tensors()
+    got = AttentionMass().score(q, k, 0)
+    logits = torch.einsum("bhld,bhtd->bhlt", q.double(), k.double()) / 14**0.5
+    torch.testing.assert_close(got.double(), logits.softmax(3).sum(2), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(got.sum(2), torch.full((2, 3), 700.0), atol=1e-2, rtol=0)
+
+
+def test_key_norms_and_recency() -> None:
+    q, k = tensors()
+    assert torch.equal(KeyNorm().score(q, k, 0), -KeyNorm(largest=False).score(q, k, 0))
+    torch.testing.assert_close(KeyNorm().score(q, k, 0), k.pow(2).sum(3).sqrt())
+    assert MostRecent().score(q, k, 0)[1, 2].tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("scorer", [AttentionMass(), KeyNorm(), KeyNorm(False), MostRecent()], ids=str)
+def test_a_scorer_chooses_its_own_tokens(scorer: Scorer) -> None:
+    def chosen(by: Scorer) -> list[list[int]]:
+        selections = Selections()
+        for _ in drive(cache_for(CachePolicy(compression(scorer=by), "sink"), watch=selections)):
+            pass
+        return [s.indices.flatten().tolist() for s in selections]
+
+    mine = chosen(scorer)
+    assert mine != chosen(QueryKey())
+    if isinstance(scorer, MostRecent):  # right before the recent frames: 12 past, 3 of the chunk, 4 recent
+        assert mine[0] == list(range((12 + CHUNK - 4 - 2) * S, (12 + CHUNK - 4) * S))
