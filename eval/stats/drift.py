@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from eval.measure.windows import ROUNDING, FloatArray, overlap
+from eval.stats.intervals import ratio
 from eval.stats.means import summarise
 from eval.stats.samples import ANY, ends, sample_means, series, with_prompt
 
@@ -31,13 +32,6 @@ def slope(table: pd.DataFrame) -> pd.DataFrame:
     return summarise(of_videos(table, "slope"), "value")
 
 
-def _slope(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
-    times = (starts + stops) / 2
-    minutes = (times - times.mean()) / 60 if len(times) else times
-    spread = float((minutes**2).sum())
-    return float((minutes * (values - values.mean())).sum()) / spread if spread > 0 else math.nan
-
-
 def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
     """Population standard deviation of the score over a video's windows, as LongVideoEvalKit takes imaging quality's.
 
@@ -45,10 +39,6 @@ def fluctuation(table: pd.DataFrame) -> pd.DataFrame:
     have a value.
     """
     return summarise(of_videos(table, "fluctuation"), "value")
-
-
-def _fluctuation(starts: FloatArray, stops: FloatArray, values: FloatArray, duration: float) -> float:
-    return float(values.std()) if len(values) > 1 else math.nan
 
 
 # One number of a video and metric: what it says, and whether more of it is better (None: as of the metric itself).
@@ -72,10 +62,8 @@ def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0, end: float
 
     end: where the last seconds end, in every video; None: with each video.
     """
-    if number == "slope":
-        samples = per_video(table, _slope)
-    elif number == "fluctuation":
-        samples = per_video(table, _fluctuation)
+    if number in ("slope", "fluctuation"):
+        samples = _movement(table, number)
     elif number == "mean" or not len(table):
         samples = sample_means(table)
     else:
@@ -91,6 +79,27 @@ def of_videos(table: pd.DataFrame, number: str, seconds: float = 5.0, end: float
     share = samples["least"].notna()
     samples = samples.assign(least=np.where(share, least, np.nan), greatest=np.where(share, greatest, np.nan))
     return samples.assign(version=0, t_start=0.0, t_end=1.0)
+
+
+def _movement(table: pd.DataFrame, number: str) -> pd.DataFrame:
+    """Slope per minute or population deviation of each video's windows that have a value; the columns of `sample_means`.
+
+    NaN with fewer than two of them. By sums over all videos at once: reports have ten thousands.
+    """
+    rows = with_prompt(table)
+    keys = [*series(rows), "prompt_id", "sample"]
+    known = rows["value"].notna()
+    minutes = ((rows["t_start"] + rows["t_end"]) / 120).where(known)
+    of = [rows[key] for key in keys]
+    t, v = (each - each.groupby(of).transform("mean") for each in (minutes, rows["value"]))
+    parts = rows[[*keys, "least", "greatest"]].assign(n=known, tt=t**2, tv=t * v, vv=v**2)
+    sums = {**dict.fromkeys(("n", "tt", "tv", "vv"), "sum"), "least": "first", "greatest": "first"}
+    found = parts.groupby(keys, as_index=False).agg(sums)
+    if number == "slope":
+        value = ratio(found["tv"].to_numpy(), found["tt"].to_numpy())
+    else:
+        value = np.sqrt(ratio(found["vv"].to_numpy(), found["n"].to_numpy()))
+    return found.assign(value=np.where(found["n"] > 1, value, np.nan)).drop(columns=["n", "tt", "tv", "vv"])
 
 
 def motion_decay(table: pd.DataFrame, metric: str, seconds: float = 5.0) -> pd.DataFrame:

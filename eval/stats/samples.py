@@ -12,16 +12,18 @@ shares are others than those of any real numbers (eval.stats.intervals).
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
 
 from eval.measure.windows import ROUNDING, overlap
 from eval.metrics import VALUES
-from eval.stats.intervals import SHARE, Bounds, ratio
+from eval.stats.intervals import Bounds, ratio
 
-ANY = (math.nan, math.nan)  # least and greatest of real numbers
-DECLARED = {value.name: SHARE if value.share else ANY for value in VALUES}
+ANY: tuple[float, float] = (math.nan, math.nan)  # least and greatest of real numbers
+SHARES = (0.0, 1.0)
+DECLARED = {value.name: SHARES if value.share else ANY for value in VALUES}
 
 
 def series(table: pd.DataFrame) -> list[str]:
@@ -41,10 +43,12 @@ def one_protocol(table: pd.DataFrame, wanted_for: str) -> None:
 def with_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """The table with columns `prompt_id`, from the sample's name, least and greatest, and with its types, which an empty
     one may lack."""
+    if "prompt_id" in table:
+        return table
     words = dict.fromkeys([*series(table), "sample"], str)
     table = table.astype({**words, "t_start": float, "t_end": float, "value": float})
-    table = table.assign(prompt_id=table["sample"].str.replace(r"-s\d+$", "", regex=True).astype(str))
-    return with_bounds(table)
+    prompts = {sample: re.sub(r"-s\d+$", "", sample) for sample in table["sample"].unique()}
+    return with_bounds(table.assign(prompt_id=table["sample"].map(prompts).astype(str)))
 
 
 def with_bounds(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,14 +56,16 @@ def with_bounds(table: pd.DataFrame) -> pd.DataFrame:
     and of those that nobody knows and whose values are all 0 or 1. Values beyond 0 to 1 are no shares, whatever is said."""
     if "least" in table:
         return table
+    known = table[["metric", "value"]].dropna()
+    facts = known.assign(binary=known["value"].isin([0.0, 1.0])).groupby("metric")
+    facts = facts.agg(low=("value", "min"), high=("value", "max"), binary=("binary", "all"))
     found = {}
-    for metric, values in table.groupby("metric")["value"]:
-        known = values.dropna()
-        looks = SHARE if len(known) and known.isin([0.0, 1.0]).all() else ANY
-        found[metric] = DECLARED.get(str(metric), looks) if known.between(0, 1).all() else ANY
-    ends = [found.get(metric, ANY) for metric in table["metric"]]
-    least, greatest = zip(*ends, strict=True) if ends else ((), ())
-    return table.assign(least=np.array(least, dtype=float), greatest=np.array(greatest, dtype=float))
+    for metric, low, high, binary in facts.itertuples():
+        share = DECLARED.get(str(metric), SHARES if binary else ANY)
+        found[metric] = share if low >= 0 and high <= 1 else ANY
+    ends = {metric: found.get(metric, DECLARED.get(str(metric), ANY)) for metric in table["metric"].unique()}
+    least, greatest = (table["metric"].map({m: end[i] for m, end in ends.items()}).astype(float) for i in (0, 1))
+    return table.assign(least=least, greatest=greatest)
 
 
 def bounds_of(rows: pd.DataFrame) -> Bounds:

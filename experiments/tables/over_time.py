@@ -14,6 +14,7 @@ import pandas as pd
 from eval.measure.windows import overlap
 from eval.stats.drift import of_videos
 from eval.stats.means import paired_differences
+from eval.stats.samples import with_prompt
 from experiments.results.runs import Run
 from experiments.tables.estimate import Estimate, decimals_for
 from experiments.tables.layout import verdict
@@ -62,6 +63,7 @@ class OverTime:
 
 def over_time(table: pd.DataFrame, runs: Sequence[Run], baseline: str, ends: float) -> OverTime:
     """Of the windows of several runs. baseline: the run that differences are taken from. ends: seconds at either end."""
+    table = with_prompt(table)  # once for all that follows
     measured = set(table.loc[table["value"].notna(), "metric"])
     metrics = tuple(name for name in in_order(table["metric"]) if name in measured)
     rows = [Row(run.name, run.label) for run in runs]

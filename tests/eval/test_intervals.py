@@ -152,6 +152,36 @@ def test_shares_that_spread_little_count_for_more() -> None:
     assert p_values(values - 0.5, CHANGE) == p_values(values - 0.5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=2, max_size=12))
+def test_shares_in_between_have_wilsons_interval_at_their_effective_number(values: list[float]) -> None:
+    """n divided by observed over greatest possible variance, at least n, and Student's t for the normal quantile."""
+    x = np.array(values)
+    if np.isin(x, (0, 1)).all() or len(set(values)) == 1:
+        return
+    p, t = x.mean(), stats.t.ppf(0.975, len(x) - 1)
+    n = len(x) * max(1.0, p * (1 - p) / x.var(ddof=1))
+    # where |p - true| = t sqrt(true (1 - true) / n)
+    a, b, c = 1 + t**2 / n, -(2 * p + t**2 / n), p**2
+    wanted = sorted(np.roots([a, b, c]).real)
+    assert ends(column(*values), SHARE) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 100.0])
+def test_bounds_scale_intervals_and_leave_tests_as_they_are(scale: float) -> None:
+    """A difference of differences has twice the bounds."""
+    for values in (changes(3, 1, 9), np.zeros((5, 1)), column(-0.5, 0, 0.25, 1)):
+        scaled = (-scale, scale)
+        assert ends(values * scale, scaled) == pytest.approx([scale * end for end in ends(values, CHANGE)])
+        assert p_values(values * scale, scaled) == pytest.approx(p_values(values, CHANGE))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (0.0, math.inf), (-1.0, 2.0), (0.0, -1.0), (0.0, NAN)])
+def test_bounds_of_another_form_are_refused(bounds: Bounds) -> None:
+    with pytest.raises(ValueError, match=r"must be \(0, b\) or \(-b, b\)"):
+        mean_interval(np.zeros((3, 1)), bounds)
+
+
 def test_values_beyond_their_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"values from 0 to 1\.5 lie beyond their bounds, 0 to 1"):
         mean_interval(column(0, 1.5), SHARE)

@@ -97,7 +97,10 @@ def test_a_number_of_a_whole_video_says_nothing_of_its_ends() -> None:
 def test_first_against_last() -> None:
     up = [1.0] * 5 + [9.0] * 3 + [3.0] * 5
     down = [5.0] * 5 + [9.0] * 3 + [1.0] * 5
-    found = first_last(tidy({("r", "a-s0"): up, ("r", "b-s0"): down})).iloc[0]
+    table = first_last(tidy({("r", "a-s0"): up, ("r", "b-s0"): down}))
+    told = [f"{name}{end}" for name in ("first", "last", "drift", "abs_drift") for end in ("", "_low", "_high")]
+    assert set(table.columns) == {"run", "metric", *told, "drift_p", "n_first", "n_last", "n"}
+    found = table.iloc[0]
     assert found[["first", "last", "drift", "abs_drift", "n"]].tolist() == [3, 2, -1, 3, 2]
     bounds = found[["drift_low", "drift_high", "abs_drift_low", "abs_drift_high"]].tolist()
     assert bounds == pytest.approx([-1 - 3 * T_OF_TWO, -1 + 3 * T_OF_TWO, 3 - T_OF_TWO, 3 + T_OF_TWO])
