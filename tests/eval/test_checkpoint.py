@@ -18,7 +18,7 @@ import torch
 
 from deepforcing.pickles import Foreign
 from deepforcing.torch_files import read_torch_file
-from eval.metrics import aesthetic_quality
+from eval.metrics.vbench import aesthetic_quality
 from eval.networks import amt, clip, dino, dinov2, dreamsim, musiq, raft, viclip
 from eval.networks.checkpoint import data_only, read_state
 from eval.networks.torchscript import MOST_MODULES, read_torchscript
