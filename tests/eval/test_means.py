@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eval.measure.metric import Value
 from eval.stats.drift import of_videos
-from eval.stats.means import curves, first_last, overall, paired_difference, pivot
+from eval.stats.means import curves, first_last, overall, paired_difference, paired_differences, pivot
 from eval.stats.samples import sample_means
 
 COLUMNS = ["run", "sample", "metric", "version", "t_start", "t_end", "value"]
@@ -236,6 +236,7 @@ def test_shares_have_their_own_intervals_everywhere() -> None:
         ends_of = first_last(table).iloc[0]
         names = ["first_high", "last_high", "abs_drift_high", "drift_high", "drift_low"]
         assert ends_of[names].tolist() == pytest.approx([reach] * 4 + [-reach], abs=1e-4)
+        assert ends_of[["first_low", "last_low", "abs_drift_low"]].tolist() == [0, 0, 0]
         paired = paired_difference(table, "a", "b", metric)
         assert [paired.low, paired.high, paired.p] == pytest.approx([-reach, reach, 1], abs=1e-4)
         for number, width in (("drift", 4 * reach), ("abs_drift", 2 * reach), ("fluctuation", reach), ("slope", 0)):
@@ -243,6 +244,32 @@ def test_shares_have_their_own_intervals_everywhere() -> None:
             assert found.high - found.low == pytest.approx(width, abs=1e-4)
     table = tidy(zeros, metric="colour_drift")  # 0 in the first window by construction, and no share
     assert overall(table)[["low", "high"]].to_numpy().tolist() == [[0, 0]] * 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_all_differences_at_once_are_those_one_by_one(data: st.DataObject) -> None:
+    """Of real numbers and of shares, with samples that a run lacks and values that it lost."""
+    values = {"m": st.floats(-5, 5), "presence": st.sampled_from([0.0, 1.0]), "shape": st.floats(0, 1)}
+    parts = []
+    for metric, of in values.items():
+        runs = {
+            (run, f"p{i // 2}-s{i % 2}"): data.draw(st.lists(st.one_of(st.just(NAN), of), min_size=2, max_size=2))
+            for run in "abc"
+            for i in data.draw(st.sets(st.integers(0, 7), min_size=1))
+        }
+        parts.append(tidy(runs, metric=metric))
+    table = pd.concat(parts)
+    found = paired_differences(table, "a").set_index(["run", "metric"])
+    for run in "bc":
+        for metric in values:
+            one = paired_difference(table, run, "a", metric)
+            if (run, metric) not in found.index:
+                assert one.n == 0
+                continue
+            line = found.loc[(run, metric)]
+            wanted = [one.mean, one.low, one.high, one.n, one.p]
+            np.testing.assert_allclose(line[["mean", "low", "high", "n", "p"]].astype(float), wanted, atol=1e-12)
 
 
 def test_a_share_beyond_one_is_none() -> None:

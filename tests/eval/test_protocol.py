@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metric import Window
+from eval.measure.windows import Window
 from eval.protocol import NAMES, Protocol, long_clips
 
 frame_rates = st.floats(1, 120, allow_nan=False)
