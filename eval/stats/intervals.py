@@ -29,7 +29,6 @@ CONFIDENCE = 0.95
 TAIL = (1 + CONFIDENCE) / 2  # the quantile at the upper end
 HALVINGS = 60  # of Tango's interval: to the last bit
 Bounds = tuple[float, float] | None
-SHARE: Bounds = (0.0, 1.0)
 
 
 def of_difference(bounds: Bounds) -> Bounds:

@@ -172,8 +172,7 @@ def build(
     """The table of tidy scores. runs: {row's name: its `run`}; None: rows are called as runs are.
 
     seconds: of the first and of the last. A difference of last seconds is of one time: where runs are of unequal length, it
-    is taken at the end of the shortest. Raises ValueError for scores of one metric under several protocols that one column
-    could mean.
+    is taken at the end of the shortest.
     """
     runs = {row.name: row.name for row in rows} if runs is None else runs
     names = {run: name for name, run in runs.items()}
@@ -182,22 +181,27 @@ def build(
     differences: dict[Place, Estimate] = {}
     for number, protocol in dict.fromkeys((column.number, column.protocol) for column in columns):
         of = {column.metric: column for column in columns if (column.number, column.protocol) == (number, protocol)}
-        part = scores[(scores["protocol"] == protocol) & scores["metric"].isin(of) & scores["run"].isin(names)]
         every = scores[(scores["protocol"] == protocol) & scores["run"].isin(names)]
+        part = every[every["metric"].isin(of)]
         if not len(part):
             continue
-        videos = numbers_of_videos(part, every, number, seconds, None)
-        found = {0: summarise(videos, "value"), 1: None}
+        cells |= placed(summarise(numbers_of_videos(part, every, number, seconds, None), "value"), names, of)
         if base is not None:
             together = float(every.groupby("run")["t_end"].max().min())
-            found[1] = paired_differences(numbers_of_videos(part, every, number, seconds, together), base)
-        for places, estimates in ((cells, found[0]), (differences, found[1])):
-            for line in [] if estimates is None else estimates.to_dict("records"):
-                column = of[line["metric"]]
-                p = math.nan if column.metric == FPS.name else line["p"]  # which is no comparison of models
-                one = Estimate(line["mean"], line["low"], line["high"], int(line["n"]), p)
-                places[names[line["run"]], column] = one.times(column.scale)
+            videos = numbers_of_videos(part, every, number, seconds, together)
+            differences |= placed(paired_differences(videos, base), names, of)
     return Table(tuple(rows), tuple(columns), adjusted(cells), baseline, adjusted(differences))
+
+
+def placed(summary: pd.DataFrame, names: Mapping[str, str], of: Mapping[str, Column]) -> dict[Place, Estimate]:
+    """The lines of a summary as estimates, scaled. names: {run: row's name}; of: {metric: its column}."""
+    found = {}
+    for line in summary.to_dict("records"):
+        column = of[line["metric"]]
+        p = math.nan if column.metric == FPS.name else line["p"]  # which is no comparison of models
+        one = Estimate(line["mean"], line["low"], line["high"], int(line["n"]), p)
+        found[names[line["run"]], column] = one.times(column.scale)
+    return found
 
 
 def numbers_of_videos(
@@ -210,12 +214,6 @@ def numbers_of_videos(
         return of_videos(part, number, seconds)
     found = of_videos(every, number, seconds, end)
     return found[found["metric"].isin(part["metric"])]
-
-
-def one_number(columns: Sequence[Column]) -> str:
-    """The number that all columns have. Raises ValueError if there are several."""
-    (number,) = {column.number for column in columns}
-    return number
 
 
 def records(table: Table) -> list[dict[str, object]]:
