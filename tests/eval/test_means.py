@@ -272,6 +272,15 @@ def test_all_differences_at_once_are_those_one_by_one(data: st.DataObject) -> No
             np.testing.assert_allclose(line[["mean", "low", "high", "n", "p"]].astype(float), wanted, atol=1e-12)
 
 
+def test_nobodys_metric_is_a_share_only_if_all_is_0_or_1() -> None:
+    """And 1 of all videos is as little certain as 0 of all."""
+    ones = {("r", f"{i}-s0"): [1.0] for i in range(8)}
+    assert overall(tidy(ones, metric="presence"))["low"].tolist() == pytest.approx([8 / (8 + 3.8415)], abs=1e-4)
+    assert overall(tidy(ones))["low"].tolist() == pytest.approx([8 / (8 + 3.8415)], abs=1e-4)
+    fractions = tidy({("r", "a-s0"): [0.25], ("r", "b-s0"): [0.75]})
+    assert overall(fractions)["high"].tolist() == pytest.approx([0.5 + 0.25 * T_OF_TWO])
+
+
 def test_a_share_beyond_one_is_none() -> None:
     table = tidy({("r", "a-s0"): [0.5], ("r", "b-s0"): [37.0]}, metric="dynamic_degree")
     assert overall(table)["high"].tolist() == pytest.approx([18.75 + 18.25 * T_OF_TWO])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,14 @@ def test_what_belongs_to_a_scores_identity_and_what_is_encoded() -> None:
     assert Protocol() == Protocol("windows", 2.0)
     for name in NAMES:
         assert Protocol(name).clip_fps(23.976) == (23.976 if name in ("vbench", "windows") else 23)
+
+
+def test_uneven_frames_are_refused_where_time_cuts_and_told_where_it_does_not() -> None:
+    assert NAMES == ("vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows")
+    with pytest.raises(ValueError, match=r"a\.mp4 has no even frame rate \(why\).*ffmpeg -i a\.mp4 -vf fps=16"):
+        Protocol("windows").without_times(Path("x/a.mp4"), "why")
+    for name in NAMES[:-1]:
+        assert f"not even (why); protocol={name} goes by" in Protocol(name).without_times(Path("a.mp4"), "why")
 
 
 def test_unknown_protocols_are_refused_with_the_known_ones() -> None:

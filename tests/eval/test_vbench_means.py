@@ -46,9 +46,9 @@ def test_windows_weigh_by_length_within_a_video_only() -> None:
     rows = [
         ("a", "sharpness", "windows", 1.0, 16),
         ("a", "sharpness", "windows", 0.0, 8),
-        ("b", "sharpness", "windows", 0.0, 160),
+        ("b", "sharpness", "windows", 0.5, 160),
     ]
-    assert number(*rows) == pytest.approx(1 / 3, abs=1e-12)
+    assert number(*rows) == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-12)  # not 1 / 2, which all windows alike have
 
 
 @pytest.mark.parametrize("protocol", ["vbench", "vbench_long", "vbench_long_memory", "vbench_last", "windows"])
