@@ -24,7 +24,7 @@ def plan(config: DictConfig) -> tuple[Any, list[Sample], int]:
     from experiments.request import build_spec, find_prompts, find_seeds
 
     spec = build_spec(config)
-    prompts = find_prompts(config.prompts)
+    prompts = find_prompts(config.prompts, spec.model.world)
     total = spec.latent_frames(float(config.seconds))
     for prompt in prompts:
         spec.cues(prompt.text, total)

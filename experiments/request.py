@@ -17,7 +17,7 @@ from deepforcing.generator import DTYPES, GeneratorSpec
 from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import check_writable
-from deepforcing.tiny.model import TINY_CONFIG, TinySpec
+from deepforcing.tiny.model import TinySpec
 from deepforcing.wan.model import WanSpec
 from experiments.command.kinds import check_values
 from experiments.command.words import is_list, shown, whole
@@ -50,7 +50,7 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     """Checked before the first weight is read. here: whether it will run on this machine: where it will not, as on a login
     node, the device is looked at where it is. Raises ValueError or OSError."""
     spec = build_spec(config)
-    prompts = find_prompts(config.prompts)
+    prompts = find_prompts(config.prompts, spec.model.world)
     plan = shard(plan_samples(prompts, find_seeds(config.seeds)), str(config.shard))
     total_frames = spec.latent_frames(float(config.seconds))
     device = pick_device(str(config.device), here)
@@ -80,7 +80,9 @@ def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, bat
         needed = plan.weights + plan.cache + plan.activations + plan.vae + plan.taehv
     elif isinstance(spec.model, TinySpec):
         policy, tokens = spec.rule.cached(spec.cache, spec.chunk_frames), spec.model.geometry.tokens_per_frame
-        needed = batch * policy.bytes(TINY_CONFIG, tokens, spec.chunk_frames, total_frames, DTYPES[spec.dtype].itemsize)
+        needed = batch * policy.bytes(
+            spec.model.config, tokens, spec.chunk_frames, total_frames, DTYPES[spec.dtype].itemsize
+        )
     else:
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -139,13 +141,17 @@ def set_threads(choice: Any) -> None:
         torch.set_num_threads(whole(choice, "threads"))
 
 
-def find_prompts(choice: Any) -> list[Prompt]:
-    """A list of texts, a text file, or the name of a suite in conf/suites/."""
+def find_prompts(choice: Any, world: str | None = None) -> list[Prompt]:
+    """A list of texts, a text file, or the name of a suite in conf/suites/.
+
+    world: of the model; where it has a suite of that name of its own, WORLD_NAME.yaml, that one is meant.
+    """
     if is_list(choice):
         return prompts_from_texts([str(text) for text in choice])
     suites = suite_files()
-    if str(choice) in suites:
-        return load_suite(str(choice))
+    for name in (f"{world}_{choice}", str(choice)):
+        if name in suites:
+            return load_suite(name)
     if not Path(str(choice)).is_file():
         raise ValueError(
             f"prompts={shown(choice)} is neither a suite ({', '.join(suites)}) nor a text file; "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from deepforcing.prompts import Sample, plan_samples
@@ -56,9 +57,19 @@ def rollout_config(config: DictConfig, column: Sequence[str], shard: str) -> Dic
     return made
 
 
+def world_of(config: DictConfig) -> str:
+    """The world of the demo's model. Raises ValueError for a model that has none."""
+    world = instantiate(config.model, _convert_="object").world
+    if world is None:
+        raise ValueError(
+            "the demo compares with rendered video, so it needs an embedded world (model=tiny, tiny_crowd or tiny_pan)"
+        )
+    return str(world)
+
+
 def samples_of(config: DictConfig) -> list[Sample]:
     """Raises ValueError for prompts that change within a video."""
-    prompts = find_prompts(config.prompts)
+    prompts = find_prompts(config.prompts, world_of(config))
     if any(is_schedule(prompt.text) for prompt in prompts):
         raise ValueError(
             "the demo compares with rendered video, which has one caption: prompt schedules are for rollout"
@@ -73,7 +84,8 @@ def make_videos(config: DictConfig) -> str:
 
 def make_reference(config: DictConfig) -> str:
     """In a worker: the rendered video of every sample."""
-    return str(reference_run(config.runs_root, samples_of(config), float(config.seconds), workers.tick).path)
+    samples = samples_of(config)
+    return str(reference_run(config.runs_root, samples, float(config.seconds), workers.tick, world_of(config)).path)
 
 
 def score_videos(run: str, what: str, first: str) -> list[str]:

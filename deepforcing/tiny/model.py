@@ -1,8 +1,8 @@
-"""The embedded world as a model: sizes, parts and checkpoint. Nothing outside deepforcing/tiny knows these numbers."""
+"""An embedded world as a model: sizes, parts and checkpoint. Nothing outside deepforcing/tiny knows these numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,61 +13,54 @@ from torch import Tensor, nn
 
 from deepforcing.geometry import Geometry
 from deepforcing.limits import LARGEST_SIZE, within
-from deepforcing.tiny.codec import CHANNELS, STRIDE_SPACE, STRIDE_TIME, TinyCodec
-from deepforcing.tiny.text import TEXT_DIM, TEXT_LEN, CaptionEmbedding
-from deepforcing.tiny.world import SIZE, parse_caption
+from deepforcing.tiny import world as ring
+from deepforcing.tiny.codec import TinyCodec
+from deepforcing.tiny.text import CaptionEmbedding
+from deepforcing.tiny.worlds import CHUNK_FRAMES, TRAIN_FRAMES, World, config_of, find_world, geometry_of
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.containers import read_tensors
 from deepforcing.wan.transformer import CausalWan
 from deepforcing.wan.weights import load_strict, sha256
 
-CHUNK_FRAMES = 3
-TRAIN_FRAMES = 21  # latent frames of a training clip: 5.06 s, as for Wan
-TINY_GEOMETRY = Geometry(
-    height=SIZE,
-    width=SIZE,
-    fps=16,
-    spatial_stride=STRIDE_SPACE,
-    temporal_stride=STRIDE_TIME,
-    patch=2,
-    latent_channels=CHANNELS,
-)
-TINY_CONFIG = WanConfig(
-    dim=128,
-    ffn_dim=512,
-    freq_dim=64,
-    in_dim=CHANNELS,
-    out_dim=CHANNELS,
-    num_heads=4,
-    num_layers=6,
-    text_dim=TEXT_DIM,
-    text_len=TEXT_LEN,
-    prediction="x0",
-    spatial_embedding=TINY_GEOMETRY.grid,
-)
+__all__ = [
+    "CHUNK_FRAMES",
+    "SHIPPED",
+    "TINY_CONFIG",
+    "TINY_GEOMETRY",
+    "TRAIN_FRAMES",
+    "TinyModel",
+    "TinySpec",
+    "save_tiny",
+    "write_tensors",
+]
 
-
+TINY_GEOMETRY, TINY_CONFIG = geometry_of(ring), config_of(ring)  # of the world "tiny"
 SHIPPED = Path(__file__).with_name("tiny.safetensors")
 
 
 class TinyModel(nn.Module):
     """Transformer, caption embedding and codec; one safetensors file holds all three."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = ring) -> None:
         super().__init__()
-        self.wan = CausalWan(TINY_CONFIG)
-        self.text = CaptionEmbedding()
+        self.name = world.NAME
+        self.wan = CausalWan(config_of(world))
+        self.text = CaptionEmbedding(world)
         self.codec = TinyCodec()
 
+    @property
+    def world(self) -> World:
+        return find_world(self.name)
+
     @classmethod
-    def load(cls, path: Path) -> TinyModel:
-        """Raises ValueError in one line for a file that is not such a checkpoint."""
-        model = cls()
+    def load(cls, path: Path, world: World = ring) -> TinyModel:
+        """Raises ValueError in one line for a file that is not a checkpoint of that world."""
+        model = cls(world)
         load_strict(model, read_tensors(path), f"checkpoint {path}", torch.float32)
         return model
 
     def embed(self, prompts: list[str]) -> Tensor:
-        """[B, 5, text_dim]. Raises ValueError for a prompt that the world cannot draw."""
+        """[B, groups, text_dim]. Raises ValueError for a prompt that the world cannot draw."""
         rows: Tensor = self.text(prompts)
         return rows
 
@@ -89,35 +82,36 @@ class TinyModel(nn.Module):
 
 @dataclass(frozen=True)
 class TinySpec:
-    """The embedded world as a model choice. checkpoint: a path, or None for the shipped weights."""
+    """An embedded world as a model choice. checkpoint: a path, or None for the shipped weights. world: of WORLDS."""
 
     checkpoint: str | None = None
     name: str = "tiny"
     pixel_scale: int = 8
-    world: str | None = "tiny"
+    world: str = "tiny"
     train_frames: int = TRAIN_FRAMES
 
     def __post_init__(self) -> None:
+        find_world(self.world)
         within(1, 64, pixel_scale=self.pixel_scale)
         within(1, LARGEST_SIZE, train_frames=self.train_frames)
 
     @property
     def path(self) -> Path:
-        return SHIPPED if self.checkpoint is None else Path(self.checkpoint).expanduser()
+        return SHIPPED.with_stem(self.world) if self.checkpoint is None else Path(self.checkpoint).expanduser()
 
     @property
     def config(self) -> WanConfig:
-        return TINY_CONFIG
+        return config_of(find_world(self.world))
 
     @property
     def geometry(self) -> Geometry:
-        return TINY_GEOMETRY
+        return geometry_of(find_world(self.world))
 
     def check_prompt(self, prompt: str) -> None:
-        parse_caption(prompt)
+        find_world(self.world).parse_caption(prompt)
 
     def check(self) -> None:
-        TinyModel.load(self.path)
+        TinyModel.load(self.path, find_world(self.world))
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
@@ -129,13 +123,17 @@ class TinySpec:
         pass
 
     def build(self, device: torch.device, dtype: torch.dtype) -> TinyModel:
-        model = TinyModel.load(self.path).to(device).eval().requires_grad_(False)
+        model = TinyModel.load(self.path, find_world(self.world)).to(device).eval().requires_grad_(False)
         model.wan.to(dtype)
         return model
 
 
 def save_tiny(model: TinyModel, path: Path, metadata: dict[str, str]) -> None:
-    """Write atomically: a reader never sees half a file."""
+    write_tensors(model.state_dict(), path, metadata)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """A safetensors file, atomically: a reader never sees half of it."""
     partial = path.with_suffix(".partial")
-    save_file({k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}, partial, metadata=metadata)
+    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, partial, metadata=metadata)
     partial.replace(path)

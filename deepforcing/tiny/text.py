@@ -1,32 +1,31 @@
-"""Learned caption embeddings, in place of a text encoder: one row per word of the world's vocabulary."""
+"""Learned caption embeddings, in place of a text encoder: one row per word of a world's vocabulary."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from deepforcing.tiny.world import VOCABULARY, parse_caption
-
-TEXT_DIM = 64
-TEXT_LEN = len(VOCABULARY)
+from deepforcing.tiny.worlds import TEXT_DIM, World
 
 
 class CaptionEmbedding(nn.Module):
-    """Prompt -> [5, TEXT_DIM]: the embeddings of its shape, colour, start, direction and background."""
+    """Prompt -> [groups, TEXT_DIM]: the embedding of the word that it names of each group of the world's vocabulary."""
 
     offsets: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__()
-        sizes = [len(words) for words in VOCABULARY]
+        self.parse = world.parse_caption  # not the world: a module of Python cannot be copied with the model
+        sizes = [len(words) for words in world.VOCABULARY]
         self.table = nn.Embedding(sum(sizes), TEXT_DIM)
         self.register_buffer("offsets", torch.tensor([sum(sizes[:i]) for i in range(len(sizes))]), persistent=False)
 
     def embed(self, classes: Tensor) -> Tensor:
-        """classes: int64 [B, 5] -> [B, 5, TEXT_DIM]."""
+        """classes: int64 [B, groups] -> [B, groups, TEXT_DIM]."""
         rows: Tensor = self.table(classes + self.offsets)
         return rows
 
     def forward(self, prompts: list[str]) -> Tensor:
         """Raises ValueError for a prompt that the world cannot draw."""
-        return self.embed(torch.tensor([parse_caption(p) for p in prompts], device=self.table.weight.device))
+        classes = [self.parse(prompt) for prompt in prompts]
+        return self.embed(torch.tensor(classes, device=self.table.weight.device))

@@ -1,9 +1,10 @@
-"""Train the embedded world's model. `python -m deepforcing.tiny.train --help`
+"""Train an embedded world's model. `python -m deepforcing.tiny.train --help`
 
 Teacher forcing on random captioned clips: the clean clip and a noised copy side by side under a block-causal mask, so that
 every chunk learns to denoise given the true past (a little noised, so that a past of its own making is no surprise). First
 on short clips, which are cheap, then on clips of the trained length (TRAIN_FRAMES latent frames, about 5 s), each a command
-of its own; `make train-tiny` runs both. Deterministic given --seed, --steps and --threads on one machine.
+of its own; `make train-tiny` runs both. Deterministic given --seed, --steps and --threads on one machine, stopped or not: the
+same command goes on from the last 50 steps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import copy
 import platform
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from torch import Tensor, nn
 
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.tiny.codec import TinyCodec
-from deepforcing.tiny.model import CHUNK_FRAMES, TINY_CONFIG, TINY_GEOMETRY, TRAIN_FRAMES, TinyModel, save_tiny
+from deepforcing.tiny.model import TinyModel, save_tiny, write_tensors
 from deepforcing.tiny.muon import Muon
-from deepforcing.tiny.world import DATA_VERSION, random_classes, render, sample_scenes
+from deepforcing.tiny.worlds import CHUNK_FRAMES, TRAIN_FRAMES, WORLDS, World, config_of, find_world, geometry_of
 from deepforcing.wan.attention import attend
+from deepforcing.wan.containers import read_tensors
 from deepforcing.wan.rope import Rope, rotate
 
 
@@ -90,11 +93,11 @@ class ChunkedAttention(torch.autograd.Function):
         return grad_q, grad_k, grad_v, None
 
 
-def fit_codec(codec: TinyCodec) -> None:
+def fit_codec(codec: TinyCodec, world: World) -> None:
     """Mean and scale per channel from 512 clips: scale = std^0.5, so that weak channels stay weaker but visible."""
     generator = torch.Generator().manual_seed(0)
-    scenes = sample_scenes(random_classes(512, generator), generator)
-    latents = codec.encode(render(scenes, 9), render(scenes, 3, first=-3))
+    scenes = world.sample_scenes(world.random_classes(512, generator), generator)
+    latents = codec.encode(world.render(scenes, 9), world.render(scenes, 3, first=-3))
     mean, std = latents.mean((0, 1, 3, 4)), latents.std((0, 1, 3, 4))
     scale = std.clamp_min(1e-3).sqrt()
     scale = scale * ((std / scale) ** 2).mean().sqrt()
@@ -113,11 +116,12 @@ def initialise(model: nn.Module) -> None:
 
 
 def clip_batch(model: TinyModel, batch: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random captions [B, 5] and the latents [B, F, C, Y, X] of their clips."""
-    classes = random_classes(batch, generator)
-    scenes = sample_scenes(classes, generator)
-    latents = model.codec.encode(render(scenes, TINY_GEOMETRY.pixel_frames(frames)), render(scenes, 3, first=-3))
-    return classes, latents
+    """Random captions [B, groups] and the latents [B, F, C, Y, X] of their clips."""
+    world = model.world
+    classes = world.random_classes(batch, generator)
+    scenes = world.sample_scenes(classes, generator)
+    pixels = world.render(scenes, geometry_of(world).pixel_frames(frames))
+    return classes, model.codec.encode(pixels, world.render(scenes, 3, first=-3))
 
 
 class Trainer:
@@ -135,7 +139,7 @@ class Trainer:
         ]
         self.schedule = Schedule(steps=(1000, 750, 500, 250))
         self.levels = torch.tensor([float(s) for s in self.schedule.sigmas])
-        self.rope = Rope(TINY_CONFIG.rope_split, TINY_GEOMETRY.grid)
+        self.rope = Rope(config_of(model.world).rope_split, geometry_of(model.world).grid)
 
     def random_levels(self, batch: int, chunks: int) -> Tensor:
         """Noise levels [B, chunks]: half from the few inference levels, half from the whole shifted schedule."""
@@ -183,24 +187,77 @@ class Trainer:
         return self.update(classes, past, self.noised(latents, sigma), sigma, latents, lr)
 
 
-def provenance(args: argparse.Namespace, step: int) -> dict[str, str]:
+class State:
+    """Where a training stands, beside its checkpoint: what a stopped one goes on from, to the same weights.
+
+    options: of the command, as it was typed; a state of other options is refused.
+    """
+
+    def __init__(self, out: Path, options: str) -> None:
+        self.path, self.options = out.with_suffix(".state.safetensors"), options
+
+    def save(self, trainer: Trainer, step: int) -> None:
+        tensors = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+        tensors |= {f"ema/{k}": v for k, v in trainer.ema.state_dict().items()}
+        tensors["generator"] = trainer.generator.get_state()
+        for i, optimiser in enumerate(trainer.optimisers):
+            for index, kept in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser/{i}/{index}/{k}": v for k, v in kept.items()}
+        write_tensors(tensors, self.path, {"options": self.options, "step": str(step)})
+
+    def load(self, trainer: Trainer) -> int:
+        """The step to go on from, 0 where there is no state. Raises ValueError for one of other options."""
+        if not self.path.exists():
+            return 0
+        with safe_open(self.path, framework="pt") as file:
+            said = file.metadata() or {}
+        if said.get("options") != self.options:
+            raise ValueError(
+                f"{self.path} is of another training ({said.get('options')}); remove it or choose another --out"
+            )
+        tensors = read_tensors(self.path)
+        for part, module in (("model/", trainer.model), ("ema/", trainer.ema)):
+            module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        trainer.generator.set_state(tensors["generator"].clone())
+        for i, optimiser in enumerate(trainer.optimisers):
+            kept: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for name, tensor in tensors.items():
+                if name.startswith(f"optimiser/{i}/"):
+                    index, key = name.split("/")[2:]
+                    kept[int(index)][key] = tensor.clone()
+            optimiser.load_state_dict({"state": dict(kept), "param_groups": optimiser.state_dict()["param_groups"]})
+        trainer.updates = int(said["step"])
+        return trainer.updates
+
+
+def options_of(args: argparse.Namespace) -> str:
+    return " ".join(
+        f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if k not in ("init", "out") and v is not None
+    )
+
+
+def provenance(args: argparse.Namespace, step: int, world: World) -> dict[str, str]:
     """How a checkpoint came to be: kept in the file's own metadata, one entry per command since the start."""
     before = ""
     if args.init:
         with safe_open(args.init, framework="pt") as file:
             before = (file.metadata() or {}).get("history", "")
-    options = " ".join(
-        f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if k not in ("init", "out") and v is not None
-    )
-    line = f"python -m deepforcing.tiny.train {options} -> {step} steps"
+    line = f"python -m deepforcing.tiny.train {options_of(args)} -> {step} steps"
     machine = f"{platform.machine()} {platform.system()}, {args.threads} threads, torch {torch.__version__}"
-    return {"history": "\n".join(filter(None, [before, line])), "data": DATA_VERSION, "machine": machine}
+    return {"history": "\n".join(filter(None, [before, line])), "data": world.DATA_VERSION, "machine": machine}
+
+
+def rate(args: argparse.Namespace, step: int) -> float:
+    """Learning rate of a step: 60 steps of warm-up, --flat of the way at --lr, then linearly to --final-lr of it."""
+    decay = max(0.0, (step / args.steps - args.flat) / (1 - args.flat))
+    return float(args.lr * min(1.0, (step + 1) / 60) * (1.0 - (1 - args.final_lr) * decay))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors)")
     parser.add_argument("--init", type=Path, help="checkpoint to start from")
+    parser.add_argument("--world", default="tiny", choices=list(WORLDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=TRAIN_FRAMES, help="latent frames of a clip")
@@ -210,29 +267,32 @@ def main() -> None:
     parser.add_argument("--final-lr", type=float, default=0.03, help="fraction of --lr at the end")
     parser.add_argument("--flat", type=float, default=0.4, help="fraction of the steps before the decay begins")
     args = parser.parse_args()
+    world = find_world(args.world)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    model = TinyModel()
+    model = TinyModel(world)
     if args.init:
-        model = TinyModel.load(args.init)
+        model = TinyModel.load(args.init, world)
     else:
         initialise(model.wan)
-        fit_codec(model.codec)
+        fit_codec(model.codec, world)
     model.requires_grad_(True)
     trainer = Trainer(model, args.lr, torch.Generator().manual_seed(args.seed + 1))
+    state = State(args.out, options_of(args))
+    try:
+        start = state.load(trainer)
+    except ValueError as fault:
+        parser.error(str(fault))
     log_path = args.out.with_suffix(".csv")
-    total = args.steps
+    lines = log_path.read_text().splitlines()[1:] if start else []
+    lines = [line for line in lines if int(line.split(",")[0]) <= start]
     began = last = time.time()
+    began -= int(lines[-1].split(",")[1]) if lines else 0
     recent: list[tuple[float, float]] = []
     with log_path.open("w") as log:
-        log.write("step,seconds,first_chunk_mse,later_chunks_mse,lr\n")
-        for step in range(total):
-            progress = step / total
-            lr = (
-                args.lr
-                * min(1.0, (step + 1) / 60)
-                * (1.0 - (1 - args.final_lr) * max(0.0, (progress - args.flat) / (1 - args.flat)))
-            )
+        log.write("\n".join(["step,seconds,first_chunk_mse,later_chunks_mse,lr", *lines, ""]))
+        for step in range(start, args.steps):
+            lr = rate(args, step)
             error = trainer.step(args.batch, args.frames, lr)
             recent.append((float(error[:, 0].mean()), float(error[:, 1:].mean())))
             if (step + 1) % 50 == 0:
@@ -240,10 +300,12 @@ def main() -> None:
                 line = f"{step + 1},{time.time() - began:.0f},{first:.5f},{later:.5f},{lr:.6f}"
                 log.write(line + "\n")
                 log.flush()
-                print(line, f"{(time.time() - last) / 50:.2f} s/step", flush=True)
+                print(line, f"{(time.time() - last) / len(recent):.2f} s/step", flush=True)
                 recent, last = [], time.time()
-            if (step + 1) % 50 == 0 or step + 1 == total:
-                save_tiny(trainer.ema, args.out, provenance(args, step + 1))
+            if (step + 1) % 50 == 0 or step + 1 == args.steps:
+                save_tiny(trainer.ema, args.out, provenance(args, step + 1, world))
+                state.save(trainer, step + 1)
+    state.path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The embedded world: short procedural videos with captions that say everything but the details.
+"""The ring, the first of the embedded worlds: short procedural videos with captions that say everything but the details.
 
 One sprite (a shape in a colour) moves on a ring around the middle of a textured background at constant speed, once around
 in PERIOD frames. The caption names shape, colour, start, direction and background. What it does not name (the exact hue
@@ -16,18 +16,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deepforcing.tiny.sprites import COLOURS, HUES, hsv_to_rgb, named, pixel_centres, words_of
+
+NAME = "tiny"
 DATA_VERSION = "ring-1"
-SIZE = 16  # pixels, both ways
+SIZE = HEIGHT = WIDTH = 16  # pixels: 16 tokens of 4 x 4
+ABOUT = "16 × 16 pixels, one sprite on one ring"
+MODEL = {"dim": 128, "ffn_dim": 512, "num_heads": 4, "num_layers": 6}
 PERIOD = 80  # frames per turn
 RING = 4.2  # pixels from the middle to the sprite's centre
 SHAPES = ("disc", "ring", "cross")
-COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 STARTS = ("top", "right", "bottom", "left")
 DIRECTIONS = ("clockwise", "counterclockwise")
 BACKGROUNDS = ("slate", "sand", "grey", "forest")
 VOCABULARY = (SHAPES, COLOURS, STARTS, DIRECTIONS, BACKGROUNDS)
 BACKGROUND_RGB = ((0.16, 0.20, 0.30), (0.80, 0.72, 0.58), (0.55, 0.55, 0.57), (0.14, 0.28, 0.18))
-HUES = tuple(i / 6 for i in range(6))
 
 
 @dataclass
@@ -39,14 +42,6 @@ class Scene:
     background: Tensor  # [B, 3]
     texture: Tensor  # [B, 2, 4]: amplitude, two wave numbers (radians a pixel), phase
     phase: Tensor  # [B] angle at frame 0, radians; 0 is right, growing clockwise on the screen
-
-
-def hsv_to_rgb(h: Tensor, s: Tensor, v: Tensor) -> Tensor:
-    def channel(n: int) -> Tensor:
-        k = (n + h * 6) % 6
-        return v - v * s * torch.clamp(torch.minimum(k, 4 - k), 0, 1)
-
-    return torch.stack([channel(5), channel(3), channel(1)], -1)
 
 
 def sample_scenes(classes: Tensor, generator: torch.Generator) -> Scene:
@@ -93,9 +88,7 @@ def shape_mask(shape: int | Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 
 def pixel_grid() -> tuple[Tensor, Tensor]:
     """x and y of pixel centres, each [SIZE, SIZE]."""
-    axis = torch.arange(SIZE) + 0.5
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return x, y
+    return pixel_centres(SIZE, SIZE)
 
 
 def render(scene: Scene, frames: int, first: int = 0) -> Tensor:
@@ -125,15 +118,6 @@ def parse_caption(text: str) -> list[int]:
 
     "ring" and "disc" name shapes. Raises ValueError that says which group is missing or named twice.
     """
-    words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
-    classes = []
-    for group, name in zip(VOCABULARY, ("shape", "colour", "start", "direction", "background"), strict=True):
-        found = sorted({group.index(w) for w in words if w in group})
-        if len(found) != 1:
-            problem = "names no" if not found else "names more than one"
-            raise ValueError(
-                f"prompt {text[:80]!r} {problem} {name}; the tiny world knows {', '.join(group)}, "
-                f"as in {caption([0, 0, 0, 0, 0])!r}"
-            )
-        classes.append(found[0])
-    return classes
+    words, example = words_of(text), caption([0, 0, 0, 0, 0])
+    names = ("shape", "colour", "start", "direction", "background")
+    return [named(text, words, group, name, "tiny", example) for group, name in zip(VOCABULARY, names, strict=True)]

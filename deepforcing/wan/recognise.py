@@ -63,7 +63,7 @@ def looks_like(contents: Contents) -> str:
         shape = tensors["decoder.1.weight"].shape[:2]
         return f"a TAEHV tiny autoencoder of width {shape[0]} for {shape[-1]} latent channels (model.decoder=taehv)"
     if any(n.startswith("wan.blocks.") for n in names):
-        return "a checkpoint of the embedded world (model=tiny)"
+        return "a checkpoint of an embedded world (model=tiny, tiny_crowd or tiny_pan)"
     patch = tensors.get("patch_embedding.weight")
     if patch is None or not patch.ndim or not any(n.startswith("blocks.") for n in names):
         if contents.diffusers:

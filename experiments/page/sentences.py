@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deepforcing.tiny.worlds import WORLDS
 from experiments.results.runs import Run
 from experiments.tables.words import INTERVALS, join, plural, runs_argument
 
@@ -129,9 +130,10 @@ def _making(run: Run) -> tuple[str, str, str, str, str]:
 def caveats(runs: Sequence[Run], scored: bool, vbench: bool) -> list[str]:
     """scored: there are curves. vbench: there are tables by VBench's protocols."""
     found = []
-    if any(run.record.get("world") == "tiny" for run in runs):
+    worlds = [WORLDS[name] for name in dict.fromkeys(run.record.get("world") for run in runs) if name in WORLDS]
+    for world in worlds:
         found.append(
-            "The tiny world is not Wan: a model of a few million parameters, 16 × 16 pixels, one sprite on one ring, "
+            f"The {world.NAME} world is not Wan: a model of a few million parameters at most, {world.ABOUT}, "
             "captions that say nearly everything. What holds here need not hold for Wan2.1-1.3B, nor the reverse."
         )
     if any(run.is_real for run in runs):
@@ -139,9 +141,9 @@ def caveats(runs: Sequence[Run], scored: bool, vbench: bool) -> list[str]:
             "Real video is what the world's renderer draws for the same captions: it shows what a metric reads when "
             "nothing drifts, so a score beyond it is no merit."
         )
-    if vbench and any(run.record.get("world") == "tiny" for run in runs):
+    if vbench and worlds:
         found.append(
-            "VBench's networks learnt from photographs and films; what they say of flat discs and rings is a check that the "
+            "VBench's networks learnt from photographs and films; what they say of flat shapes is a check that the "
             "whole way works, and no measure of quality."
         )
     if scored:

@@ -70,7 +70,7 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
     window = positive(config.window_seconds, "window_seconds")
     world = build_spec(compose("rollout", list(words))).model.world
     prompts = choose_prompts(config, world)
-    samples = plan_samples(find_prompts(prompts), find_seeds(config.seeds))
+    samples = plan_samples(find_prompts(prompts, world), find_seeds(config.seeds))
     rows, configs = [], {}
     wanted = choose_rows(config.rows, [str(key) for key in experiment.rows])
     for key, written_row in experiment.rows.items():
@@ -131,12 +131,12 @@ def choose_rows(choice: Any, known: Sequence[str]) -> list[str]:
 def choose_prompts(config: DictConfig, world: str | None) -> Any:
     """What a rollout takes as `prompts`: a suite or file as it was named, or the first of its texts."""
     experiment = config.experiment
-    tiny = world == "tiny"
+    tiny = world is not None
     choice = config.prompts if config.prompts is not None else experiment.tiny_prompts if tiny else experiment.prompts
     first = config.first if config.prompts is not None or tiny or config.first is not None else experiment.first
     if first is None:
         return choice
-    return [prompt.text for prompt in find_prompts(choice)[: whole(first, "first")]]
+    return [prompt.text for prompt in find_prompts(choice, world)[: whole(first, "first")]]
 
 
 def has_published_weights(model: DictConfig) -> bool:

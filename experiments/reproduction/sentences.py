@@ -111,8 +111,8 @@ def opening(done: Done) -> list[str]:
         }
     )
     of = (
-        " (the embedded world, which is not Wan)"
-        if any(r.record.get("world") == "tiny" for r in done.runs.values())
+        " (an embedded world, which is not Wan)"
+        if any(r.record.get("world") is not None for r in done.runs.values())
         else ""
     )
     first = f"Ours: model {markdown_text(done.model)}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."

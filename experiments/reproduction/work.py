@@ -56,9 +56,10 @@ def make_videos(planned: Planned, results: Results, out: Console) -> None:
             results.fail(row, error)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next row's memory is planned from what the device has free
-    if planned.world == "tiny" and not any(is_schedule(sample.prompt.text) for sample in planned.samples):
+    if planned.world is not None and not any(is_schedule(sample.prompt.text) for sample in planned.samples):
         config = next(iter(planned.configs.values()))
-        results.runs[REAL.name] = reference_run(config.runs_root, planned.samples, float(config.seconds)).path
+        seconds = float(config.seconds)
+        results.runs[REAL.name] = reference_run(config.runs_root, planned.samples, seconds, world=planned.world).path
 
 
 def score_videos(planned: Planned, results: Results, device: torch.device, shard: str, out: Console) -> None:

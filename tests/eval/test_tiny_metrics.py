@@ -9,7 +9,8 @@ import pytest
 from clips import clip_of
 from numpy.typing import NDArray
 
-from deepforcing.tiny.world import COLOURS, DIRECTIONS, PERIOD, RING, SHAPES
+from deepforcing.tiny.sprites import COLOURS
+from deepforcing.tiny.world import DIRECTIONS, PERIOD, RING, SHAPES
 from deepforcing.video import read_video
 from eval.measure.watch import Clip, WindowMetric
 from eval.measure.windows import FloatArray, windows
@@ -19,8 +20,9 @@ from eval.metrics.world.background_texture import BackgroundTexture
 from eval.metrics.world.cover import Cover
 from eval.metrics.world.motion_progress import MotionProgress
 from eval.metrics.world.presence import Presence
+from eval.metrics.world.regions import hue
 from eval.metrics.world.shape import Shape
-from eval.metrics.world.sprite import find_sprite, hue
+from eval.metrics.world.sprite import find_sprite
 from eval.metrics.world.sprite_colour import SpriteColour
 from experiments.tables.table import Column
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepforcing.tiny.world import HUES
+from deepforcing.tiny.sprites import HUES
 from eval.measure.metric import Value
 from eval.measure.watch import Clip, Observation, WindowMetric
 from eval.measure.windows import FloatArray, Window, window_mean

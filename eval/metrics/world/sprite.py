@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepforcing.tiny.world import HUES, RING, SHAPES, SIZE, angular_speed, parse_caption, pixel_grid, shape_mask
+from deepforcing.tiny.sprites import HUES
+from deepforcing.tiny.world import RING, SHAPES, SIZE, angular_speed, parse_caption, shape_mask
 from eval.measure.metric import ClipInfo
 from eval.measure.watch import Clip, Frame
 from eval.measure.windows import FloatArray
+from eval.metrics.world.regions import check_size, grow, hue, hue_distance, largest_region, pooled, shape_correlations
 
 MIN_CONTRAST = 0.12  # about half of the faintest sprite that the world draws (0.26)
 CORE = 0.4  # a sprite's pixels have at least this share of the frame's highest contrast
@@ -70,9 +71,7 @@ class TinySprite:
 
     def __init__(self, info: ClipInfo) -> None:
         self._scale, self._grain = info.pixel_scale, info.grain
-        size = (info.height // self._scale, info.width // self._scale)
-        if size != (SIZE, SIZE):
-            raise ValueError(f"decoded frames are {size} pixels; the tiny world's are {SIZE} x {SIZE}")
+        check_size(info, "tiny", SIZE, SIZE)
         self._sums: list[NDArray[np.uint64]] = []
         self._found: list[Located] = []
         self._frames = 0
@@ -81,8 +80,7 @@ class TinySprite:
         self._kinds = np.min_scalar_type(self._white * self._grain), np.min_scalar_type(self._grain)
 
     def __call__(self, frame: Frame) -> None:
-        rows = frame.rgb.reshape(SIZE, self._scale, SIZE * self._scale * 3).sum(1, dtype=np.uint32)
-        self._sums.append(rows.reshape(SIZE, SIZE, self._scale, 3).sum(2, dtype=np.uint64))
+        self._sums.append(pooled(frame))
         if len(self._sums) == BLOCK:
             self._look()
 
@@ -157,69 +155,14 @@ def located(frames: NDArray[np.float32]) -> tuple[Located, NDArray[np.bool_]]:
         rgb=np.where(seen[:, None], rgb, np.nan),
         x=x,
         y=y,
-        match=np.where(seen[:, None], shape_correlations(coverage, x, y), np.nan),
+        match=np.where(seen[:, None], shape_correlations(coverage, x, y, shape_mask, len(SHAPES), REACH), np.nan),
     )
     return found, ~grow(core)
 
 
-def stacked(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """[N, SIZE, SIZE] as one tall image with an empty row below each frame: one OpenCV call serves all frames."""
-    return np.pad(masks, ((0, 0), (0, 1), (0, 0))).reshape(-1, SIZE).astype(np.uint8)
-
-
-def grow(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Masks grown by one pixel to all eight sides, [N, SIZE, SIZE]."""
-    grown = np.asarray(cv2.dilate(stacked(masks), np.ones((3, 3), np.uint8)))
-    return np.asarray(grown.reshape(-1, SIZE + 1, SIZE)[:, :SIZE] > 0)
-
-
-def largest_region(masks: NDArray[np.bool_], weights: FloatArray) -> NDArray[np.bool_]:
-    """In each frame the connected region of largest total weight; all False where a mask is empty. [N, SIZE, SIZE]."""
-    count, labels = cv2.connectedComponents(stacked(masks), connectivity=8)
-    label = np.asarray(labels).reshape(-1, SIZE + 1, SIZE)[:, :SIZE]
-    totals = np.bincount(label.ravel(), weights=np.where(masks, weights, 0).ravel(), minlength=count)
-    best = totals[label].max((1, 2))  # weights are positive inside a mask, and label 0 (outside) totals 0
-    return np.asarray(masks & (totals[label] == best[:, None, None]))
-
-
-def shape_correlations(coverage: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Pearson correlation of each coverage [n, SIZE, SIZE] with each shape drawn at its centre, x, y [n]: [n, 3]."""
-    column, row = pixel_grid()
-    dx = column - torch.from_numpy(np.asarray(x, dtype=np.float32))[:, None, None]
-    dy = row - torch.from_numpy(np.asarray(y, dtype=np.float32))[:, None, None]
-    near = ((dx**2 + dy**2).sqrt() <= REACH).numpy()
-    count = np.maximum(near.sum((1, 2)), 1)
-
-    def centred(picture: FloatArray) -> FloatArray:
-        mean = np.where(near, picture, 0).sum((1, 2)) / count
-        return np.where(near, picture - mean[:, None, None], 0)
-
-    found = centred(coverage)
-    columns = []
-    for shape in range(len(SHAPES)):
-        drawn = centred(shape_mask(shape, dx, dy).numpy())
-        norm = np.sqrt((found**2).sum((1, 2)) * (drawn**2).sum((1, 2)))
-        columns.append(np.divide((found * drawn).sum((1, 2)), norm, out=np.full(len(norm), np.nan), where=norm > 0))
-    return np.stack(columns, -1)
-
-
-def hue(rgb: FloatArray) -> FloatArray:
-    """HSV hue in turns 0..1 of colours [..., 3]; NaN for greys."""
-    high, low = rgb.max(-1), rgb.min(-1)
-    spread = np.where(high > low, high - low, np.nan)
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    sextant = np.where(
-        high == red,
-        (green - blue) / spread,
-        np.where(high == green, (blue - red) / spread + 2, (red - green) / spread + 4),
-    )
-    return np.asarray(sextant / 6 % 1)
-
-
 def hue_error(clip: Clip) -> FloatArray:
     """[N] distance of the sprite's hue from the hue that the caption names, turns in 0..0.5; NaN without a sprite."""
-    difference = find_sprite(clip).hue - HUES[parse_caption(clip.info.caption)[1]]
-    return np.asarray(np.abs((difference + 0.5) % 1 - 0.5))
+    return hue_distance(find_sprite(clip).hue, np.asarray(HUES[parse_caption(clip.info.caption)[1]]))
 
 
 def caption_speed(prompt: str) -> float:
