@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo test check slow format train-tiny clean
+.PHONY: help setup demo test check slow format train-tiny train-crowd train-pan clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -45,6 +45,16 @@ train-tiny: setup  ## train the embedded world's model again (about an hour on t
 	mkdir -p runs/train
 	$(PY) -m deepforcing.tiny.train --out runs/train/short.safetensors --seed 0 --frames 9 --steps 1500 --batch 16 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
 	$(PY) -m deepforcing.tiny.train --out runs/train/tiny.safetensors --init runs/train/short.safetensors --seed 1 --steps 1300 --batch 8 --lr 2e-3 --flat 0.3
+
+train-crowd: setup  ## train the model of world tiny_crowd, on one core, into runs/train/; the same again goes on where it was stopped
+	mkdir -p runs/train
+	$(PY) -m deepforcing.tiny.train --world tiny_crowd --threads 1 --out runs/train/crowd_short.safetensors --seed 0 --frames 9 --steps 1500 --batch 8 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
+	$(PY) -m deepforcing.tiny.train --world tiny_crowd --threads 1 --out runs/train/tiny_crowd.safetensors --init runs/train/crowd_short.safetensors --seed 1 --steps 1300 --batch 4 --lr 2e-3 --flat 0.3
+
+train-pan: setup  ## train the model of world tiny_pan, likewise
+	mkdir -p runs/train
+	$(PY) -m deepforcing.tiny.train --world tiny_pan --threads 1 --out runs/train/pan_short.safetensors --seed 0 --frames 9 --steps 1200 --batch 8 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
+	$(PY) -m deepforcing.tiny.train --world tiny_pan --threads 1 --out runs/train/tiny_pan.safetensors --init runs/train/pan_short.safetensors --seed 1 --steps 1200 --batch 4 --lr 2e-3 --flat 0.3
 
 clean:  ## remove the environment and caches; runs/ and reports/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -3,15 +3,14 @@
 Both travel along one lane at constant speed in opposite directions, through the frame and, unseen, around it, once in
 PERIOD frames: seen for some 42 frames, wholly outside for some 18, as the other is. Where they meet, the first one named
 hides the second. The caption names shape and colour of both, the first one's direction and the background. What it does not
-name (the exact hue and shade, the height of each, the texture) must be recalled from before the absence. Everything is a pure
-function of `Scene`, so any frame of any length has a ground truth.
+name, the exact hue and shade of each, must be recalled from before the absence. Everything is a pure function of `Scene`, so
+any frame of any length has a ground truth.
 
 Shapes: B videos, N pixel frames, Y and X pixels; of the two subjects, 0 is the one in front.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from deepforcing.tiny.sprites import COLOURS, HUES, hsv_to_rgb, named, pixel_centres, uniform, words_of
 
 NAME = "tiny_crowd"
-DATA_VERSION = "crowd-1"
+DATA_VERSION = "crowd-2"
 HEIGHT = WIDTH = 32  # pixels: 64 tokens of 4 x 4
 ABOUT = "32 × 32 pixels, two sprites on one lane"
 MODEL = {"dim": 96, "ffn_dim": 384, "num_heads": 3, "num_layers": 4}
@@ -41,10 +40,7 @@ class Scene:
 
     classes: Tensor
     rgb: Tensor  # [B, 2, 3] of the subjects
-    start: Tensor  # [B, 2] pixels by which each starts beside its place
-    lane: Tensor  # [B, 2] y of the subjects' centres
     background: Tensor  # [B, 3]
-    texture: Tensor  # [B, 2, 4]: amplitude, two wave numbers (radians a pixel), phase
 
 
 def sample_scenes(classes: Tensor, generator: torch.Generator) -> Scene:
@@ -59,10 +55,7 @@ def sample_scenes(classes: Tensor, generator: torch.Generator) -> Scene:
     return Scene(
         classes=classes,
         rgb=hsv_to_rgb(hue % 1, draw(0.7, 1.0, 2), draw(0.7, 1.0, 2)),
-        start=draw(-1.0, 1.0, 2),
-        lane=HEIGHT / 2 + draw(-2.5, 2.5, 2),
         background=background.clamp(0.05, 0.95),
-        texture=torch.stack([draw(0.03, 0.07, 2), draw(-0.6, 0.6, 2), draw(-0.6, 0.6, 2), draw(0, 2 * math.pi, 2)], -1),
     )
 
 
@@ -74,14 +67,10 @@ def random_classes(batch: int, generator: torch.Generator) -> Tensor:
     return classes
 
 
-def places(classes: Tensor, time: Tensor, start: Tensor | None = None) -> Tensor:
-    """x of the centres of both subjects, [B, N, 2] in -LOOP/2 .. LOOP/2 around the middle. time: frames [N].
-
-    start: [B, 2], see Scene; where the caption alone puts them when not given.
-    """
+def places(classes: Tensor, time: Tensor) -> Tensor:
+    """x of the centres of both subjects, [B, N, 2]: within LOOP/2 of the frame's middle. time: frames [N]."""
     towards = (1.0 - 2.0 * classes[:, 4, None]) * torch.tensor([1.0, -1.0])  # [B, 2]
-    begin = -START * towards if start is None else -START * towards + start
-    x = begin[:, None] + towards[:, None] * time[None, :, None] * (LOOP / PERIOD)
+    x = towards[:, None] * (time[None, :, None] * (LOOP / PERIOD) - START)
     return (x + LOOP / 2) % LOOP - LOOP / 2 + WIDTH / 2
 
 
@@ -101,17 +90,13 @@ def coverage(scene: Scene, frames: int, first: int = 0) -> Tensor:
     """Of each subject, as if it were alone, [B, N, 2, Y, X] in 0..1."""
     x, y = pixel_centres(HEIGHT, WIDTH)
     time = torch.arange(first, first + frames, dtype=torch.float32)
-    dx = x - places(scene.classes, time, scene.start)[..., None, None]
-    dy = (y - scene.lane[..., None, None])[:, None]
-    return shape_mask(scene.classes[:, [0, 2]][:, None, :, None, None], dx, dy)
+    dx = x - places(scene.classes, time)[..., None, None]
+    return shape_mask(scene.classes[:, [0, 2]][:, None, :, None, None], dx, y - HEIGHT / 2)
 
 
 def render(scene: Scene, frames: int, first: int = 0) -> Tensor:
     """Frames first .. first + frames - 1 (may be negative) -> float32 [B, N, 3, Y, X] in 0..1."""
-    x, y = pixel_centres(HEIGHT, WIDTH)
-    amplitude, kx, ky, phase = (part[..., None, None] for part in scene.texture.unbind(-1))
-    texture = (amplitude * torch.sin(kx * x + ky * y + phase)).sum(1)
-    picture = (scene.background[:, :, None, None] + texture[:, None]).clamp(0, 1)[:, None]
+    picture = scene.background[:, None, :, None, None]
     covered = coverage(scene, frames, first)
     for subject in (1, 0):  # the one in front is painted last
         alpha = covered[:, :, subject, None]

@@ -82,39 +82,55 @@ class TinyModel(nn.Module):
 
 @dataclass(frozen=True)
 class TinySpec:
-    """An embedded world as a model choice. checkpoint: a path, or None for the shipped weights. world: of WORLDS."""
+    """An embedded world as a model choice. checkpoint: a path, or None for the shipped weights.
+
+    world: of WORLDS; None: "tiny", and its videos are not scored by that world's metrics.
+    """
 
     checkpoint: str | None = None
     name: str = "tiny"
     pixel_scale: int = 8
-    world: str = "tiny"
+    world: str | None = "tiny"
     train_frames: int = TRAIN_FRAMES
 
     def __post_init__(self) -> None:
-        find_world(self.world)
+        find_world(self.drawn)
         within(1, 64, pixel_scale=self.pixel_scale)
         within(1, LARGEST_SIZE, train_frames=self.train_frames)
 
     @property
+    def drawn(self) -> str:
+        return self.world or ring.NAME
+
+    @property
     def path(self) -> Path:
-        return SHIPPED.with_stem(self.world) if self.checkpoint is None else Path(self.checkpoint).expanduser()
+        if self.checkpoint is not None:
+            return Path(self.checkpoint).expanduser()
+        path = SHIPPED.with_stem(self.drawn)
+        if not path.is_file():
+            raise ValueError(
+                f"no weights of world {self.drawn} are part of this version: "
+                f"make train-{self.drawn.removeprefix('tiny_')} trains them, and model.checkpoint=FILE takes them"
+            )
+        return path
 
     @property
     def config(self) -> WanConfig:
-        return config_of(find_world(self.world))
+        return config_of(find_world(self.drawn))
 
     @property
     def geometry(self) -> Geometry:
-        return geometry_of(find_world(self.world))
+        return geometry_of(find_world(self.drawn))
 
     def check_prompt(self, prompt: str) -> None:
-        find_world(self.world).parse_caption(prompt)
+        find_world(self.drawn).parse_caption(prompt)
 
     def check(self) -> None:
-        TinyModel.load(self.path, find_world(self.world))
+        TinyModel.load(self.path, find_world(self.drawn))
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
+        world = {} if self.drawn == ring.NAME else {"world": self.drawn}
+        return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale, **world}
 
     def notes(self) -> list[str]:
         return []
@@ -123,7 +139,7 @@ class TinySpec:
         pass
 
     def build(self, device: torch.device, dtype: torch.dtype) -> TinyModel:
-        model = TinyModel.load(self.path, find_world(self.world)).to(device).eval().requires_grad_(False)
+        model = TinyModel.load(self.path, find_world(self.drawn)).to(device).eval().requires_grad_(False)
         model.wan.to(dtype)
         return model
 

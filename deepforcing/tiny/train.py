@@ -30,6 +30,8 @@ from deepforcing.wan.attention import attend
 from deepforcing.wan.containers import read_tensors
 from deepforcing.wan.rope import Rope, rotate
 
+EVERY = 50  # steps between two lines of the log, and two checkpoints
+
 
 class TeacherForcing:
     """Self-attention memory for training: clean chunks 0..n-2, then noisy chunks 0..n-1, in one sequence.
@@ -242,7 +244,7 @@ def provenance(args: argparse.Namespace, step: int, world: World) -> dict[str, s
     if args.init:
         with safe_open(args.init, framework="pt") as file:
             before = (file.metadata() or {}).get("history", "")
-    line = f"python -m deepforcing.tiny.train {options_of(args)} -> {step} steps"
+    line = f"python -m deepforcing.tiny.train {options_of(args)} -> {step} steps on {world.DATA_VERSION}"
     machine = f"{platform.machine()} {platform.system()}, {args.threads} threads, torch {torch.__version__}"
     return {"history": "\n".join(filter(None, [before, line])), "data": world.DATA_VERSION, "machine": machine}
 
@@ -295,14 +297,14 @@ def main() -> None:
             lr = rate(args, step)
             error = trainer.step(args.batch, args.frames, lr)
             recent.append((float(error[:, 0].mean()), float(error[:, 1:].mean())))
-            if (step + 1) % 50 == 0:
+            if (step + 1) % EVERY == 0:
                 first, later = (sum(r[i] for r in recent) / len(recent) for i in (0, 1))
                 line = f"{step + 1},{time.time() - began:.0f},{first:.5f},{later:.5f},{lr:.6f}"
                 log.write(line + "\n")
                 log.flush()
                 print(line, f"{(time.time() - last) / len(recent):.2f} s/step", flush=True)
                 recent, last = [], time.time()
-            if (step + 1) % 50 == 0 or step + 1 == args.steps:
+            if (step + 1) % EVERY == 0 or step + 1 == args.steps:
                 save_tiny(trainer.ema, args.out, provenance(args, step + 1, world))
                 state.save(trainer, step + 1)
     state.path.unlink(missing_ok=True)

@@ -34,7 +34,15 @@ from eval.metrics.vbench.temporal_flickering import TemporalFlickering
 from eval.metrics.world.background_colour import BackgroundColour
 from eval.metrics.world.background_texture import BackgroundTexture
 from eval.metrics.world.cover import Cover
+from eval.metrics.world.crowd_identity import CrowdIdentity
+from eval.metrics.world.crowd_place import CrowdPlace
+from eval.metrics.world.crowd_presence import CrowdPresence
+from eval.metrics.world.crowd_recall import CrowdRecall
 from eval.metrics.world.motion_progress import MotionProgress
+from eval.metrics.world.pan_landmarks import PanLandmarks
+from eval.metrics.world.pan_novelty import PanNovelty
+from eval.metrics.world.pan_progress import PanProgress
+from eval.metrics.world.pan_scenery import PanScenery
 from eval.metrics.world.presence import Presence
 from eval.metrics.world.shape import Shape
 from eval.metrics.world.sprite_colour import SpriteColour
@@ -61,6 +69,14 @@ WEIGHT_FREE: tuple[WindowMetric, ...] = (
     BackgroundColour(),
     BackgroundTexture(),
     Cover(),
+    CrowdPresence(),
+    CrowdPlace(),
+    CrowdIdentity(),
+    CrowdRecall(),
+    PanProgress(),
+    PanNovelty(),
+    PanLandmarks(),
+    PanScenery(),
     Replay(),
     ColourDrift(),
     CellColour(),

@@ -6,6 +6,7 @@ from clips import clip_of, watch_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepforcing.tiny.worlds import find_world
 from eval.measure.metric import ClipInfo, applies
 from eval.measure.watch import Frame
 from eval.measure.windows import Window, distance_from_first, grain, window_mean, windows
@@ -109,12 +110,14 @@ def test_names_are_unique_and_every_metric_gives_what_it_declares_from_what_it_o
     names = [value.name for metric in WEIGHT_FREE for value in metric.values]
     assert len(names) == len(set(names))
     assert len({metric.name for metric in WEIGHT_FREE}) == len(WEIGHT_FREE)
-    prompt = "a red disc starts at the top and circles clockwise on a grey background"
-    frames = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     for metric in WEIGHT_FREE:
-        assert applies(metric, "tiny")
+        world = find_world(metric.world or "tiny")
+        assert applies(metric, world.NAME)
         assert applies(metric, None) == (metric.world is None)
-        scores = metric.score(clip_of(frames, 16, prompt, 2, "tiny", metrics=[metric]), windows(40, 16, 1.0))
+        prompt = world.caption([0, 0, 0, 1, 0, 0][: len(world.VOCABULARY)])
+        shape = (40, 2 * world.HEIGHT, 2 * world.WIDTH, 3)
+        frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        scores = metric.score(clip_of(frames, 16, prompt, 2, world.NAME, metrics=[metric]), windows(40, 16, 1.0))
         assert list(scores) == [value.name for value in metric.values]
         lengths = {value.name: 1 if value.whole else 3 for value in metric.values}
         assert {name: np.shape(numbers) for name, numbers in scores.items()} == {n: (k,) for n, k in lengths.items()}

@@ -11,6 +11,7 @@ from commands import composed
 from omegaconf import OmegaConf
 
 from deepforcing.geometry import Geometry
+from deepforcing.tiny.worlds import WORLDS
 from eval.protocol import Protocol
 from experiments import report
 from experiments.cli import CONF, groups
@@ -91,7 +92,8 @@ def test_experiments_show_the_release_beside_the_paper(name: str) -> None:
 
 @pytest.mark.parametrize("suite", [s for s in groups()["suites"] if s != "wan" and s not in published_suites()])
 def test_suite_can_be_drawn(suite: str) -> None:
-    spec = build_spec(composed("rollout"))
+    world = suite.rpartition("_")[0] or "tiny"
+    spec = build_spec(composed("rollout", f"model={world}"))
     prompts = find_prompts(suite)
     assert len({prompt.id for prompt in prompts}) == len(OmegaConf.load(CONF / "suites" / f"{suite}.yaml").prompts)
     for prompt in prompts:
@@ -100,9 +102,16 @@ def test_suite_can_be_drawn(suite: str) -> None:
 
 def test_suites_do_not_overlap() -> None:
     """No choice may be tuned on the prompts that the results are about."""
-    texts = {suite: {prompt.text for prompt in find_prompts(suite)} for suite in ("dev", "heldout")}
-    assert not texts["dev"] & texts["heldout"]
-    assert len(texts["heldout"]) >= 48
+    for world in WORLDS:
+        dev, heldout = ({prompt.text for prompt in find_prompts(suite, world)} for suite in ("dev", "heldout"))
+        assert not dev & heldout
+        assert len(heldout) >= 48
+
+
+def test_a_suite_is_the_models_own_worlds_where_it_has_one() -> None:
+    assert find_prompts("heldout", "tiny") == find_prompts("heldout") == find_prompts("heldout", None)
+    assert find_prompts("heldout", "tiny_pan") == find_prompts("tiny_pan_heldout") != find_prompts("heldout")
+    assert find_prompts("wan", "tiny_pan") == find_prompts("wan")
 
 
 def test_the_other_mains_are_usable() -> None:

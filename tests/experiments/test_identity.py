@@ -276,6 +276,8 @@ def test_every_field_of_the_embedded_world(tmp_path: Path) -> None:
     usual = identity_hash(TinySpec().identity())
     assert all(identity_hash(replace(TinySpec(), **{n: v}).identity()) != usual for n, v in differs.items())
     assert all(identity_hash(replace(TinySpec(), **{n: v}).identity()) == usual for n, v in same.items())
+    other_world = replace(TinySpec(str(SHIPPED)), world="tiny_pan")
+    assert identity_hash(other_world.identity()) != usual
     state = load_file(SHIPPED)
     (tmp_path / "copy.safetensors").write_bytes(SHIPPED.read_bytes())
     assert identity_hash(TinySpec(str(tmp_path / "copy.safetensors")).identity()) == usual

@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from deepforcing.prompts import Prompt
+from deepforcing.tiny.worlds import WORLDS
 from experiments.rollout import find_prompts
 from experiments.suites import Published, load_suite, published_suites, suite_files
 
@@ -23,6 +25,16 @@ def test_our_suites_are_distinct_prompts() -> None:
             texts = [str(t) for t in OmegaConf.load(path).prompts]
             assert [p.text for p in load_suite(name)] == texts, name  # no repeats, nothing to strip
     assert 20 <= len(load_suite("wan")) <= 30
+
+
+@pytest.mark.parametrize("name", [name for name in WORLDS if name != "tiny"])
+def test_a_worlds_suites_are_the_draw_that_they_say(name: str) -> None:
+    generator, drawn = torch.Generator().manual_seed(48), []
+    while len(drawn) < 68:
+        text = WORLDS[name].caption(WORLDS[name].random_classes(1, generator)[0])
+        drawn += [text] if text not in drawn else []
+    suites = [[prompt.text for prompt in load_suite(f"{name}_{part}")] for part in ("heldout", "dev", "demo")]
+    assert suites == [drawn[:48], drawn[48:64], drawn[64:]]
 
 
 def test_pinned_digests_are_whole() -> None:

@@ -22,7 +22,7 @@ class CrowdIdentity(WindowMetric):
     """Over the moments at which a subject is wholly in view, wherever it is: its colour and its shape.
 
     identity_drift: RGB distance from its own mean colour in its first visit, that is before anything was forgotten. The
-    caption gives the colour only roughly: two draws of one name are .24 apart on average, so that is what forgetting all but
+    caption gives the colour only roughly: two draws of one name are .23 apart on average, so that is what forgetting all but
     the caption costs. subject_shape: share in which the named shape fits best.
     """
 

@@ -20,8 +20,8 @@ from eval.metrics.world.subjects import CrowdSubjects, find_subjects, truth
 class CrowdPlace(WindowMetric):
     """Mean distance of subjects that are wholly in view from their places along the lane, the short way round the loop.
 
-    The caption gives places to within a pixel, so a real video's error is .5 px on average. A subject at a random place of
-    its loop would be LOOP / 4 = 15 px off. NaN in windows in which none is seen whole.
+    0 in real video; a subject at a random place of its loop would be LOOP / 4 = 15 px off. NaN in windows in which none is
+    seen whole.
     """
 
     name: ClassVar[str] = "crowd_place"

@@ -22,7 +22,7 @@ class CrowdRecall(WindowMetric):
     """RGB distance between a subject's mean colour in a visit and in the one before: what a single absence loses.
 
     A window has the mean over the moments of its visits. NaN in the first visit, and where either of the two was hardly seen:
-    read it beside on_time, which says whether the subject came back at all. Two draws of one named colour are .24 apart on
+    read it beside on_time, which says whether the subject came back at all. Two draws of one named colour are .23 apart on
     average.
     """
 

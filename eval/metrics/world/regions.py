@@ -44,7 +44,7 @@ def unstacked(tall: NDArray[np.integer[Any]], like: NDArray[np.bool_]) -> NDArra
 
 def grow(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Masks grown by one pixel to all eight sides, [n, Y, X]."""
-    grown = np.asarray(cv2.dilate(stacked(masks), np.ones((3, 3), np.uint8)))
+    grown = np.asarray(cv2.dilate(stacked(masks), np.ones((3, 3), np.uint8)), np.uint8)
     return np.asarray(unstacked(grown, masks) > 0)
 
 

@@ -45,7 +45,6 @@ SAME_HUE = 0.5 / len(HUES)  # turns: half-way to the next colour of the vocabula
 AREA = (31.0, 115.0)  # pixels covered: half of the smallest (cross, 62) to 1.6 times the largest shape (disc, 72)
 REACH = 7.0  # pixels from the centre that are compared with a shape
 HALF = 5.7  # pixels from a subject's middle to its edge, at most
-SLACK = 1.0  # pixels by which a subject may start beside its place
 BLOCK = 64  # frames that are looked at together
 SPECK = 8  # connected coloured pixels that an empty stage may have: a ninth of a subject
 
@@ -153,8 +152,8 @@ def of_subject(
 
 @dataclass(frozen=True)
 class Truth:
-    """What the caption says of N frames. x: [N, 2] of the centres; clear: bool [N, 2], wholly in view and apart, whatever
-    the start's jitter; away: bool [N], both are wholly outside; visit: int [N, 2], how often it has come back.
+    """What the caption says of N frames. x: [N, 2] of the centres; clear: bool [N, 2], wholly in view and apart;
+    away: bool [N], both are wholly outside; visit: int [N, 2], how often it has come back.
     """
 
     x: FloatArray
@@ -167,9 +166,9 @@ def truth(prompt: str, frames: int) -> Truth:
     """Raises ValueError for a prompt that is none of the crowd's captions."""
     time = torch.arange(frames, dtype=torch.float32)
     x = places(torch.tensor([parse_caption(prompt)]), time)[0].double().numpy()
-    inside = np.abs(x - WIDTH / 2) <= WIDTH / 2 - HALF - SLACK
-    apart = np.abs(x[:, 0] - x[:, 1]) >= 2 * (HALF + SLACK)
+    inside = np.abs(x - WIDTH / 2) <= WIDTH / 2 - HALF
+    apart = np.abs(x[:, 0] - x[:, 1]) >= 2 * HALF
     travelled = np.arange(frames) * LOOP / PERIOD - START + LOOP / 2
     visit = np.repeat(np.floor(travelled / LOOP).astype(np.int64)[:, None], 2, 1)
-    away = (np.abs(x - WIDTH / 2) >= WIDTH / 2 + HALF + SLACK).all(1)
+    away = np.asarray((np.abs(x - WIDTH / 2) >= WIDTH / 2 + HALF).all(1))
     return Truth(x, inside & apart[:, None], away, visit)
