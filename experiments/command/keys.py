@@ -179,6 +179,25 @@ class Table(Keys):
     out: Place | None
 
 
+class Export(Keys):
+    runs: Places | None
+    out: Place | None
+
+
+class Leaderboard(Keys):
+    experiment: Group
+    runs: Places | None
+    folders: Places | None
+    scores: Place | None
+    source: Text | None
+    baseline: Text | None
+    columns: Words | None
+    ends: Seconds
+    window_seconds: Window | None
+    title: Text | None
+    out: Place
+
+
 class Filmstrip(Keys):
     runs: Places | None
     out: Place
@@ -272,8 +291,8 @@ class Experiment(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses,
+    "table": Table, "export": Export, "leaderboard": Leaderboard, "filmstrip": Filmstrip, "track": Track,
+    "reproduce": Reproduce, "head_classes": HeadClasses,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
@@ -284,7 +303,7 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
-    if config_name == "reproduce" and given["experiment"]:
+    if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
 
