@@ -80,11 +80,12 @@ class ModelSpec(Protocol):
 @dataclass(frozen=True)
 class PixelChunk:
     """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
-    batch an equal share of what all its videos took."""
+    batch an equal share of what all its videos took. tokens, stored: as chunkwise.Chunk has them."""
 
     start: int
     pixels: Tensor
     tokens: float
+    stored: int
     seconds: dict[str, float]
 
 
@@ -256,7 +257,7 @@ class Generator:
                         "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
                     )
             seconds = {part: value / len(videos) for part, value in clock.take().items()}
-            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds) for own in pixels]
+            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, chunk.stored, seconds) for own in pixels]
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:
