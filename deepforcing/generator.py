@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
-from deepforcing.yuv import Frames
+
+if TYPE_CHECKING:
+    from deepforcing.yuv import Frames
 
 ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
