@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from deepforcing.frames import sent
-from deepforcing.generator import Generator, GeneratorSpec, Model, Stopwatch
+from deepforcing.generator import Generator, GeneratorSpec, Model
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.video import VideoWriter
 from experiments.videos import peak_memory
 

@@ -6,10 +6,9 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from deepforcing.rollout.chunkwise import Chunk
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
 
@@ -84,11 +84,13 @@ class ModelSpec(Protocol):
 @dataclass(frozen=True)
 class PixelChunk:
     """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
-    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took."""
+    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
+    stored: as chunkwise.Chunk has them."""
 
     start: int
     frames: Frames
     tokens: float
+    stored: int
     seconds: dict[str, float]
 
 
@@ -329,53 +331,4 @@ def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnThe
                 "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
             )
     seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
-    return [PixelChunk(chunk.start, own.numpy(), chunk.tokens, seconds) for own in way.frames]
-
-
-class Laps:
-    """Stretches of one chunk: (name, beginning, end), moments of the CPU's clock or events of a GPU."""
-
-    def __init__(self, pairs: list[tuple[str, Any, Any]]) -> None:
-        self.pairs = pairs
-
-    def seconds(self) -> dict[str, float]:
-        """By name; waits for the GPU to reach the last of them."""
-        total: dict[str, float] = {}
-        for name, begin, end in self.pairs:
-            if isinstance(end, float):
-                took = end - begin
-            else:
-                end.synchronize()
-                took = begin.elapsed_time(end) / 1e3
-            total[name] = total.get(name, 0.0) + took
-        total.pop("wait", None)
-        return total
-
-
-class Stopwatch:
-    """Seconds per named stretch. On a GPU by events on the current stream: nothing is waited for before they are read."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.pairs: list[tuple[str, Any, Any]] = []
-        self.last: dict[int, Any] = {}
-        self._mark()
-
-    def _mark(self) -> tuple[Any, Any]:
-        """The stream's last moment, or this one if it has none, and this one."""
-        stream, now = 0, cast("Any", time.perf_counter())
-        if self.device.type == "cuda":
-            stream, now = torch.cuda.current_stream(self.device).cuda_stream, torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            now.record()
-        before, self.last[stream] = self.last.get(stream, now), now
-        return before, now
-
-    def lap(self, name: str) -> None:
-        self.pairs.append((name, *self._mark()))
-
-    def take(self) -> Laps:
-        """The laps since the last call; on a CPU the time until the next lap counts from its return."""
-        laps, self.pairs = Laps(self.pairs), []
-        if self.device.type != "cuda":
-            self._mark()
-        return laps
+    return [PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds) for own in way.frames]

@@ -143,6 +143,7 @@ def make_samples(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     chunks: list[list[dict[str, Any]]] = [[] for _ in samples]
+    stored = 0
     with contextlib.ExitStack() as open_files:
         videos = [
             open_files.enter_context(
@@ -154,6 +155,7 @@ def make_samples(
         asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
         last = time.perf_counter()
         for parts in generator.generate_batch(asked, total_frames, initial, watch):
+            stored = max(stored, parts[0].stored)
             for video, chunk in zip(videos, parts, strict=True):
                 video.write(chunk.frames)
             now = time.perf_counter()
@@ -179,6 +181,7 @@ def make_samples(
                 **({} if len(samples) == 1 else {"batch": len(samples)}),
                 "wall_seconds": round(wall, 3),
                 "peak_memory_bytes": peak_memory(device),
+                "cache_bytes": stored,
                 "environment": environment(str(device)),
                 "chunks": rows,
             }

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu.card import attention_seconds, describe, pass_flops, rate, wait
 from benchmarks.gpu.rows import Measured
 from benchmarks.gpu.size import Size
-from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopwatch
+from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.wan.model import WanModel
 
 Tell = Callable[[Measured | dict[str, Any]], None]

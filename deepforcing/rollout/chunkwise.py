@@ -31,11 +31,13 @@ OnSwitch = Literal["nothing", "recache", "recache_sink"]
 @dataclass(frozen=True)
 class Chunk:
     """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query,
-    on average over layers and heads. made: on a GPU, the event after which the latents are there; the commit comes later."""
+    on average over layers and heads. stored: bytes that the cache holds for one video. made: on a GPU, the event after which
+    the latents are there; the commit comes later."""
 
     start: int
     latents: Tensor
     tokens: float
+    stored: int
     made: torch.cuda.Event | None = None
 
 
@@ -154,4 +156,4 @@ def chunkwise(
             recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:
             clock("commit")
-        yield Chunk(start, x0, cache.attended_tokens, there)
+        yield Chunk(start, x0, cache.attended_tokens, cache.held // batch, there)

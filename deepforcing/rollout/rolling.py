@@ -83,7 +83,7 @@ def rolling(
             clock("commit")
         if w - first + 1 == steps:
             del noisy[first]
-            yield Chunk(first * frames, x0[first], tokens, there)
+            yield Chunk(first * frames, x0[first], tokens, cache.held // batch, there)
 
 
 class UpstreamRollingNoise(UpstreamNoise):

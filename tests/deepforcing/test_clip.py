@@ -14,9 +14,10 @@ from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.clip import check_length, read_clip
-from deepforcing.generator import Generator, GeneratorSpec, PixelChunk, Stopwatch
+from deepforcing.generator import Generator, GeneratorSpec, PixelChunk
 from deepforcing.rollout.rules import Chunkwise, Rolling
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.tiny.codec import TinyCodec
 from deepforcing.tiny.model import TinySpec
 from deepforcing.tiny.world import parse_caption, render, sample_scenes

@@ -18,8 +18,9 @@ from deepforcing import generator as generators
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.frames import OnTheWay, finite, levels, sent
-from deepforcing.generator import Generator, GeneratorSpec, Laps, NonFiniteError, Stopwatch
+from deepforcing.generator import Generator, GeneratorSpec, NonFiniteError
 from deepforcing.rollout.chunkwise import Chunk
+from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.tiny.model import TinySpec
 from deepforcing.video import VideoWriter
 from deepforcing.writer_thread import DEPTH, WriterThread
@@ -229,7 +230,7 @@ def test_decoding_on_a_stream_begins_with_the_latents_not_with_the_commit(monkey
     latents = torch.zeros(1, 3, 48, 8, 8).as_subclass(Latents)
 
     def one() -> Iterator[Chunk]:
-        yield Chunk(0, latents, 1, "made")  # type: ignore[arg-type]
+        yield Chunk(0, latents, 1, 0, "made")  # type: ignore[arg-type]
 
     ((_, pixels),) = job.decoded(one())
     assert pixels is not None

@@ -14,10 +14,11 @@ from commands import BLUE, RED, Command
 from baselines.causvid import causvid
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import KeepAll
-from deepforcing.generator import Generator, Stopwatch
+from deepforcing.generator import Generator
 from deepforcing.prompts import Prompt
 from deepforcing.rollout.rules import Job
 from deepforcing.runs import RunDir
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.tiny.model import TINY_GEOMETRY, TinySpec
 from deepforcing.video import probe
 from eval.metrics import WEIGHT_FREE
