@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
-from deepforcing.yuv import Frames
+
+if TYPE_CHECKING:
+    from deepforcing.yuv import Frames
 
 ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,11 +82,12 @@ class ModelSpec(Protocol):
 @dataclass(frozen=True)
 class PixelChunk:
     """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
-    batch an equal share of what all its videos took."""
+    batch an equal share of what all its videos took. tokens, stored: as chunkwise.Chunk has them."""
 
     start: int
     pixels: Tensor
     tokens: float
+    stored: int
     seconds: dict[str, float]
 
 
@@ -256,7 +259,7 @@ class Generator:
                         "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
                     )
             seconds = {part: value / len(videos) for part, value in clock.take().items()}
-            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds) for own in pixels]
+            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, chunk.stored, seconds) for own in pixels]
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:

@@ -68,6 +68,7 @@ class Environment(Strict):
     python: Text | None = None
     packages: dict[Text, Text | None] | None = None
     device: Text | None = None
+    machine: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = None
     threads: Count | None = None
 
 
@@ -129,7 +130,8 @@ class Chunk(Strict):
 
 
 class SampleRecord(Strict):
-    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels."""
+    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels.
+    cache_bytes: the most that the KV cache held for it."""
 
     sample: Annotated[str, AfterValidator(_plain_name)]
     prompt_id: Text
@@ -147,6 +149,7 @@ class SampleRecord(Strict):
     chunk_frames: Count | None = None
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
+    cache_bytes: Size | None = None
     environment: Environment | None = None
     chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 

@@ -142,6 +142,7 @@ def make_samples(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     chunks: list[list[dict[str, Any]]] = [[] for _ in samples]
+    stored = 0
     with contextlib.ExitStack() as open_files:
         videos = [
             open_files.enter_context(
@@ -152,6 +153,7 @@ def make_samples(
         watch = open_files.enter_context(observer(request.watch, run, samples))
         asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
         for parts in generator.generate_batch(asked, total_frames, initial, watch):
+            stored = max(stored, parts[0].stored)
             for video, chunk, rows in zip(videos, parts, chunks, strict=True):
                 started = time.perf_counter()
                 video.write(chunk.pixels)
@@ -172,6 +174,7 @@ def make_samples(
                 **({} if len(samples) == 1 else {"batch": len(samples)}),
                 "wall_seconds": round(wall, 3),
                 "peak_memory_bytes": peak_memory(device),
+                "cache_bytes": stored,
                 "environment": environment(str(device)),
                 "chunks": rows,
             }

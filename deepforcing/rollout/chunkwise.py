@@ -31,11 +31,12 @@ OnSwitch = Literal["nothing", "recache", "recache_sink"]
 @dataclass(frozen=True)
 class Chunk:
     """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query,
-    on average over layers and heads."""
+    on average over layers and heads. stored: bytes that the cache holds for one video."""
 
     start: int
     latents: Tensor
     tokens: float
+    stored: int
 
 
 def clean(model: CausalWan, noisy: Tensor, prediction: Tensor, sigma: float) -> Tensor:
@@ -143,4 +144,4 @@ def chunkwise(
             recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:
             clock("commit")
-        yield Chunk(start, x0, cache.attended_tokens)
+        yield Chunk(start, x0, cache.attended_tokens, cache.held // batch)

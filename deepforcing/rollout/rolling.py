@@ -82,7 +82,7 @@ def rolling(
             clock("commit")
         if w - first + 1 == steps:
             del noisy[first]
-            yield Chunk(first * frames, x0[first], tokens)
+            yield Chunk(first * frames, x0[first], tokens, cache.held // batch)
 
 
 class UpstreamRollingNoise(UpstreamNoise):

@@ -31,8 +31,9 @@ from experiments.page.tables import compared, drawn, first_and_last, movement, p
 from experiments.results.configs import difference_rows, differing, yaml_lines
 from experiments.results.runs import Run
 from experiments.results.speed import PARTS, speed
+from experiments.tables.cost import cost_table
 from experiments.tables.estimate import number
-from experiments.tables.layout import with_differences
+from experiments.tables.layout import means, with_differences
 from experiments.tables.over_time import OverTime
 from experiments.tables.table import Column, Table
 from experiments.tables.words import plural
@@ -281,6 +282,7 @@ def _speed(runs: Sequence[Run]) -> dict[str, Any]:
         texts = [number(found.chunk, 3), *(number(found.parts[part], 3) for part in PARTS), number(found.fps, 1)]
         tokens = "–" if found.tokens is None else " to ".join(f"{t:,}" for t in sorted(set(found.tokens)))
         rows.append({"run": i, "cells": [*texts, tokens, number(found.wall, 1), number(found.memory / 1e6, 0)]})
+    cost = cost_table(runs)
     titles = [
         ("a chunk", "s"),
         *((part.removesuffix("_s"), "s") for part in PARTS),
@@ -289,6 +291,8 @@ def _speed(runs: Sequence[Run]) -> dict[str, Any]:
     ]
     titles += [("one video", "s, wall"), ("peak memory", "MB")]
     return {
+        "cost": drawn(means(cost), runs) if cost.columns else "",
+        "cost_note": " ".join(cost.notes),
         "speed": rows,
         "speed_columns": [{"title": title, "unit": unit} for title, unit in titles],
         "speed_note": "Medians over chunks of the second half of each video, where the window is full, as the rollouts "

@@ -112,8 +112,9 @@ def test_every_writer_escapes_what_a_run_says(tmp_path: Path, command: Command) 
         assert "<b>" not in text
         assert "<u>" not in text
         assert "](javascript" not in text.replace("\\](", "")
-        counts = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| ")}
-        assert len(counts) == 1
+        for table in text.split("\n\n"):
+            counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines() if line.startswith("| ")}
+            assert len(counts) <= 1
     latex = (tmp_path / "table.tex").read_text()
     assert "\\input{" not in latex
     assert "\\textbackslash{}input" in latex
