@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def export_task(config: DictConfig) -> None:
     from deepforcing.runs import check_writable
     from experiments.command.terminal import console
-    from experiments.results.exported import check_place_of, digest_of, export  # pandas: --help does without
+    from experiments.results.export import check_place_of, export  # pandas: --help does without
+    from experiments.results.exported import digest_of
     from experiments.results.runs import find_runs, read_runs
     from experiments.tables.comparisons import words
 

@@ -13,6 +13,7 @@ from experiments.board.page import page_html
 from experiments.board.settings import Group, groups_of_foreign, groups_of_runs
 from experiments.board.tables import USUAL, Board, as_markdown, asked_columns, boards, tidy, title
 from experiments.command.outputs import check_output
+from experiments.results.cost import costs
 from experiments.results.foreign import read_foreign
 from experiments.results.runs import Run
 from experiments.results.scores import read_scores
@@ -55,7 +56,7 @@ def find_groups(asked: Asked) -> list[Group]:
             raise ValueError(scores.other[0])
         # In one order, wherever they were read from: sums depend on it in the last bit.
         table = scores.table.sort_values(["run", "metric", "protocol", "sample", "t_start", "t_end"], ignore_index=True)
-        groups += groups_of_runs(runs, table, [metric for metric, _ in asked.columns])
+        groups += groups_of_runs(runs, table, costs(runs), [metric for metric, _ in asked.columns])
     return groups + (groups_of_foreign(foreign) if foreign else [])
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from deepforcing.runs import canonical_json
 from eval.store import other_weights
+from experiments.results.cost import Costs
 from experiments.results.foreign import Foreign
 from experiments.results.runs import Run
 from experiments.suites import load_suite, suite_files
@@ -65,17 +66,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared, and the scores of their videos alone."""
+    """Rows that may be compared, and the scores, and costs, of their videos alone. cost: why a time is blank."""
 
     setting: Setting
     entries: tuple[Entry, ...]
     scores: pd.DataFrame = field(repr=False)
+    cost: Costs | None = None
     foreign: Foreign | None = None
 
 
-def groups_of_runs(runs: Sequence[Run], scores: pd.DataFrame, shown: Sequence[str]) -> list[Group]:
-    """Own scores, a group for each setting, in the order of the runs and seeds. shown: metrics of which every video must have
-    a row, if any of its run has.
+def groups_of_runs(runs: Sequence[Run], scores: pd.DataFrame, cost: Costs, shown: Sequence[str]) -> list[Group]:
+    """Own scores, a group for each setting, in the order of the runs and seeds. cost: of these runs. shown: metrics of which
+    every video must have a row, if any of its run has.
 
     Raises ValueError for runs of which some videos have no scores, and for other weights of a metric's networks.
     """
@@ -92,8 +94,9 @@ def groups_of_runs(runs: Sequence[Run], scores: pd.DataFrame, shown: Sequence[st
             samples = tuple(sample for sample in run.samples if sample["seed"] == seed)
             for setting, part in settings_of(run, samples, protocol, suites).items():
                 found.setdefault(setting, []).append(Entry(run.name, run.label, run, part))
+    every = pd.concat([scores, cost.table], ignore_index=True) if len(cost.table) else scores
     ordered = sorted(found.items(), key=lambda item: item[0].seed)
-    return [Group(setting, tuple(entries), of_entries(scores, entries)) for setting, entries in ordered]
+    return [Group(setting, tuple(entries), of_entries(every, entries), cost) for setting, entries in ordered]
 
 
 def settings_of(
@@ -146,7 +149,7 @@ def groups_of_foreign(foreign: Foreign) -> list[Group]:
     for setting, entries in sorted(found.items(), key=lambda item: item[0].seed):
         names, ending = {entry.name for entry in entries}, f"-s{setting.seed}"
         rows = foreign.table[foreign.table["run"].isin(names) & foreign.table["sample"].str.endswith(ending)]
-        groups.append(Group(setting, tuple(entries), rows, foreign))
+        groups.append(Group(setting, tuple(entries), rows, foreign=foreign))
     return groups
 
 

@@ -13,10 +13,11 @@ from eval.stats.drift import NUMBERS
 from experiments.board.settings import Entry, Group
 from experiments.results.foreign import PROTOCOL as FOREIGN
 from experiments.results.foreign import THEIRS
+from experiments.tables.cost import cost_notes
 from experiments.tables.estimate import interval, number
 from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid_out, value_and_interval, verdict
 from experiments.tables.render import markdown
-from experiments.tables.table import KNOWN, PERCENT, Column, Row, Table, build
+from experiments.tables.table import COST, KNOWN, PERCENT, Column, Row, Table, build
 from experiments.tables.text import markdown_text
 from experiments.tables.words import INTERVALS, OF_THE_SPRITE, join, marks, plural
 
@@ -106,8 +107,11 @@ def board(group: Group, columns: Sequence[Column], base: str | None, ends: float
     seconds = group.setting.seconds
     ends = ends if seconds is None else min(ends, seconds / 2)
     rows = [Row(entry.name, entry.label) for entry in group.entries]
+    columns = [*columns, *(COST if group.cost is not None and len(group.cost.table) else ())]
     table = build(group.scores, rows, columns, base if len(rows) > 1 else None, ends)
     columns = [column for column in table.columns if table.measured(column)]
+    if any(column in columns for column in COST):
+        columns = [column for column in table.columns if column in columns or column in COST]
     if columns:
         table = replace(table, rows=ranked(table, columns[0]))
     table = replace(table, columns=tuple(columns))
@@ -151,7 +155,9 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
     if table.baseline is not None:
         found.append(f"Differences: minus {table.label(table.baseline)}, paired by prompt; {marks(table.comparisons)}.")
     found.append(INTERVALS)
-    lacking = [f"{column.title} of {table.label(row.name)}" for row in table.rows for column in table.columns
+    if group.cost is not None:
+        found += cost_notes(table, group.cost)
+    lacking = [f"{column.title} of {table.label(row.name)}" for row in table.rows for column in table.compared
                if not table.cell(row.name, column).n]  # fmt: skip
     if lacking:
         found.append(f"Not scored, or without any value: {', '.join(lacking)}.")

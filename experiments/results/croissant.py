@@ -51,6 +51,14 @@ SCORE_FIELDS = (
     ("weights_sha256", "sc:Text", "sha256 of the weights of the metric's networks; empty without any"),
     ("window_seconds", "sc:Float", "length of windows; 0 under other protocols"),
 )
+COST_FIELDS = (
+    *SCORE_FIELDS[:3],
+    (
+        "value",
+        "sc:Float",
+        "kv_frames: latent frames, kv_tokens: tokens a pass reads; kv_stored: MB; chunk_time: times Self Forcing's",
+    ),
+)
 VIDEO_FIELDS = (
     RUN,
     SAMPLE,
@@ -88,6 +96,7 @@ def croissant(runs: Sequence[Run], sums: Mapping[str, str], sizes: Mapping[str, 
         "distribution": [file_object(name, sums[name], sizes[name]) for name in sums],
         "recordSet": [
             record_set("scores", "One line a video, metric and clip.", "scores.parquet", SCORE_FIELDS),
+            record_set("costs", "One line a video and kind of cost.", "costs.parquet", COST_FIELDS),
             record_set("videos", "One line a video.", "videos.csv", VIDEO_FIELDS),
         ],
     }

@@ -3,6 +3,7 @@
     <folder>/<run>/run.json    the run's record, without the command and paths of the machine that made it
     <folder>/videos.csv        a line a video: what it shows, how it was made, what it cost, the sha256 of its file
     <folder>/scores.parquet    tidy: a line a video, metric and clip
+    <folder>/costs.parquet     tidy: a line a video and kind of cost (cost.py)
     <folder>/croissant.json    what the folder is, for search engines and reviewers (croissant.py)
     <folder>/SHA256SUMS        of all of these, as `sha256sum -c` reads it; a folder without it is not whole
 
@@ -12,15 +13,11 @@ folder's digest, which is the sha256 of SHA256SUMS, and who publishes a folder c
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +25,14 @@ import pandas as pd
 
 from deepforcing.prompts import Prompt
 from deepforcing.records import SCHEMA, SampleRecord, check, check_place, read_run
-from deepforcing.runs import atomic_write_json, atomic_write_text
 from deepforcing.video import sha256_file
-from eval.csv_cells import bare, guarded
+from eval.csv_cells import bare
 from eval.score_files import read_scores as read_score_file
-from eval.score_files import write_scores
-from eval.store import stored
-from eval.videos import open_run
-from experiments.results.croissant import croissant
 from experiments.results.runs import Run, labelled
 
-SUMS, SCORES, VIDEOS, ABOUT = "SHA256SUMS", "scores.parquet", "videos.csv", "croissant.json"
-SCORE_COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value", "weights_sha256"]
-SCORE_COLUMNS += ["window_seconds"]
+SUMS, SCORES, COSTS, VIDEOS, ABOUT = "SHA256SUMS", "scores.parquet", "costs.parquet", "videos.csv", "croissant.json"
+COST_COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
+SCORE_COLUMNS = [*COST_COLUMNS, "weights_sha256", "window_seconds"]
 TEXTS = ("run", "sample", "prompt_id", "prompt", "sha256")
 WHOLE = (
     "seed",
@@ -62,95 +54,13 @@ def is_exported(folder: Path) -> bool:
     return (folder / SUMS).is_file()
 
 
-def export(runs: Sequence[Run], out: Path) -> Path:
-    """Write the folder, whole or not at all; an earlier export at its place is replaced.
-
-    Raises ValueError for runs without finished videos or without scores, and where something else is at its place.
-    """
-    check_place_of(out)
-    scores = stored([open_run(run.path) for run in runs], None, None)[SCORE_COLUMNS]
-    for run in runs:
-        if not run.samples:
-            raise ValueError(f"{run.path} has no finished videos")
-        if run.name not in set(scores["run"]):
-            raise ValueError(f"{run.path} has no scores: python -m experiments.evaluate runs={run.path}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial-{secrets.token_hex(4)}")
-    try:
-        for run in runs:
-            (partial / run.name).mkdir(parents=True)
-            atomic_write_json(partial / run.name / "run.json", that_travels(run.record))
-        atomic_write_text(partial / VIDEOS, videos_text(runs))
-        with open(partial / SCORES, "wb") as file:
-            write_scores(scores.sort_values([*SCORE_COLUMNS[:5], "t_start"], ignore_index=True), file)
-        files = [*(f"{run.name}/run.json" for run in runs), VIDEOS, SCORES]
-        sums = {name: sha256_file(partial / name) for name in files}
-        sizes = {name: (partial / name).stat().st_size for name in files}
-        atomic_write_json(partial / ABOUT, croissant(runs, sums, sizes))
-        sums[ABOUT] = sha256_file(partial / ABOUT)
-        atomic_write_text(partial / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
-        put(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return out
-
-
-def check_place_of(out: Path) -> None:
-    """Raises ValueError if something is there that is no export."""
-    if out.is_file():
-        raise ValueError(f"out={out} is a file: name a folder")
-    if out.is_dir() and any(out.iterdir()) and not is_exported(out):
-        raise ValueError(
-            f"out={out} holds other files: name a folder that is empty, not there yet, or an earlier export"
-        )
-
-
-def put(made: Path, out: Path) -> None:
-    """A made folder in place of an earlier one."""
-    old = out.with_name(f"{out.name}.old-{secrets.token_hex(4)}")
-    if out.exists():
-        os.rename(out, old)
-    os.rename(made, out)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(old)
-
-
-def that_travels(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's record without what only tells of the machine: the command, and folders before names of files."""
-    kept = {key: value for key, value in record.items() if key != "command"}
-
-    def without_folders(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: without_folders(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [without_folders(each) for each in value]
-        rooted = isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:[\\/]|\\\\)", value) and " " not in value
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if rooted else value
-
-    found: dict[str, Any] = without_folders(kept)
-    return found
-
-
-def videos_text(runs: Sequence[Run]) -> str:
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    columns = [*TEXTS, *WHOLE, *NUMBERS]
-    rows.writerow(columns)
-    for run in runs:
-        for sample in run.samples:
-            cells = [{**sample, "run": run.name}.get(column) for column in columns]
-            rows.writerow([guarded(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in cells])
-    return table.getvalue()
-
-
 def read_exported(folder: Path) -> list[Run]:
     """Its runs, after every file was held against its checksum.
 
     Raises ValueError in one line for a folder that is none, is not whole, or was changed since.
     """
     sums = checked_sums(folder)
-    lacking = [name for name in (VIDEOS, SCORES, ABOUT) if name not in sums]
+    lacking = [name for name in (VIDEOS, SCORES, COSTS, ABOUT) if name not in sums]
     records = [Path(name) for name in sums if re.fullmatch(r"[^/]+/run\.json", name)]
     if lacking or not records:
         raise ValueError(f"{folder / SUMS} does not list {lacking[0] if lacking else 'a run.json'}: export again")
@@ -240,10 +150,18 @@ def read_videos(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def exported_scores(runs: Sequence[Run]) -> pd.DataFrame:
     """SCORE_COLUMNS of the videos of exported runs. Raises ValueError if a file is unreadable."""
+    return exported_rows(runs, SCORES, SCORE_COLUMNS)
+
+
+def exported_costs(runs: Sequence[Run]) -> pd.DataFrame:
+    """COST_COLUMNS, likewise."""
+    return exported_rows(runs, COSTS, COST_COLUMNS)
+
+
+def exported_rows(runs: Sequence[Run], file: str, columns: list[str]) -> pd.DataFrame:
     parts = []
     for folder in dict.fromkeys(run.exported for run in runs if run.exported):
-        names = {run.path.name: run.name for run in runs if run.exported == folder}
-        rows = read_score_file(folder / SCORES, SCORE_COLUMNS)
-        rows = rows[rows["run"].isin(names)]
-        parts.append(rows.assign(run=rows["run"].map(names)))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_COLUMNS)
+        names = [run.name for run in runs if run.exported == folder]
+        rows = read_score_file(folder / file, columns)
+        parts.append(rows[rows["run"].isin(names)])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

@@ -15,10 +15,11 @@ from commands import Command
 from scored_runs import scored_run
 
 from experiments.results.croissant import CORE, RAI
-from experiments.results.exported import export, exported_scores, read_exported
+from experiments.results.export import export
+from experiments.results.exported import exported_scores, read_exported
 from experiments.results.runs import read_runs
 
-FILES = ("SHA256SUMS", "croissant.json", "scores.parquet", "videos.csv", "*/run.json")
+FILES = ("SHA256SUMS", "croissant.json", "scores.parquet", "costs.parquet", "videos.csv", "*/run.json")
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_missing_file_is_seen(folder: Path, pattern: str) -> None:
 def test_checksums_lead_nowhere_else(folder: Path, name: str) -> None:
     with open(folder / "SHA256SUMS", "a") as file:
         file.write(f"{'0' * 64}  {name}\n")
-    with pytest.raises(ValueError, match=r"SHA256SUMS, line 6"):
+    with pytest.raises(ValueError, match=r"SHA256SUMS, line 7"):
         read_exported(folder)
 
 
@@ -130,7 +131,7 @@ def test_croissant_has_what_the_specification_asks_for(folder: Path) -> None:
     for name, each in files.items():
         assert each["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert each["contentSize"] == f"{(folder / name).stat().st_size} B"
-    columns = {"scores.parquet": pq.read_schema(folder / "scores.parquet").names}
+    columns = {name: pq.read_schema(folder / name).names for name in ("scores.parquet", "costs.parquet")}
     columns["videos.csv"] = next(csv.reader((folder / "videos.csv").read_text().splitlines()))
     known = {f"{prefix}:" for prefix in about["@context"]}
     for part in about["recordSet"]:

@@ -17,7 +17,7 @@ from scipy import stats
 from scored_runs import PROMPTS, Values, scored_run
 
 from eval.metrics.vbench.quality import RANGES, quality
-from experiments.results.exported import export
+from experiments.results.export import export
 from experiments.results.runs import read_runs
 
 TIDY = ["run", "metric", "mean", "low", "high", "difference", "difference_low", "difference_high", "n", "comparisons"]
