@@ -68,6 +68,7 @@ class Environment(Strict):
     python: Text | None = None
     packages: dict[Text, Text | None] | None = None
     device: Text | None = None
+    machine: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = None
     threads: Count | None = None
 
 
@@ -124,12 +125,14 @@ class Chunk(Strict):
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
+    chunk_s: Seconds | None = None
     tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 
 
 class SampleRecord(Strict):
-    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels."""
+    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels.
+    cache_bytes: the most that the KV cache held for it."""
 
     sample: Annotated[str, AfterValidator(_plain_name)]
     prompt_id: Text
@@ -147,6 +150,7 @@ class SampleRecord(Strict):
     chunk_frames: Count | None = None
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
+    cache_bytes: Size | None = None
     environment: Environment | None = None
     chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 

@@ -238,12 +238,17 @@ def options_of(args: argparse.Namespace) -> str:
     )
 
 
+def history_of(path: Path) -> str:
+    """The commands that made a checkpoint, a line each; "" where there is none."""
+    if not path.exists():
+        return ""
+    with safe_open(path, framework="pt") as file:
+        return str((file.metadata() or {}).get("history", ""))
+
+
 def provenance(args: argparse.Namespace, step: int, world: World) -> dict[str, str]:
     """How a checkpoint came to be: kept in the file's own metadata, one entry per command since the start."""
-    before = ""
-    if args.init:
-        with safe_open(args.init, framework="pt") as file:
-            before = (file.metadata() or {}).get("history", "")
+    before = history_of(args.init) if args.init else ""
     line = f"python -m deepforcing.tiny.train {options_of(args)} -> {step} steps on {world.DATA_VERSION}"
     machine = f"{platform.machine()} {platform.system()}, {args.threads} threads, torch {torch.__version__}"
     return {"history": "\n".join(filter(None, [before, line])), "data": world.DATA_VERSION, "machine": machine}
@@ -281,6 +286,9 @@ def main() -> None:
     model.requires_grad_(True)
     trainer = Trainer(model, args.lr, torch.Generator().manual_seed(args.seed + 1))
     state = State(args.out, options_of(args))
+    if not state.path.exists() and history_of(args.out) == provenance(args, args.steps, world)["history"]:
+        print(f"{args.out} is trained already; remove it to train it again")
+        return
     try:
         start = state.load(trainer)
     except ValueError as fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.tables.estimate import Estimate, interval, number
 from experiments.tables.table import Column, Row, Table
@@ -28,20 +28,25 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """kind: of the whole place, as of a piece. mark: a drawing behind the first two pieces, which only pages show."""
+    """kind: of the whole place, as of a piece. mark: a drawing behind the first two pieces, order: a number to sort rows by
+    (NaN: last), href: where the first piece leads; which only pages show."""
 
     pieces: tuple[Piece, ...] = (Piece(DASH),)
     kind: str = ""
     mark: str = ""
+    order: float | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)
 class Head:
-    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number."""
+    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number. href:
+    where it leads on a page."""
 
     text: str
     unit: str = ""
     run: int | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,13 @@ def downwards(table: Table, corner: str) -> Grid:
 
 
 def differences(table: Table) -> Grid:
-    """All rows but the baseline's."""
+    """All rows but the baseline's, in what models are compared by."""
     others = [row for row in table.rows if row.name != table.baseline]
 
     def lay(row: str, column: Column) -> Cell:
         return value_and_interval(table.difference(row, column), table.decimals(column), test=True)
 
-    return laid_out(table, others, table.difference, lay)
+    return laid_out(replace(table, columns=table.compared), others, table.difference, lay)
 
 
 def with_differences(table: Table) -> Grid:

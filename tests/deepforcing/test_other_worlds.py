@@ -192,6 +192,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     again = run(monkeypatch, tmp_path / "cut.safetensors", "--steps", "5")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert not state.exists()
+    monkeypatch.setattr(train.Trainer, "step", None)  # it is trained: nothing is done again
+    run(monkeypatch, tmp_path / "cut.safetensors", "--steps", "5")
     rows = [(tmp_path / f"{name}.csv").read_text().splitlines() for name in ("whole", "cut")]
     assert [[line.split(",")[0] for line in lines] for lines in rows] == 2 * [["step", "2", "4"]]
 

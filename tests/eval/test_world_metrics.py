@@ -175,7 +175,7 @@ def test_landmarks_that_change_in_view_are_not_kept() -> None:
     kept, changed = (scores(pan, each, PAN)["landmark_kept"] for each in (video, spoilt))
     np.testing.assert_array_equal(kept, 1)
     assert changed[0] > 0.98  # but for one whose first frames, which tell its colour, are on both sides of the change
-    assert changed[1] < 0.9
+    assert changed[1] < 0.97
 
 
 def test_other_landmarks_are_not_the_captions() -> None:
