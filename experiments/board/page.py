@@ -48,8 +48,8 @@ def lead(made: Sequence[Board]) -> list[str]:
         "one seed, one length, one set of weights and one protocol; nothing is averaged over two of them."
     ]
     worlds = {entry.run.record.get("world") for board in made for entry in board.entries if entry.run}
-    if "tiny" in worlds:
-        found.append("The embedded world is a small model of procedural video: nothing here is about Wan.")
+    if worlds - {None}:
+        found.append("The embedded worlds are small models of procedural video: nothing here is about Wan.")
     if any(setting.foreign for setting in settings):
         found.append("Foreign scores are somebody else's, as their file says them.")
     return found

@@ -19,10 +19,12 @@ from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid
 from experiments.tables.render import markdown
 from experiments.tables.table import COST, KNOWN, PERCENT, Column, Row, Table, build
 from experiments.tables.text import markdown_text
-from experiments.tables.words import INTERVALS, OF_THE_SPRITE, join, marks, plural
+from experiments.tables.words import INTERVALS, found_only, join, marks, plural
 
 USUAL = (
-    ("vbench_quality", "mean"), ("shape", "last"), ("presence", "last"), ("background_drift", "last"), ("texture", "last"),
+    ("vbench_quality", "mean"), ("shape", "last"), ("presence", "last"), ("on_time", "last"), ("novelty", "last"),
+    ("identity_drift", "last"), ("recall_error", "last"), ("landmark_kept", "last"), ("pan_progress", "last"),
+    ("background_drift", "last"), ("texture", "last"),
     ("progress", "last"), ("cell_colour_drift", "last"), ("hue_similarity_last", "mean"), ("motion_kept", "mean"),
     ("imaging_quality", "mean"), ("aesthetic_quality", "mean"), ("dynamic_degree", "mean"), ("clip_drift", "last"),
 )  # fmt: skip
@@ -148,9 +150,11 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
         found.append(f"× 100: {join(percent)}; all else as measured.")
     if QUALITY.name in [column.metric for column in table.columns]:
         found.append(REWARD)
-    sprite = [column.words for column in table.columns if column.metric in OF_THE_SPRITE]
-    if sprite:
-        found.append(f"Only frames in which a sprite was found count for {join(sprite)}: read them beside presence.")
+    for thing, beside, metrics in found_only([column.metric for column in table.columns]):
+        names = [column.words for column in table.columns if column.metric in metrics]
+        found.append(
+            f"Only frames in which a {thing} was found count for {join(names)}: read them beside {Column(beside).words}."
+        )
     found.append("Means over prompts, all of this one seed.")
     if table.baseline is not None:
         found.append(f"Differences: minus {table.label(table.baseline)}, paired by prompt; {marks(table.comparisons)}.")

@@ -10,7 +10,7 @@ from experiments.tables.estimate import interval, number
 from experiments.tables.layout import verdict
 from experiments.tables.over_time import PROTOCOL, OverTime
 from experiments.tables.table import Column
-from experiments.tables.words import OF_THE_SPRITE, join, marks, plural
+from experiments.tables.words import found_only, join, marks, plural
 
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
 KINDS = (("better", "better in"), ("worse", "worse in"), ("different", "different, in no better direction, in"))
@@ -86,23 +86,20 @@ def findings_notes(numbers: OverTime, metrics: Sequence[str]) -> list[str]:
         f"told from zero after Holm's adjustment for all {last.comparisons} differences from the baseline, or all "
         f"{numbers.tables['drift'].tests} drifts, of this report."
     )
-    names = of_the_sprite(metrics)
+    names = [Column(metric).words for _, _, some in found_only(metrics) for metric in some]
     return [note + (f" Of {join(names)} see the note at the table." if names else "")]
-
-
-def of_the_sprite(metrics: Sequence[str]) -> list[str]:
-    return [Column(metric).words for metric in metrics if metric in OF_THE_SPRITE]
 
 
 def survivors(numbers: OverTime, metrics: Sequence[str], ends: float) -> list[str]:
     """What numbers of only a part of the frames mean: a note on sprite metrics, and one where windows lack a value."""
     found = []
-    if names := of_the_sprite(metrics):
+    for thing, share, some in found_only(metrics):
+        names = [Column(metric).words for metric in some]
         one = len(names) == 1
-        beside = "presence" if "presence" in metrics else "the videos"
+        beside = Column(share).words if share in metrics else "the videos"
         found.append(
-            f"{join(names)} {'counts' if one else 'count'} only frames in which a sprite was found: a run that loses "
-            "sprites is scored on what is left, and can look better for it, also in paired differences. Read "
+            f"{join(names)} {'counts' if one else 'count'} only frames in which a {thing} was found: a run that loses "
+            f"{thing}s is scored on what is left, and can look better for it, also in paired differences. Read "
             f"{'it' if one else 'them'} beside {beside}."
         )
     runs = [row.name for row in numbers.tables["last"].rows]

@@ -14,7 +14,7 @@ from experiments.tables.render import markdown
 from experiments.tables.table import FPS, Table
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
-from experiments.tables.words import INTERVALS, OF_THE_SPRITE, join, marks, plural
+from experiments.tables.words import INTERVALS, found_only, join, marks, plural
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,11 @@ def sign_words(published: Table) -> list[str]:
 
 def window_words(done: Done, windows: Table) -> list[str]:
     words = f"Windows of {done.window_seconds:g} s; means over the last {done.ends:.3g} s. "
-    sprite = [column.metric.replace("_", " ") for column in windows.columns if column.metric in OF_THE_SPRITE]
-    if sprite:
-        words += f"Only frames in which a sprite was found count for {join(sprite)}: read them beside presence. "
+    for thing, share, metrics in found_only([column.metric for column in windows.columns]):
+        names = join([metric.replace("_", " ") for metric in metrics])
+        words += (
+            f"Only frames in which a {thing} was found count for {names}: read them beside {share.replace('_', ' ')}. "
+        )
     return [f"{words}The paper has no such numbers."]
 
 

@@ -92,7 +92,7 @@ def croissant(runs: Sequence[Run], sums: Mapping[str, str], sizes: Mapping[str, 
         "citeAs": "to be said by who publishes the folder",
         "datePublished": dates[-1] if dates else "1970-01-01",
         "isLiveDataset": False,
-        **responsible(runs, embedded=worlds == {"tiny"}),
+        **responsible(runs, embedded=None not in worlds),
         "distribution": [file_object(name, sums[name], sizes[name]) for name in sums],
         "recordSet": [
             record_set("scores", "One line a video, metric and clip.", "scores.parquet", SCORE_FIELDS),
@@ -107,7 +107,7 @@ def responsible(runs: Sequence[Run], embedded: bool) -> dict[str, Any]:
     """The fields of responsible AI that apply to scores of generated videos."""
     commits = {str((run.record.get("environment") or {}).get("git_commit")) for run in runs}
     of = (
-        "The model is the embedded world's, 1.8 M parameters trained on procedural video: the scores say nothing of Wan."
+        "The model is an embedded world's, at most 1.8 M parameters trained on procedural video: scores say nothing of Wan."
         if embedded
         else "Scores are of the models that the records of the runs name, and of no others."
     )

@@ -260,7 +260,7 @@ def test_under_which_protocols_metrics_are_measured(name: str) -> None:
             check_protocol([metric], protocol)
         else:
             with pytest.raises(ValueError, match=rf"^{metric.name}: measured under protocol=.*, not {name}$"):
-                score(Videos("a", Path("nowhere"), (), world="tiny"), [metric], protocol)
+                score(Videos("a", Path("nowhere"), (), world=metric.world or "tiny"), [metric], protocol)
 
 
 def test_earlier_names_are_these() -> None:

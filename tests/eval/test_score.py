@@ -23,7 +23,7 @@ import eval.measure.one_pass
 import eval.score
 from deepforcing.video import probe, sha256_file
 from eval.measure.batch import Batch, cut
-from eval.measure.metric import ClipInfo, Metric, Value
+from eval.measure.metric import ClipInfo, Metric, Value, applies
 from eval.measure.watch import Clip, Observation, WindowMetric
 from eval.measure.windows import FloatArray, Window
 from eval.metrics import WEIGHT_FREE
@@ -65,8 +65,8 @@ def test_scores_every_sample_once_and_then_nothing(make_run: MakeRun) -> None:
     assert (first.decoded, first.problems) == (2, [])
     assert calls == [(1, 2, "aaaaaaaaaa-s0"), (2, 2, "bbbbbbbbbb-s0")]
     assert list(first.table.columns) == [*COLUMNS, *KEYS]
-    names = {value.name for metric in WEIGHT_FREE for value in metric.values}
-    wholes = sum(value.whole for metric in WEIGHT_FREE for value in metric.values)
+    values = [value for metric in WEIGHT_FREE if applies(metric, "tiny") for value in metric.values]
+    names, wholes = {value.name for value in values}, sum(value.whole for value in values)
     assert len(first.table) == 2 * (3 * (len(names) - wholes) + wholes)
     assert set(first.table["metric"]) == names
     assert set(first.table["run"]) == {run.name}

@@ -75,7 +75,7 @@ def test_cuts_between_batches_do_not_matter(cuts: Sequence[int]) -> None:
         for found, expected in zip(*(parts(clip.observed(observation)) for clip in (cut, whole)), strict=True):
             np.testing.assert_array_equal(found, expected)
             assert np.shape(expected)[:1] in ((32,), ())
-    for metric in WEIGHT_FREE:
+    for metric in (metric for metric in WEIGHT_FREE if applies(metric, "tiny")):
         expected = metric.score(whole, windows(32, 4, 1.0))
         for name, numbers in metric.score(cut, windows(32, 4, 1.0)).items():
             np.testing.assert_array_equal(numbers, expected[name])
