@@ -7,8 +7,8 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -66,6 +66,14 @@ class ModelSpec(Protocol):
         """What of the model changes pixels: name and sha256 of the checkpoint."""
         ...
 
+    def decoding(self) -> dict[str, Any]:
+        """What of the identity belongs to the decoder."""
+        ...
+
+    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """Gives a decoder for each video (see Codec.decoder), loaded without the transformer. Raises ValueError."""
+        ...
+
     def notes(self) -> list[str]:
         """What is to be told before a run, a line each."""
         ...
@@ -80,12 +88,13 @@ class ModelSpec(Protocol):
 @dataclass(frozen=True)
 class PixelChunk:
     """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
-    batch an equal share of what all its videos took."""
+    batch an equal share of what all its videos took. latents: [F, C, Y, X], in the run's dtype and on its device."""
 
     start: int
     pixels: Tensor
     tokens: float
     seconds: dict[str, float]
+    latents: Tensor
 
 
 class NonFiniteError(ArithmeticError):
@@ -148,6 +157,14 @@ class GeneratorSpec:
             raise ValueError(
                 f"generator {self.name} cannot start from given frames: {self.rule.refuses_start}; use a chunk-wise "
                 "generator such as self_forcing or longlive"
+            )
+
+    def check_latents(self) -> None:
+        """Whether a video's latents can be kept, to be decoded again. Raises ValueError."""
+        if not self.rule.one_decoder:
+            raise ValueError(
+                f"generator {self.name} decodes a video in rollouts that overlap, so its latents are no video by themselves: "
+                "latents=keep goes with chunk-wise generators and rolling_forcing"
             )
 
     def check_batch(self, batch: int) -> None:
@@ -235,19 +252,21 @@ class Generator:
         total_frames: int,
         initial: Tensor | None = None,
         watch: Watch | None = None,
+        goes_on: bool = False,
     ) -> Iterator[list[PixelChunk]]:
         """Several videos in one pass, chunk by chunk; memory does not grow with `total_frames` unless the policy keeps
         everything.
 
         videos: (prompt, prompt id, seed) of each; schedules must change their prompts at the same chunks. What a video shows
         depends on none of the others; its last bits may depend on how many they are. watch: an observer of every pass.
-        initial: latents to begin with, from `encode`; their chunks come first, decoded again, and count among
-        total_frames; a prompt schedule's times count from their beginning.
+        initial: latents to begin with, [1 or B, n, C, Y, X], from `encode`, or, goes_on, from an earlier rollout; their chunks
+        come first, decoded again, and count among total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
         spec = self.spec
         clock = Stopwatch(self.device)
-        for chunk, pixels in spec.rule.generate(self.batch_job(videos, total_frames, clock, initial, watch)):
+        job = self.batch_job(videos, total_frames, clock, initial, watch)
+        for chunk, pixels in spec.rule.generate(replace(job, goes_on=goes_on)):
             assert pixels is not None
             for (_, prompt_id, seed), own in zip(videos, pixels, strict=True):
                 if not torch.isfinite(own).all():
@@ -256,7 +275,10 @@ class Generator:
                         "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
                     )
             seconds = {part: value / len(videos) for part, value in clock.take().items()}
-            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds) for own in pixels]
+            yield [
+                PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds, latents)
+                for own, latents in zip(pixels, chunk.latents, strict=True)
+            ]
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:

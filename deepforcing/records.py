@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Never
+from typing import Annotated, Any, Literal, Never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -128,6 +128,16 @@ class Chunk(Strict):
     given: bool | None = None
 
 
+class LatentsRecord(Strict):
+    """The latents that were kept of a sample: samples/<sample>.safetensors. shape: latent frames, channels, rows, columns."""
+
+    file: str
+    bytes: Size
+    sha256: Sha256
+    dtype: Literal["float32", "bfloat16"]
+    shape: Annotated[list[Count], Field(min_length=4, max_length=4)]
+
+
 class SampleRecord(Strict):
     """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels."""
 
@@ -147,6 +157,7 @@ class SampleRecord(Strict):
     chunk_frames: Count | None = None
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
+    latents: LatentsRecord | None = None
     environment: Environment | None = None
     chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 
@@ -154,6 +165,8 @@ class SampleRecord(Strict):
     def _of_one_name(self) -> SampleRecord:
         if self.video != f"{self.sample}.mp4":
             raise ValueError(f"video must be {self.sample}.mp4, the file beside the record")
+        if self.latents is not None and self.latents.file != f"{self.sample}.safetensors":
+            raise ValueError(f"latents.file must be {self.sample}.safetensors, the file beside the record")
         return self
 
 
@@ -180,7 +193,8 @@ def read_sample(path: Path) -> dict[str, Any]:
     check(SampleRecord, record, path)
     if record["sample"] != path.stem:
         raise ValueError(f"{path} is the record of sample {record['sample']}; a record has its sample's name")
-    check_place(path.with_name(record["video"]), run)
+    for file in (record["video"], *([record["latents"]["file"]] if record.get("latents") else [])):
+        check_place(path.with_name(file), run)
     return record
 
 

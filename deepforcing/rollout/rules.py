@@ -44,8 +44,8 @@ class Job:
     holds, 0 among them.
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
-    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them. cuts: which of the later prompts
-    follow a cut. watch: an observer of every pass (cache/observe.py).
+    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them; goes_on: an earlier rollout made
+    them. cuts: which of the later prompts follow a cut. watch: an observer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -63,6 +63,7 @@ class Job:
     initial: Tensor | None = None
     cuts: frozenset[int] = frozenset()
     watch: Watch | None = None
+    goes_on: bool = False
 
     @property
     def batch(self) -> int:
@@ -110,6 +111,11 @@ class Rule(Protocol):
     def refuses_start(self) -> str | None:
         """Why a video cannot begin with given frames; None: it can, with whole chunks."""
         ...
+
+    @property
+    def one_decoder(self) -> bool:
+        """Whether the chunks' latents, decoded one after the other by one decoder, are the video."""
+        return True
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy or length that this rule cannot work with."""
@@ -188,6 +194,7 @@ class Chunkwise(Rule):
                 switches=later,
                 on_switch=self.on_switch,
                 cuts=job.cuts,
+                goes_on=job.goes_on,
             )
         )
 

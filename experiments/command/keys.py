@@ -90,7 +90,17 @@ class Rollout(Keys):
     device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
+    latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    threads: Threads | None
+
+
+class Decode(Keys):
+    model: Group
+    runs: Places | None
+    runs_root: Place
+    label: Text | None
+    device: Text
     threads: Threads | None
 
 
@@ -271,7 +281,8 @@ class Experiment(Keys):
 
 
 COMMANDS: dict[str, type[Keys]] = {
-    "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
+    "rollout": Rollout, "decode": Decode, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate,
+    "report": Report,
     "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
     "head_classes": HeadClasses,
 }  # fmt: skip
