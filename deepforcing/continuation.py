@@ -113,10 +113,7 @@ def read_continuation(path: Path, spec: GeneratorSpec, total_frames: int, plan: 
             f"start_from={path} has no latents of {len(missing)} of the {len(plan)} videos asked for ({missing[0]} ...): make "
             "that run with latents=keep, and ask for its prompts and seeds"
         )
-    files = {
-        s.name: (path / "samples" / records[s.name]["latents"]["file"], str(records[s.name]["latents"]["sha256"]))
-        for s in plan
-    }
+    files = {s.name: (run.latents_path(s.name), str(records[s.name]["latents"]["sha256"])) for s in plan}
     lengths = {check_latents(file, spec, total_frames) for file, _ in files.values()}
     if len(lengths) > 1:
         raise ValueError(f"start_from={path} holds latents of several lengths ({sorted(lengths)} latent frames)")

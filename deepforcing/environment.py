@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import subprocess
@@ -21,6 +22,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
     git_commit and git_dirty (tracked files changed) are those of the checkout this file is tracked in, null elsewhere:
     an installed package inside somebody's repository must not claim their commit. device: "cpu", "cuda", "cuda:1" ...
+    machine: a digest of its name, so that times of two machines are told apart and no name is published.
     """
     commit, dirty = _git_state()
     return {
@@ -29,6 +31,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
+        "machine": hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:12],
         "threads": torch.get_num_threads(),
     }
 

@@ -6,10 +6,9 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,15 +16,20 @@ from torch import Tensor
 from deepforcing import script
 from deepforcing.cache.observe import Watch
 from deepforcing.cache.policy import CachePolicy
+from deepforcing.frames import OnTheWay, sent
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
+from deepforcing.rollout.chunkwise import Chunk
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
-from deepforcing.yuv import Frames
+
+if TYPE_CHECKING:
+    from deepforcing.yuv import Frames
 
 ENGINE = 1  # part of every run's identity: raise it when the same settings give other pixels than before
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -71,7 +75,7 @@ class ModelSpec(Protocol):
         ...
 
     def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
-        """Gives a decoder for each video (see Codec.decoder), loaded without the transformer. Raises ValueError."""
+        """A decoder for each video (Codec.decoder), without the transformer."""
         ...
 
     def notes(self) -> list[str]:
@@ -87,12 +91,14 @@ class ModelSpec(Protocol):
 
 @dataclass(frozen=True)
 class PixelChunk:
-    """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
-    batch an equal share of what all its videos took. latents: [F, C, Y, X], in the run's dtype and on its device."""
+    """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
+    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
+    stored: as chunkwise.Chunk has them. latents: [F, C, Y, X] on the CPU, in the run's dtype."""
 
     start: int
-    pixels: Tensor
+    frames: Frames
     tokens: float
+    stored: int
     seconds: dict[str, float]
     latents: Tensor
 
@@ -157,14 +163,6 @@ class GeneratorSpec:
             raise ValueError(
                 f"generator {self.name} cannot start from given frames: {self.rule.refuses_start}; use a chunk-wise "
                 "generator such as self_forcing or longlive"
-            )
-
-    def check_latents(self) -> None:
-        """Whether a video's latents can be kept, to be decoded again. Raises ValueError."""
-        if not self.rule.one_decoder:
-            raise ValueError(
-                f"generator {self.name} decodes a video in rollouts that overlap, so its latents are no video by themselves: "
-                "latents=keep goes with chunk-wise generators and rolling_forcing"
             )
 
     def check_batch(self, batch: int) -> None:
@@ -263,22 +261,24 @@ class Generator:
         come first, decoded again, and count among total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
-        spec = self.spec
         clock = Stopwatch(self.device)
-        job = self.batch_job(videos, total_frames, clock, initial, watch)
-        for chunk, pixels in spec.rule.generate(replace(job, goes_on=goes_on)):
+        job = replace(self.batch_job(videos, total_frames, clock, initial, watch), goes_on=goes_on)
+        if self.device.type == "cuda" and self.spec.rule.decodes_beside:
+            job = replace(job, stream=torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
+        ahead: tuple[Chunk, OnTheWay, Laps] | None = None
+        for chunk, pixels in self.spec.rule.generate(job):
             assert pixels is not None
-            for (_, prompt_id, seed), own in zip(videos, pixels, strict=True):
-                if not torch.isfinite(own).all():
-                    raise NonFiniteError(
-                        f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
-                        "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
-                    )
-            seconds = {part: value / len(videos) for part, value in clock.take().items()}
-            yield [
-                PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, seconds, latents)
-                for own, latents in zip(pixels, chunk.latents, strict=True)
-            ]
+            with torch.cuda.stream(job.stream):
+                now = chunk, sent(pixels, chunk.latents), clock.take()
+            if self.device.type != "cuda":
+                yield handed_over(videos, *now)
+                continue
+            # The device has the next chunk to do before anybody waits for this one.
+            if ahead is not None:
+                yield handed_over(videos, *ahead)
+            ahead = now
+        if ahead is not None:
+            yield handed_over(videos, *ahead)
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:
@@ -331,23 +331,17 @@ class Generator:
         )  # fmt: skip
 
 
-class Stopwatch:
-    """Seconds per named stretch. On a GPU each lap waits for the device, once per stretch and never inside a pass."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.laps: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
-        self.last = now
-
-    def take(self) -> dict[str, float]:
-        """The laps since the last call; the time until the next lap counts from its return."""
-        laps, self.laps = self.laps, {}
-        self.last = time.perf_counter()
-        return laps
+def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnTheWay, laps: Laps) -> list[PixelChunk]:
+    """A chunk when it is on the CPU, a part for each video. Raises NonFiniteError."""
+    way.wait()
+    for (_, prompt_id, seed), good in zip(videos, way.finite.tolist(), strict=True):
+        if not good:
+            raise NonFiniteError(
+                f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
+                "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
+            )
+    seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
+    return [
+        PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds, latents)
+        for own, latents in zip(way.frames, way.latents, strict=True)
+    ]

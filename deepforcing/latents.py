@@ -95,7 +95,6 @@ class LatentsWriter:
     def record(self) -> dict[str, Any]:
         """What a sample's record says of the finished file (records.LatentsRecord)."""
         return {
-            "file": self.path.name,
             "bytes": self._bytes,
             "sha256": self._digest.hexdigest(),
             "dtype": DTYPES[self.dtype][0],

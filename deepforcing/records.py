@@ -68,6 +68,7 @@ class Environment(Strict):
     python: Text | None = None
     packages: dict[Text, Text | None] | None = None
     device: Text | None = None
+    machine: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = None
     threads: Count | None = None
 
 
@@ -124,6 +125,7 @@ class Chunk(Strict):
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
+    chunk_s: Seconds | None = None
     tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 
@@ -131,7 +133,6 @@ class Chunk(Strict):
 class LatentsRecord(Strict):
     """The latents that were kept of a sample: samples/<sample>.safetensors. shape: latent frames, channels, rows, columns."""
 
-    file: str
     bytes: Size
     sha256: Sha256
     dtype: Literal["float32", "bfloat16"]
@@ -139,7 +140,8 @@ class LatentsRecord(Strict):
 
 
 class SampleRecord(Strict):
-    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels."""
+    """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels.
+    cache_bytes: the most that the KV cache held for it."""
 
     sample: Annotated[str, AfterValidator(_plain_name)]
     prompt_id: Text
@@ -158,6 +160,7 @@ class SampleRecord(Strict):
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
     latents: LatentsRecord | None = None
+    cache_bytes: Size | None = None
     environment: Environment | None = None
     chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
 
@@ -165,8 +168,6 @@ class SampleRecord(Strict):
     def _of_one_name(self) -> SampleRecord:
         if self.video != f"{self.sample}.mp4":
             raise ValueError(f"video must be {self.sample}.mp4, the file beside the record")
-        if self.latents is not None and self.latents.file != f"{self.sample}.safetensors":
-            raise ValueError(f"latents.file must be {self.sample}.safetensors, the file beside the record")
         return self
 
 
@@ -193,8 +194,8 @@ def read_sample(path: Path) -> dict[str, Any]:
     check(SampleRecord, record, path)
     if record["sample"] != path.stem:
         raise ValueError(f"{path} is the record of sample {record['sample']}; a record has its sample's name")
-    for file in (record["video"], *([record["latents"]["file"]] if record.get("latents") else [])):
-        check_place(path.with_name(file), run)
+    for suffix in (".mp4", ".safetensors"):
+        check_place(path.with_suffix(suffix), run)
     return record
 
 

@@ -207,7 +207,7 @@ class RunDir:
         """Whether a finished sample's latents are there."""
         kept = record.get("latents")
         try:
-            return kept is not None and (self._samples / kept["file"]).stat().st_size == kept["bytes"]
+            return kept is not None and self.latents_path(record["sample"]).stat().st_size == kept["bytes"]
         except OSError:
             return False
 

@@ -148,12 +148,13 @@ class VideoWriter:
             raise ValueError(
                 f"frames are {frames.dtype} {tuple(frames.shape)}, expected floats [N, 3, H, W] = (N, *{expected})"
             )
-        if not bool(frames.isfinite().all()):
+        from deepforcing.frames import finite, levels
+
+        if frames.numel() and not bool(finite(frames)):
             raise ValueError(
                 f"NaN or Inf in frames {self.frames} to {self.frames + len(frames) - 1} of {self.path.name}"
             )
-        levels = frames.detach().float().clamp(0, 1).mul(255).round().byte()
-        array: Frames = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        array: Frames = levels(frames).cpu().numpy()
         return array
 
     def _fault(self, error: Exception) -> OSError:

@@ -7,11 +7,13 @@ one to two levels on its fast paths, and the shift depends on the processor: not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import av
 
 Frames = NDArray[np.uint8]
 

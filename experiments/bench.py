@@ -1,4 +1,4 @@
-"""Speed and memory of a rollout, as JSON. `python -m experiments.bench --help`; `bench eval` is benchmarks/vbench/."""
+"""Speed and memory of a rollout, as JSON. `python -m experiments.bench --help`; `eval` and `gpu-table` are in benchmarks/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import command
+from experiments.command import command, program
 from experiments.command.moved import moved
 
 if TYPE_CHECKING:
@@ -59,13 +59,26 @@ def bench_eval_task(config: DictConfig) -> int:
     return compare(config)
 
 
+def gpu_table_work(words: list[str]) -> int:
+    from benchmarks.gpu.table import gpu_table
+
+    return gpu_table(words)
+
+
+def gpu_table_help() -> str:
+    from benchmarks.gpu.settings import HELP
+
+    return HELP
+
+
 run, run_eval = command("bench")(bench_task), command("bench_eval")(bench_eval_task)
+run_gpu_table = program(gpu_table_work, gpu_table_help)  # by its own words: a bare machine has no Hydra
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["eval"]:
-        del sys.argv[1]
-        run_eval()
+    others = {"eval": run_eval, "gpu-table": run_gpu_table}
+    if sys.argv[1:2] and sys.argv[1] in others:
+        others[sys.argv.pop(1)]()
         return
     # --lengths reads better than the key it stands for, and is what the documentation says.
     sys.argv[1:] = [DEFAULT_LENGTHS if a == "--lengths" else a for a in sys.argv[1:]]

@@ -66,8 +66,11 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
         spec.cues(prompt.text, total_frames)
     start = None if config.start_from is None else find_start(str(config.start_from), spec, total_frames, plan)
     latents = str(config.latents) == "keep"
-    if latents:
-        spec.check_latents()
+    if latents and not spec.rule.one_decoder:
+        raise ValueError(
+            f"generator {spec.name} decodes a video in rollouts that overlap, so its latents are no video by themselves: "
+            "latents=keep goes with chunk-wise generators and rolling_forcing"
+        )
     spec.check(total_frames)
     if here:
         check_room(spec, total_frames, device, batch)

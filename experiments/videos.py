@@ -27,6 +27,7 @@ from deepforcing.prompts import Sample
 from deepforcing.runs import MIN_FREE_BYTES, RunDir, check_writable
 from deepforcing.video import VideoWriter
 from deepforcing.wan.model import WanSpec
+from deepforcing.writer_thread import WriterThread
 from experiments.command.terminal import bar
 from experiments.request import Request, check_request, find_observer
 
@@ -161,11 +162,12 @@ def make_samples(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     chunks: list[list[dict[str, Any]]] = [[] for _ in samples]
+    stored = 0
     initial = start.initial(samples, device, dtype) if isinstance(start, Continuation) else clip
     with contextlib.ExitStack() as open_files:
         videos = [
             open_files.enter_context(
-                VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale)
+                WriterThread(VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale))
             )
             for sample in samples
         ]
@@ -177,20 +179,27 @@ def make_samples(
         ]
         watch = open_files.enter_context(observer(request.watch, run, samples))
         asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
+        last = time.perf_counter()
         goes_on = isinstance(start, Continuation)
         for parts in generator.generate_batch(asked, total_frames, initial, watch, goes_on):
+            stored = max(stored, parts[0].stored)
             for file, chunk in zip(latents, parts, strict=False):  # none where they are not kept
                 file.write(chunk.latents)
-            for video, chunk, rows in zip(videos, parts, chunks, strict=True):
-                started = time.perf_counter()
-                video.write(chunk.pixels)
+            for video, chunk in zip(videos, parts, strict=True):
+                video.write(chunk.frames)
+            now = time.perf_counter()
+            whole, last = (now - last) / len(samples), now
+            for chunk, rows in zip(parts, chunks, strict=True):
                 seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
-                seconds["write_s"] = round(time.perf_counter() - started, 6)
+                seconds["chunk_s"] = round(whole, 6)
                 given = {"given": True} if start is not None and chunk.start < start.latent_frames else {}
                 rows.append({**seconds, "tokens": chunk.tokens, **given})
                 advance()
-        frames = videos[0].frames
+    frames = videos[0].frames
     wall = (time.perf_counter() - began) / len(samples)
+    for video, rows in zip(videos, chunks, strict=True):
+        for row, took in zip(rows, video.seconds, strict=True):
+            row["write_s"] = round(took, 6)
     for k, (sample, rows) in enumerate(zip(samples, chunks, strict=True)):
         run.commit(
             {
@@ -202,6 +211,7 @@ def make_samples(
                 **({} if len(samples) == 1 else {"batch": len(samples)}),
                 "wall_seconds": round(wall, 3),
                 "peak_memory_bytes": peak_memory(device),
+                "cache_bytes": stored,
                 "environment": environment(str(device)),
                 "chunks": rows,
             }

@@ -189,6 +189,11 @@ class HeadBands:
         mean = sum(self.bands[name].attended_tokens * n for name, n in weights.items()) / sum(weights.values())
         return int(mean) if mean.is_integer() else mean
 
+    @property
+    def held(self) -> int:
+        """Bytes that are stored for all videos of the batch."""
+        return sum(cache.held for cache in self.caches)
+
     def denoise(self, step: int = 0) -> CacheMemory:
         """The transformer's memory for the chunk's denoising pass `step`."""
         if self.whole is not None:

@@ -31,6 +31,7 @@ from deepforcing.cache.observe import Seen, Watch
 from deepforcing.cache.passes import First, Steady, hold
 from deepforcing.cache.past import LayerPast
 from deepforcing.cache.policy import CachePolicy, Content, Pass, Plan, Slot, View
+from deepforcing.cache.storage import tensor_bytes
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.rope import Rope, rotate
 
@@ -100,9 +101,8 @@ class KVCache:
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint, self.chunk_shift = False, 0
-        self.seen_by: list[list[int]] | None = (
-            None  # buffer slots of the past by the chunk's frames, where these differ
-        )
+        # Buffer slots of the past by the chunk's frames, where these differ.
+        self.seen_by: list[list[int]] | None = None
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
 
     # ---- once per chunk -------------------------------------------------------------------------------------------
@@ -215,6 +215,11 @@ class KVCache:
     def attended_tokens(self) -> float:
         """Keys that each query of the current chunk sees while it is denoised; the mean where its frames differ."""
         return self._denoise.attended
+
+    @property
+    def held(self) -> int:
+        """Bytes that are stored for all videos of the batch, with what contents keep of them."""
+        return sum(layer.held for layer in self.layers) + tensor_bytes(self.layer_notes)
 
     # ---- passes ---------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,11 @@ class Layer(ABC):
         self.visible: Tensor | None = None
         self.past_queries: Tensor | None = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of the tensors that it holds now, for all videos of the batch."""
+        return tensor_bytes(vars(self))
+
     @abstractmethod
     def put(self, at: Tensor, k: Tensor, v: Tensor) -> None:
         """Keys as read and values of these tokens, for now."""
@@ -145,6 +150,14 @@ class Layer(ABC):
             past.copy_(q[:, :, -tokens:])
         else:
             past.copy_(torch.cat([past[:, :, q.shape[2] :], q], 2))
+
+
+def tensor_bytes(value: object) -> int:
+    """Of tensors, also inside of mappings and tuples."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(tensor_bytes, inside))
 
 
 class DenseLayer(Layer):

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
 from deepforcing.pickles import MAX_BYTES, ForeignObjectError, line
@@ -147,6 +146,8 @@ def notes_of(path: Path) -> dict[str, str]:
     if path.suffix.lower() != ".safetensors" or not path.is_file() or not is_safetensors(path):
         return {}
     try:
+        from safetensors import safe_open  # random weights do without
+
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except Exception:  # damaged: told when the tensors are read
@@ -171,6 +172,8 @@ def _one_file(path: Path) -> Mapping[Any, Any]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import safe_open  # random weights do without
+
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepforcing.torchvision_cpu import make_importable
@@ -236,6 +235,8 @@ class Embeddings:
             path = self._path(text)
             if path is None or not path.is_file():
                 return None
+            from safetensors.torch import load_file
+
             try:
                 self.rows[text] = load_file(path)["rows"]
             except Exception:  # half a file or another's: made again
@@ -246,6 +247,8 @@ class Embeddings:
         self.rows[text] = rows
         path = self._path(text)
         if path is not None:
+            from safetensors.torch import save_file
+
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
             save_file({"rows": rows.contiguous()}, partial)

@@ -36,21 +36,34 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file; remembered while size and time stay the same, of large files also beside them on disk."""
+    known = remembered(path)
+    if known is not None:
+        return known
+    stat = path.stat()
+    digest = _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    note = _note(path)
+    with contextlib.suppress(OSError):  # a read-only directory: hashed again next time
+        partial = note.with_name(f"{note.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}))
+        partial.replace(note)
+    return digest
+
+
+def remembered(path: Path) -> str | None:
+    """The same if it takes no time: None for a large file whose digest is not on disk."""
     stat = path.stat()
     if stat.st_size < LARGE:
         return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
-    note = path.with_name(f".{path.name}.sha256.json")
     state = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        known = json.loads(note.read_text())
+        known = json.loads(_note(path).read_text())
         if {k: known.get(k) for k in state} == state and re.fullmatch("[0-9a-f]{64}", str(known.get("sha256"))):
             return str(known["sha256"])
-    digest = _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
-    with contextlib.suppress(OSError):  # a read-only directory: hashed again next time
-        partial = note.with_name(f"{note.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps({**state, "sha256": digest}))
-        partial.replace(note)
-    return digest
+    return None
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256.json")
 
 
 def sha256_of_all(path: Path, names: tuple[str, ...] = IN_A_DIRECTORY) -> str:

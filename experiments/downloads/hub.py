@@ -1,14 +1,12 @@
-"""Single files of the models from where they were published: the hub at a pinned revision, GitHub at a commit, an address."""
+"""Single files of the models from where they were published: the hub at a pinned revision, GitHub at a commit."""
 
 from __future__ import annotations
 
-import os
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 from deepforcing.wan.catalogue import HubFile
 from deepforcing.wan.weights import sha256
+from experiments.downloads.fetch import fetch
 from experiments.downloads.manifest import Manifest
 
 
@@ -41,22 +39,6 @@ def download(file: HubFile, root: Path, manifest: Manifest, revision: str | None
     return target
 
 
-def fetch(url: str, target: Path, verify: Callable[[Path], None]) -> Path:
-    """A small file from its address, kept only if `verify`, which raises ValueError, finds it to be the published one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            partial.write_bytes(answer.read())
-        verify(partial)
-        partial.replace(target)
-    except OSError as error:
-        raise ValueError(f"{url} cannot be fetched ({error}); copy the file to {target}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
 def fetch_pinned(file: HubFile, root: Path, manifest: Manifest) -> Path:
     """A file of a GitHub repository at the catalogue's commit."""
 
@@ -66,7 +48,7 @@ def fetch_pinned(file: HubFile, root: Path, manifest: Manifest) -> Path:
             wanted = str(file.sha256)[:12]
             raise ValueError(f"{file.url} is not the expected file: its sha256 begins {found[:12]}, not {wanted}")
 
-    target = fetch(file.url, file.local(root), verify)
+    target = fetch(file.url, file.local(root), file.what, verify)
     manifest.record(file, target, file.commit)
     return target
 

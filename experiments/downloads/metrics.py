@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -20,10 +18,8 @@ from deepforcing.records import Sha256, Text
 from deepforcing.wan.weights import sha256
 from eval.metrics import DIMENSIONS, OVER_TIME
 from eval.networks.weights import FILES, File, directory_sha256, torch_home, vbench_cache
-from experiments.command.terminal import download_bar
+from experiments.downloads.fetch import fetch
 from experiments.downloads.manifest import read_entries, write_entries
-
-BLOCK = 1 << 20
 
 
 def metrics_of(name: str) -> list[str]:
@@ -112,7 +108,7 @@ def download_metrics() -> None:
         elif file.member:
             fetch_member(file, target)
         else:
-            fetch(file.source, target, file)
+            fetch(file.source, target, file.what)
         try:
             print(f"  sha256 {verify(name)}")
         except ValueError:
@@ -143,39 +139,10 @@ def share_with_vbench() -> None:
                 print(f"{place} could not be linked to {here} ({error.strerror}); the vbench package looks there too")
 
 
-def fetch(url: str, target: Path, file: File) -> None:
-    """One file, resumed where an earlier try broke off; it appears under its name only when it is whole."""
-    partial = target.with_name(f"{target.name}.partial")
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            if have and getattr(answer, "status", 200) != 206:  # the server begins anew
-                have = 0
-            length = answer.headers.get("Content-Length")
-            total = have + int(length) if length else None
-            with open(partial, "ab" if have else "wb") as out, download_bar() as bar:
-                task = bar.add_task(file.what, total=total, completed=have)
-                while block := answer.read(BLOCK):
-                    out.write(block)
-                    bar.advance(task, len(block))
-    except (urllib.error.URLError, OSError) as error:
-        if have and getattr(error, "code", None) == 416:  # nothing is left to fetch: what is there is whole or wrong
-            partial.unlink()
-            return fetch(url, target, file)
-        reason = getattr(error, "reason", None) or error
-        raise ValueError(f"{url} cannot be fetched ({reason}); copy {file.what} to {file.paths()[0]}") from None
-    if total is not None and partial.stat().st_size != total:
-        raise ValueError(
-            f"{url} broke off at {partial.stat().st_size} of {total} bytes; run the command again to go on"
-        )
-    partial.replace(target)
-
-
 def fetch_member(file: File, target: Path) -> None:
     """One member of a zip, which is removed afterwards."""
     archive = target.with_name("archive.zip")
-    fetch(file.source, archive, file)
+    fetch(file.source, archive, file.what, place=target)
     try:
         with zipfile.ZipFile(archive) as held, held.open(file.member) as source:
             size = held.getinfo(file.member).file_size  # no more is unpacked
@@ -196,5 +163,5 @@ def fetch_tree(file: File, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(exist_ok=True)
     for member in file.members:
-        fetch(f"{file.source}/{member}", partial / member, file)
+        fetch(f"{file.source}/{member}", partial / member, file.what, place=target)
     partial.rename(target)

@@ -13,7 +13,8 @@ from deepforcing.wan.catalogue import COMPONENTS, RELEASES, TAEHV, HubFile, weig
 from deepforcing.wan.containers import open_checkpoint
 from deepforcing.wan.origin import SOURCE, TAKEN, converted
 from deepforcing.wan.weights import sha256
-from experiments.downloads.hub import download, fetch
+from experiments.downloads.fetch import fetch
+from experiments.downloads.hub import download
 from experiments.downloads.manifest import Manifest
 from experiments.downloads.metrics import download_metrics, show_metrics, verify_metrics
 from experiments.suites import published_suites
@@ -150,7 +151,7 @@ def work(request: Request) -> None:
         if suite is not None:
             path = suite.local(request.root)
             if "download" in request.flags and not path.is_file():
-                fetch(suite.url, path, suite.verify)
+                fetch(suite.url, path, "the prompts", suite.verify)
             if path.is_file():
                 suite.verify(path)
             continue

@@ -21,6 +21,7 @@ from experiments.page.settings import Report, baseline_index
 from experiments.page.tables import in_short, line_by_line
 from experiments.results.runs import Run, find_runs, read_runs, with_common_samples
 from experiments.results.scores import read_scores
+from experiments.tables.cost import cost_table
 from experiments.tables.layout import downwards
 from experiments.tables.over_time import (
     OverTime,
@@ -84,18 +85,23 @@ def make(report: Report, console: Console) -> Path:
     with console.status("drawing the page (large videos are made smaller for it)"):
         page = page_html(runs, Numbers(table, numbers, chief, silent, of_ends, comparisons), options)
     atomic_write_text(report.out, page)
+    cost = cost_table(runs)
     if numbers.metrics:
-        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, window)))
+        atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, cost, window)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
         console.print(f"windows of {window:g} s: {both}, and the drift (last minus first)")
         for part in terminal(in_short(numbers, runs, chief), console.width):
             console.print(part, soft_wrap=False)
-    if numbers.metrics or comparisons:
-        text = markdown_tables(numbers, comparisons, runs, report.ends, window)
+    if numbers.metrics or comparisons or cost.columns:
+        text = markdown_tables(numbers, comparisons, cost, runs, report.ends, window)
         atomic_write_text(report.out.with_suffix(".md"), text)
     for comparison in comparisons:
         for part in terminal(downwards(comparison, comparison.columns[0].protocol), console.width):
             console.print(part, soft_wrap=False)
+    if cost.columns and not comparisons:
+        for part in terminal(downwards(cost, "cost"), console.width):
+            console.print(part, soft_wrap=False)
+        console.print(" ".join(cost.notes), highlight=False, markup=False, soft_wrap=True)
     for comparison in comparisons:
         notes = [note for note in comparison.notes if INTERVALS not in note]  # those the page says
         console.print(" ".join(notes), highlight=False, markup=False, soft_wrap=True)
@@ -107,7 +113,7 @@ def make(report: Report, console: Console) -> Path:
 
 
 def markdown_tables(
-    numbers: OverTime, comparisons: Sequence[Table], runs: Sequence[Run], ends: float, window: float
+    numbers: OverTime, comparisons: Sequence[Table], cost: Table, runs: Sequence[Run], ends: float, window: float
 ) -> str:
     """What the page says in numbers, for a README."""
     parts = []
@@ -123,7 +129,10 @@ def markdown_tables(
         ]
         table = markdown(line_by_line(numbers, runs, ends))
         parts.append("\n\n".join([table, *map(markdown_text, notes)]) + "\n")
-    return "\n".join([*parts, *map(as_markdown, comparisons)])
+    parts += map(as_markdown, comparisons)
+    if cost.columns and not comparisons:  # which have it in columns of their own
+        parts.append(as_markdown(cost))
+    return "\n".join(parts)
 
 
 def commands(runs: Sequence[Run], report: Report, lengths: str, protocols: Sequence[str]) -> list[str]:

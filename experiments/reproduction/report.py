@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,14 +10,17 @@ from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_write_text
 from eval.metrics.vbench.quality import with_quality
-from experiments.figures.sweep import draw_sweep
+from experiments.figures.figure import drawn, save
+from experiments.figures.style import inks
+from experiments.figures.sweep import Point, Sweep, SweepPanel, Swept
 from experiments.reproduction.plan import Planned
 from experiments.reproduction.sentences import Done, written
 from experiments.reproduction.work import REAL, Results
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
-from experiments.tables.published import compare, flat
-from experiments.tables.table import FPS
+from experiments.tables.cost import cost_table
+from experiments.tables.published import PaperRow, compare, flat
+from experiments.tables.table import FPS, Column, Table
 from experiments.tables.text import csv_text
 from experiments.tables.words import plural
 
@@ -45,7 +49,16 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
             figure = out.with_suffix(".png")
             count = len({sample.prompt.id for sample in planned.samples})
             caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; first and last: {ends:.3g} s"
-            draw_sweep(panels, str(experiment.sweep.title), caption, figure)
+            swept = Swept(str(experiment.sweep.title), caption, [sweep_panel(of, column) for of, column in panels])
+            save(drawn(Sweep(), swept), figure)
+    read = {row: read_runs([path])[0] for row, path in results.runs.items()}
+    wanted = {sample.name for sample in planned.samples}
+    labels = {row.name: row.label for row in rows}
+    made = [
+        replace(run, label=labels[row], samples=tuple(s for s in run.samples if s["sample"] in wanted))
+        for row, run in read.items()
+    ]
+    cost = cost_table(made, list(read))
     done = Done(
         title=str(experiment.title),
         source=str(experiment.source),
@@ -62,14 +75,25 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         paper_prompts=int(experiment.published_prompts),
         window_seconds=float(config.window_seconds),
         ends=ends,
-        runs={row: read_runs([path])[0] for row, path in results.runs.items()},
+        runs=read,
         not_run={**planned.left_out, **results.failed},
         absent=results.absent,
         other_world=tuple(c.metric for c in planned.beside if c not in known),
         problems=len(results.problems),
         figure=None if figure is None else figure.name,
     )
-    text = written(done, published, beside)
-    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside], results.absent)))
+    text = written(done, published, beside, cost)
+    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside, cost], results.absent)))
     atomic_write_text(out, text)
     return text
+
+
+def sweep_panel(table: Table, column: Column) -> SweepPanel:
+    """A column of the experiment against the places of its rows in the sweep; rows without one are level lines."""
+    rows = [row for row in table.rows if isinstance(row, PaperRow)]
+    ink = inks([row.label for row in rows], [row.name == REAL.name for row in rows])
+    points = []
+    for row, colour in zip(rows, ink, strict=True):
+        cell = table.cell(row.name, column)
+        points.append(Point(row.label, colour, row.at, cell.value, cell.low, cell.high))
+    return SweepPanel(column.title + (", last" if column.number == "last" else ""), points)

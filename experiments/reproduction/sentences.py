@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from deepforcing.prompts import Sample
 from eval.metrics.vbench.quality import QUALITY, REWARD
 from experiments.results.runs import Run
+from experiments.tables.layout import means
 from experiments.tables.published import PaperRow, beside, beside_differences, signs
+from experiments.tables.render import markdown
 from experiments.tables.table import FPS, Table
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
@@ -66,8 +68,8 @@ class Done:
         return found
 
 
-def written(done: Done, published: Table, windows: Table) -> str:
-    """Markdown. published: the paper's columns; windows: those measured without any network."""
+def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
+    """Markdown. published: the paper's columns; windows: those measured without any network; cost: see tables.cost."""
     parts = [f"# {done.title}", *opening(done), "## Ours beside the paper's", beside(published)]
     fps = (
         " FPS as measured here, once the window is full."
@@ -93,6 +95,8 @@ def written(done: Done, published: Table, windows: Table) -> str:
         parts += (
             [f"Differences from {label}, paired; {marks(windows.comparisons)}.", differences] if differences else []
         )
+    if cost.columns:
+        parts += ["## Cost", markdown(means(cost)), *map(markdown_text, cost.notes)]
     if done.figure:
         parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]
     made = [row for row in published.rows if isinstance(row, PaperRow) and row.name in done.runs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.tables.estimate import Estimate, interval, number
 from experiments.tables.table import Column, Row, Table
@@ -97,13 +97,13 @@ def downwards(table: Table, corner: str) -> Grid:
 
 
 def differences(table: Table) -> Grid:
-    """All rows but the baseline's."""
+    """All rows but the baseline's, in what models are compared by."""
     others = [row for row in table.rows if row.name != table.baseline]
 
     def lay(row: str, column: Column) -> Cell:
         return value_and_interval(table.difference(row, column), table.decimals(column), test=True)
 
-    return laid_out(table, others, table.difference, lay)
+    return laid_out(replace(table, columns=table.compared), others, table.difference, lay)
 
 
 def with_differences(table: Table) -> Grid:

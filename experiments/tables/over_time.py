@@ -18,7 +18,7 @@ from eval.stats.samples import with_prompt
 from experiments.results.runs import Run
 from experiments.tables.estimate import Estimate, decimals_for
 from experiments.tables.layout import verdict
-from experiments.tables.table import KNOWN, Column, Row, Table, build
+from experiments.tables.table import COST, KNOWN, Column, Row, Table, build
 
 PROTOCOL = "windows"
 SHOWN = ("first", "last", "drift", "slope", "fluctuation")
@@ -149,11 +149,11 @@ def scored_samples(table: pd.DataFrame) -> dict[str, int]:
     return {str(run): int(count) for run, count in table.groupby("run")["sample"].nunique().items()}
 
 
-def flat(numbers: OverTime, window_seconds: float) -> pd.DataFrame:
+def flat(numbers: OverTime, cost: Table, window_seconds: float) -> pd.DataFrame:
     """All numbers of the report, one line per run and metric, for csv: estimates with interval and n, their prompts.
 
     last_share: share of the windows of the last seconds that have a value. slope: per minute. versus: run - baseline in the
-    last seconds, versus_drift: in the drift. p_holm: adjusted for all of a kind.
+    last seconds, versus_drift: in the drift. p_holm: adjusted for all of a kind. cost: of the runs, repeated in their lines.
     """
     lines = []
     for metric in numbers.metrics:
@@ -177,5 +177,6 @@ def flat(numbers: OverTime, window_seconds: float) -> pd.DataFrame:
                         f"{name}_p": estimate.p if there else None,
                         f"{name}_p_holm": estimate.holm if there else None,
                     }
-            lines.append(line | {"last_share": numbers.share(run, metric)})
+            spent = {column.metric: cost.cell(run, column).value for column in COST}
+            lines.append(line | {"last_share": numbers.share(run, metric)} | spent)
     return pd.DataFrame(lines)

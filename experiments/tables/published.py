@@ -11,9 +11,7 @@ import pandas as pd
 from eval.stats.drift import NUMBERS
 from experiments.tables.layout import ours_and_paper, ours_and_papers_differences
 from experiments.tables.render import markdown
-from experiments.tables.table import FPS, KNOWN, Column, Row, Table, build, records
-
-NOT_COMPARED = (FPS.name,)  # of other devices, and of how busy they were
+from experiments.tables.table import FPS, KNOWN, NOT_COMPARED, Column, Row, Table, build, records
 
 
 @dataclass(frozen=True)

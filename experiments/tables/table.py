@@ -17,6 +17,8 @@ from eval.metrics import VALUES
 from eval.metrics.vbench.quality import QUALITY
 from eval.stats.drift import NUMBERS, OF_THE_END, of_videos
 from eval.stats.means import paired_differences, summarise
+from experiments.results.cost import COSTS
+from experiments.results.cost import PROTOCOL as COST_PROTOCOL
 from experiments.tables.estimate import MISSING, Estimate, adjusted, comparisons, decimals_for
 
 # The eight dimensions of VBench that long-video papers report, in VBench's order (Huang et al., CVPR 2024, table 1).
@@ -32,13 +34,22 @@ DIMENSIONS = (
 )
 PERCENT = (*DIMENSIONS, QUALITY.name)  # printed x 100, as papers do
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")
-KNOWN = {value.name: value for value in (*VALUES, QUALITY, FPS)}
+KNOWN = {value.name: value for value in (*VALUES, QUALITY, FPS, *COSTS)}
 LEVELS = (
     "mean",
     "first",
     "last",
     "speed",
+    "cost",
 )  # numbers that are as good as their metric says; they need no word in a title
+TITLES = {
+    QUALITY.name: "VBench Quality",
+    FPS.name: "FPS",
+    "kv_frames": "KV frames read",
+    "kv_tokens": "KV tokens read",
+    "kv_stored": "KV stored",
+    "chunk_time": "time per chunk",
+}
 SUFFIXES = {
     "abs_drift": " absolute drift",
     **{name: f" {name}" for name in NUMBERS if name not in (*LEVELS, "abs_drift")},
@@ -47,7 +58,8 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One number of every video: `number` of eval.stats.drift.NUMBERS, or "speed" of FPS, of a metric under a protocol."""
+    """One number of every video, of a metric under a protocol: `number` of eval.stats.drift.NUMBERS, "speed" of FPS, or
+    "cost" of those of results.cost."""
 
     metric: str
     number: str = "mean"
@@ -66,9 +78,8 @@ class Column:
     @property
     def title(self) -> str:
         """As papers print it."""
-        if self.metric in (QUALITY.name, FPS.name):
-            name = "VBench Quality" if self.metric == QUALITY.name else "FPS"
-            return name + SUFFIXES.get(self.number, "")
+        if self.metric in TITLES:
+            return TITLES[self.metric] + SUFFIXES.get(self.number, "")
         title = self.words + SUFFIXES.get(self.number, "")
         return title.title() if self.metric in DIMENSIONS else title
 
@@ -95,6 +106,10 @@ class Column:
     def heading(self) -> str:
         """Title, unit and the better direction."""
         return f"{self.title}{f' ({self.unit})' if self.unit else ''} {self.arrow}".strip()
+
+
+COST = tuple(Column(value.name, "cost", COST_PROTOCOL) for value in COSTS)
+NOT_COMPARED = (FPS.name, *(value.name for value in COSTS))  # no comparison of what models make
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,11 @@ class Table:
     def has_paper(self) -> bool:
         return bool(self.paper)
 
+    @property
+    def compared(self) -> tuple[Column, ...]:
+        """The columns by which models are compared: not what they cost."""
+        return tuple(column for column in self.columns if column.metric not in NOT_COMPARED)
+
     def measured(self, column: Column) -> bool:
         return any(math.isfinite(self.cell(row.name, column).value) for row in self.rows)
 
@@ -186,7 +206,7 @@ def build(
         if not len(part):
             continue
         cells |= placed(summarise(numbers_of_videos(part, every, number, seconds, None), "value"), names, of)
-        if base is not None:
+        if base is not None and number != "cost":
             together = float(every.groupby("run")["t_end"].max().min())
             videos = numbers_of_videos(part, every, number, seconds, together)
             differences |= placed(paired_differences(videos, base), names, of)
@@ -198,7 +218,7 @@ def placed(summary: pd.DataFrame, names: Mapping[str, str], of: Mapping[str, Col
     found = {}
     for line in summary.to_dict("records"):
         column = of[line["metric"]]
-        p = math.nan if column.metric == FPS.name else line["p"]  # which is no comparison of models
+        p = math.nan if column.metric in NOT_COMPARED else line["p"]
         one = Estimate(line["mean"], line["low"], line["high"], int(line["n"]), p)
         found[names[line["run"]], column] = one.times(column.scale)
     return found
@@ -208,7 +228,7 @@ def numbers_of_videos(
     part: pd.DataFrame, every: pd.DataFrame, number: str, seconds: float, end: float | None
 ) -> pd.DataFrame:
     """`of_videos` of a part of the scores; how long a video is, all of its scores say."""
-    if number == "speed":
+    if number in ("speed", "cost"):
         return of_videos(part, "mean")
     if number not in OF_THE_END:
         return of_videos(part, number, seconds)

@@ -11,11 +11,13 @@ from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.drift import NUMBERS
 from eval.stats.samples import one_protocol
 from eval.stats.vbench import PAIRWISE
+from experiments.results.cost import Costs, costs
 from experiments.results.runs import Run
 from experiments.results.scores import Scores
+from experiments.tables.cost import cost_notes
 from experiments.tables.layout import differences, means
 from experiments.tables.render import latex, markdown
-from experiments.tables.table import DIMENSIONS, PERCENT, Column, Row, Table, build, records
+from experiments.tables.table import COST, DIMENSIONS, PERCENT, Column, Row, Table, build, records
 from experiments.tables.text import markdown_text
 from experiments.tables.words import INTERVALS, join, marks
 
@@ -77,14 +79,20 @@ def compare(
     baseline: str | None,
     number: str = "mean",
     ends: float = 5.0,
+    cost: Costs | None = None,
 ) -> Table:
     """Rows by metrics in their order, with notes. scores: of one protocol, which is said; number, ends: of every video, see
-    eval.stats.drift.of_videos. Raises ValueError for scores of several protocols.
+    eval.stats.drift.of_videos. cost: of the same videos, in columns behind the others. Raises ValueError for scores of
+    several protocols.
     """
     one_protocol(scores, "a comparison")
     (protocol,) = set(scores["protocol"]) or {"windows"}
     columns = [Column(metric, number, str(protocol)) for metric in metrics]
-    table = build(scores, rows, columns, baseline, ends)
+    if cost is not None and len(cost.table):
+        every = pd.concat([scores, cost.table], ignore_index=True)
+        table = build(every, rows, [*columns, *COST], baseline, ends)
+    else:
+        table = build(scores, rows, columns, baseline, ends)
     said: tuple[str, ...] = ()
     if number != "mean":
         said = (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
@@ -92,7 +100,9 @@ def compare(
             said += (
                 "Videos have unequal lengths: the end is each one's own, in differences of runs that of the shortest run.",
             )
-    return replace(table, notes=(*said, *_notes(table, scores, str(protocol))))
+    notes = _notes(replace(table, columns=table.compared), scores, str(protocol))
+    costs_said = cost_notes(table, cost) if cost is not None else []
+    return replace(table, notes=(*said, *notes, *costs_said))
 
 
 def of_runs(
@@ -110,7 +120,11 @@ def of_runs(
     """
     scores = scores[scores["metric"].isin(metrics)]
     used = common_samples(scores) if common else scores
-    table = compare(used, [Row(run.name, run.label) for run in runs], metrics, baseline, number, ends)
+    made = costs(runs)
+    counted = set(zip(used["run"], used["sample"], strict=True))
+    spent = [pair in counted for pair in zip(made.table["run"], made.table["sample"], strict=True)]
+    made = replace(made, table=made.table[pd.Series(spent, index=made.table.index, dtype=bool)])
+    table = compare(used, [Row(run.name, run.label) for run in runs], metrics, baseline, number, ends, made)
     of = {run.name: len(run.samples) for run in runs if run.samples}
     counts = used.groupby("run")["sample"].nunique()
     notes = table.notes

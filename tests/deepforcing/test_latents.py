@@ -32,7 +32,7 @@ def test_what_was_written_comes_back(dtype: torch.dtype, chunk: int, tmp_path: P
     assert latents_shape(path) == SHAPE
     name = str(dtype).removeprefix("torch.")
     size, digest = path.stat().st_size, sha256_file(path)
-    assert file.record() == {"file": path.name, "bytes": size, "sha256": digest, "dtype": name, "shape": list(SHAPE)}
+    assert file.record() == {"bytes": size, "sha256": digest, "dtype": name, "shape": list(SHAPE)}
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

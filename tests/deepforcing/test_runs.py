@@ -316,7 +316,7 @@ def test_environment_is_plain_and_without_secrets(monkeypatch: pytest.MonkeyPatc
     found = environment()
     text = canonical_json(found)
     assert "hush-hush" not in text
-    assert set(found) == {"git_commit", "git_dirty", "python", "packages", "device", "threads"}
+    assert set(found) == {"git_commit", "git_dirty", "python", "packages", "device", "machine", "threads"}
     assert found["packages"]["torch"]
     assert found["device"]
 

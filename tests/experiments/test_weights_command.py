@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import sys
+import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -193,14 +196,18 @@ def test_wrong_arguments(arguments: list[str], words: str, call) -> None:  # typ
     assert len(err.splitlines()) == 1
 
 
+class Answer(io.BytesIO):
+    """A server's answer that does not say how long it is."""
+
+    headers: ClassVar[dict[str, str]] = {}
+
+
 def test_prompts_are_kept_only_when_they_are_the_published_ones(
     call,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,  # type: ignore[no-untyped-def]
 ) -> None:
-    import io
-
-    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: io.BytesIO(b"a page that says not found\n"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Answer(b"a page that says not found\n"))
     status, _, err = call("moviegen_128", "download=true")
     assert status == 2
     assert "is not the published MovieGenVideoBench_extended.txt" in err
@@ -214,13 +221,12 @@ def test_the_tiny_decoder_is_kept_only_when_it_is_the_pinned_file(
     tmp_path: Path,  # type: ignore[no-untyped-def]
 ) -> None:
     import hashlib
-    import io
 
     asked = []
 
-    def open_url(url: str, timeout: float) -> io.BytesIO:
-        asked.append(url)
-        return io.BytesIO(b"some tensors")
+    def open_url(request: urllib.request.Request, timeout: float) -> Answer:
+        asked.append(request.full_url)
+        return Answer(b"some tensors")
 
     monkeypatch.setattr("urllib.request.urlopen", open_url)
     status, _, err = call("taehv", "download=true")
