@@ -154,6 +154,25 @@ class Table(Keys):
     out: Place | None
 
 
+class Export(Keys):
+    runs: Places | None
+    out: Place | None
+
+
+class Leaderboard(Keys):
+    experiment: Group
+    runs: Places | None
+    folders: Places | None
+    scores: Place | None
+    source: Text | None
+    baseline: Text | None
+    columns: Words | None
+    ends: Seconds
+    window_seconds: Window | None
+    title: Text | None
+    out: Place
+
+
 class Figure(Keys):
     figure: Group
     runs: Places | None
@@ -262,9 +281,10 @@ class Experiment(Keys):
 
 
 COMMANDS: dict[str, type[Keys]] = {
-    "rollout": Rollout, "decode": Decode, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate,
-    "report": Report, "table": Table, "figure": Figure, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable,
+    "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
+    "table": Table, "export": Export, "leaderboard": Leaderboard,
+    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
@@ -275,7 +295,7 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
-    if config_name == "reproduce" and given["experiment"]:
+    if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
 
