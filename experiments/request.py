@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
+from deepforcing.continuation import Continuation, latents_file, read_continuation
 from deepforcing.generator import DTYPES, GeneratorSpec
 from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
@@ -36,9 +38,10 @@ class Request:
     total_frames: int
     device: torch.device
     name: str
-    start: Clip | None = None
+    start: Clip | Continuation | None = None
     batch: int = 1
     watch: str | None = None
+    latents: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -62,12 +65,20 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
-    start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
+    start = None if config.start_from is None else find_start(str(config.start_from), spec, total_frames, plan)
+    latents = str(config.latents) == "keep"
+    if latents and not spec.rule.one_decoder:
+        raise ValueError(
+            f"generator {spec.name} decodes a video in rollouts that overlap, so its latents are no video by themselves: "
+            "latents=keep goes with chunk-wise generators and rolling_forcing"
+        )
     spec.check(total_frames)
     if here:
         check_room(spec, total_frames, device, batch)
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch)
+    return Request(
+        spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch, latents
+    )
 
 
 def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, batch: int = 1) -> None:
@@ -89,6 +100,14 @@ def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, bat
             f"this run needs about {needed / 1e9:.1f} GB, but this machine has {there / 1e9:.1f} GB in all; use a smaller "
             "model, window_frames or dtype=bfloat16"
         )
+
+
+def find_start(choice: str, spec: GeneratorSpec, total_frames: int, plan: list[Sample]) -> Clip | Continuation:
+    """An image, a clip, or latents of an earlier rollout. Raises ValueError."""
+    latents = latents_file(choice)
+    if latents is not None:
+        return read_continuation(latents, spec, total_frames, plan)
+    return read_clip(choice, spec, total_frames)
 
 
 def default_name(spec: GeneratorSpec) -> str:
@@ -120,11 +139,14 @@ class Observer(Protocol):
 
 def find_observer(name: str) -> type[Observer]:
     """The observer class of that dotted name. Raises ValueError."""
+    module, _, attribute = name.rpartition(".")
     try:
-        found = get_class(name)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ValueError(f"watch={shown(name)} cannot be imported; give module.Class, as in {ATTENTION}") from error
-    if not (callable(found) and hasattr(found, "close")):
+    if not (
+        isinstance(found, type) and hasattr(found, "close") and any("__call__" in vars(base) for base in found.__mro__)
+    ):
         raise ValueError(f"watch={shown(name)} is no observer: it needs __call__(seen) and close()")
     return cast("type[Observer]", found)
 
@@ -164,6 +186,8 @@ def pick_device(choice: str, here: bool = True) -> torch.device:
         raise ValueError(f"device={choice} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device={choice} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu" and device.index:
+        raise ValueError(f"device={choice}: a machine has one cpu; use cpu, and threads=N for how many threads")
     if here and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={choice}, but torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu"

@@ -7,7 +7,7 @@ of a config take (model, cache, generator) is checked against their own annotati
 from __future__ import annotations
 
 import typing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,7 +55,17 @@ class Rollout(Keys):
     device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
+    latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    threads: Threads | None
+
+
+class Decode(Keys):
+    model: Group
+    runs: Places | None
+    runs_root: Place
+    label: Text | None
+    device: Text
     threads: Threads | None
 
 
@@ -142,6 +152,25 @@ class Table(Keys):
     common: Switch
     format: Text | None
     out: Place | None
+
+
+class Export(Keys):
+    runs: Places | None
+    out: Place | None
+
+
+class Leaderboard(Keys):
+    experiment: Group
+    runs: Places | None
+    folders: Places | None
+    scores: Place | None
+    source: Text | None
+    baseline: Text | None
+    columns: Words | None
+    ends: Seconds
+    window_seconds: Window | None
+    title: Text | None
+    out: Place
 
 
 class Figure(Keys):
@@ -253,8 +282,9 @@ class Experiment(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "figure": Figure, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable,
+    "table": Table, "export": Export, "leaderboard": Leaderboard,
+    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
@@ -265,7 +295,7 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
-    if config_name == "reproduce" and given["experiment"]:
+    if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
 
