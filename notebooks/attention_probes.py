@@ -15,7 +15,7 @@ import os
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import torch
 
@@ -25,7 +25,7 @@ from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.prompts import prompts_from_texts
 from deepforcing.tiny.model import TinySpec
-from experiments.figures.figure import styled
+from experiments.figures.figure import Picture, styled
 from experiments.probes.attention import EVERY, Attention
 
 seconds = float(os.environ.get("SECONDS", "30"))
@@ -58,7 +58,8 @@ EVERY, {name: of["mass"].shape for name, of in found.items()}
 
 # %%
 with styled():
-    figure, panels = plt.subplots(1, len(found), figsize=(7, 2.6), layout="constrained")
+    picture = Picture(figsize=(7, 2.6), layout="constrained")
+    panels = picture.subplots(1, len(found))
     for axes, (name, of) in zip(panels, found.items(), strict=True):
         last = (of["start"] == of["start"].max()) & (of["kind"] == 0) & (of["step"] == of["step"].max())
         order = np.argsort(of["slots"][last][0], kind="stable")
@@ -68,7 +69,8 @@ with styled():
         axes.set_xticks(range(0, len(labels), 4), labels[::4])
         axes.set(title=name, xlabel="latent frame", ylabel="layer and head" if axes is panels[0] else "")
         axes.grid(visible=False)
-    figure.colorbar(image, ax=panels, label="share of attention")
+    picture.colorbar(image, ax=panels, label="share of attention")
+picture
 
 # %% [markdown]
 # ## An observer of one's own is a function
@@ -93,9 +95,11 @@ for _ in spec.build(torch.device("cpu")).generate(prompt.text, prompt.id, 0, spe
 
 # %%
 with styled():
-    figure, axes = plt.subplots(figsize=(3.4, 2.2), layout="constrained")
+    picture = Picture(figsize=(3.4, 2.2), layout="constrained")
+    axes = picture.subplots()
     for step in range(4):
         points = [(start / 4, float(np.mean(shares))) for (start, of), shares in to_sink.items() if of == step]
-        axes.plot(*zip(*points, strict=True), color=plt.get_cmap("viridis")(step / 4), label=f"step {step + 1}")
+        axes.plot(*zip(*points, strict=True), color=matplotlib.colormaps["viridis"](step / 4), label=f"step {step + 1}")
     axes.set(title="attention to the sink", xlabel="seconds", ylim=(0, None))
     axes.legend(ncols=2)
+picture
