@@ -201,6 +201,20 @@ class HeadClasses(Keys):
     threads: Threads | None
 
 
+class FirstLight(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    beside: Text
+    seconds: Seconds
+    prompt: Text | None
+    device: Text
+    dtype: Dtype
+    resume: Switch
+    out: Place
+    ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -257,7 +271,7 @@ class Experiment(Keys):
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable,
+    "head_classes": HeadClasses, "first_light": FirstLight, "study_make": StudyMake, "study_table": StudyTable,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
