@@ -144,13 +144,29 @@ class Table(Keys):
     out: Place | None
 
 
-class Filmstrip(Keys):
+class Export(Keys):
+    runs: Places | None
+    out: Place | None
+
+
+class Leaderboard(Keys):
+    experiment: Group
+    runs: Places | None
+    folders: Places | None
+    scores: Place | None
+    source: Text | None
+    baseline: Text | None
+    columns: Words | None
+    ends: Seconds
+    window_seconds: Window | None
+    title: Text | None
+    out: Place
+
+
+class Figure(Keys):
+    figure: Group
     runs: Places | None
     out: Place
-    prompt: Annotated[int, count(LARGEST_SIZE, 0)]
-    frames: Annotated[int, count(1000, 2)]
-    metrics: Words
-    window_seconds: Window | None
 
 
 class Track(Keys):
@@ -270,7 +286,8 @@ class Experiment(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
+    "table": Table, "export": Export, "leaderboard": Leaderboard,
+    "figure": Figure, "track": Track, "reproduce": Reproduce,
     "head_classes": HeadClasses, "first_light": FirstLight, "study_make": StudyMake, "study_table": StudyTable,
 }  # fmt: skip
 """By the name of the file in conf/."""
@@ -282,7 +299,7 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
-    if config_name == "reproduce" and given["experiment"]:
+    if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
 

@@ -69,7 +69,11 @@ def test_what_cannot_share_a_pass_is_refused(make: Command) -> None:
         (["batch=2", "generator.noise=upstream"], "drawn for one video at a time"),
         (["batch=0"], "batch"),
         (["watch=nosuch.module.Probe"], "cannot be imported"),
+        (["watch=nosuch"], "cannot be imported"),
+        (["watch=experiments.probes.attention.Nothing"], "cannot be imported"),
         (["watch=pathlib.Path"], "no observer"),
+        (["watch=io.StringIO"], "no observer"),  # it can be closed, and cannot be called
+        (["watch=os.system"], "no observer"),
     ]:
         status, _, err = make(f"prompts=['{RED}']", *arguments)
         assert status in (1, 2)
