@@ -7,7 +7,7 @@ of a config take (model, cache, generator) is checked against their own annotati
 from __future__ import annotations
 
 import typing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,7 +55,17 @@ class Rollout(Keys):
     device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
+    latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    threads: Threads | None
+
+
+class Decode(Keys):
+    model: Group
+    runs: Places | None
+    runs_root: Place
+    label: Text | None
+    device: Text
     threads: Threads | None
 
 
@@ -288,7 +298,8 @@ COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses, "first_light": FirstLight, "study_make": StudyMake, "study_table": StudyTable,
+    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
