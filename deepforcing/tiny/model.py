@@ -132,6 +132,14 @@ class TinySpec:
         world = {} if self.drawn == ring.NAME else {"world": self.drawn}
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale, **world}
 
+    def decoding(self) -> dict[str, Any]:
+        """All of it: the codec is part of the checkpoint."""
+        return self.identity()
+
+    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video."""
+        return TinyModel.load(self.path, find_world(self.drawn)).to(device).eval().requires_grad_(False).decoder
+
     def notes(self) -> list[str]:
         return []
 
