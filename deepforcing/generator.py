@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from deepforcing import script
+from deepforcing import backend, script
 from deepforcing.cache.observe import Watch
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.frames import OnTheWay, sent
@@ -26,7 +26,7 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.transformer import CausalWan
+from deepforcing.wan.transformer import Backend, CausalWan
 
 if TYPE_CHECKING:
     from deepforcing.yuv import Frames
@@ -102,7 +102,7 @@ class NonFiniteError(ArithmeticError):
 class GeneratorSpec:
     """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
 
-    rule: how chunks follow each other (rollout/rules.py).
+    rule: how chunks follow each other (rollout/rules.py). backend: how passes are computed (backend.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
     draws for one video, for comparing with them (see rollout/noise.py), or "release", the same from the seed of Deep
     Forcing's release: every prompt has the same noise. There a sample's seed k stands for the release's k-th process
@@ -117,8 +117,11 @@ class GeneratorSpec:
     dtype: str = "float32"
     noise: str = "keyed"
     rule: Rule = field(default_factory=Chunkwise)
+    backend: Backend = "plain"
 
     def __post_init__(self) -> None:
+        if self.backend not in backend.BACKENDS:
+            raise ValueError(f"backend={self.backend!r} must be one of {', '.join(backend.BACKENDS)}")
         if self.noise not in NOISES:
             raise ValueError(f"noise={self.noise!r} must be one of {', '.join(NOISES)}")
         if self.dtype not in DTYPES:
@@ -198,6 +201,8 @@ class GeneratorSpec:
         given = {} if start_from is None else {"start_from": start_from}
         if self.noise != "keyed":
             given["noise_drawn_on"] = device
+        if self.backend != "plain":
+            given["backend"] = self.backend
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -220,6 +225,7 @@ class Generator:
 
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
+        backend.use(model.wan, spec.backend)
 
     def generate(
         self,
@@ -253,6 +259,7 @@ class Generator:
         """
         clock = Stopwatch(self.device)
         job = self.batch_job(videos, total_frames, clock, initial, watch)
+        job = replace(job, steady=backend.steady(self.model.wan))
         if self.device.type == "cuda" and self.spec.rule.decodes_beside:
             job = replace(job, stream=torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
         ahead: tuple[Chunk, OnTheWay, Laps] | None = None

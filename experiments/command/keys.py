@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
     Any_,
+    Backend,
     Dtype,
     Frames,
     Group,
@@ -56,6 +57,7 @@ class Rollout(Keys):
     batch: Annotated[int, count(256)]
     watch: Text | None
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -69,6 +71,7 @@ class Bench(Keys):
     lengths: Lengths | None
     device: Text
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 

@@ -304,7 +304,7 @@ def test_published_identities_stay(words: str, frames: int, name: str) -> None:
 
 OTHER_RUN = {
     "model": "+model.pixel_scale=4", "cache": "cache=sink", "generator": "generator.noise=upstream", "seconds": "seconds=2",
-    "start_from": "start_from={clip}", "dtype": "dtype=bfloat16",
+    "start_from": "start_from={clip}", "dtype": "dtype=bfloat16", "backend": "backend=packed",
 }  # fmt: skip
 SAME_RUN = {  # batch: last bits, as the device; each sample's record says it
     "prompts": "prompts=dev", "seeds": "seeds=[5,6]", "name": "name=another", "label": "label=another",
