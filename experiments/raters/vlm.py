@@ -27,7 +27,7 @@ PROMPT = (
     "These are {frames} frames of one generated video, in order, at equal distances over {seconds:.0f} seconds. Judge its "
     "visual stability over time: whether colours and exposure stay the same, whether details stay as sharp, whether subject "
     "and background keep their shape and identity, without flicker, artefacts or collapse. Judge nothing else: neither "
-    "motion nor taste. 100 means as stable as a recorded video, 0 means that the picture has fallen apart. Answer with JSON alone: "
+    "motion nor taste. 100 means as stable as a recorded video, 0 that the picture has fallen apart. Answer with JSON alone: "
     '{{"score": <number from 0 to 100>, "reason": "<one sentence>"}}'
 )
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses after which the same question may be answered
