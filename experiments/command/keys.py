@@ -237,6 +237,19 @@ class FirstLight(Keys):
     ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
 
 
+class Judge(Keys):
+    runs: Places | None
+    endpoint: Text | None
+    vlm: Text | None
+    key_variable: Text
+    prompt: Text | None
+    frames: Annotated[int, count(256)]
+    size: Pixels
+    tries: Annotated[int, count(100)]
+    timeout: Seconds
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -295,6 +308,7 @@ COMMANDS: dict[str, type[Keys]] = {
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "judge": Judge,
     "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""
