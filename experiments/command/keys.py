@@ -6,69 +6,34 @@ of a config take (model, cache, generator) is checked against their own annotati
 
 from __future__ import annotations
 
-import os
 import typing
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deepforcing.limits import LARGEST_SIZE, LONGEST_SECONDS
+from deepforcing.limits import LARGEST_SIZE
+from experiments.command.values import (
+    Any_,
+    Dtype,
+    Frames,
+    Group,
+    Lengths,
+    Many,
+    Pixels,
+    Place,
+    Places,
+    Prompts,
+    Seconds,
+    Switch,
+    Text,
+    Threads,
+    Window,
+    Words,
+    count,
+    number,
+)
 from experiments.command.words import shown
-
-
-def text(value: Any) -> Any:
-    """Names and folders may look like numbers."""
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-def path(value: Any) -> Any:
-    value = text(value)
-    return os.path.expanduser(value) if isinstance(value, str) else value
-
-
-def words(value: Any) -> Any:
-    """A word or a list of them."""
-    found = [text(item) for item in value] if isinstance(value, list) else text(value)
-    if not all(isinstance(item, str) for item in (found if isinstance(found, list) else [found])):
-        raise ValueError
-    return found
-
-
-def paths(value: Any) -> Any:
-    found = words(value)
-    return [os.path.expanduser(item) for item in found] if isinstance(found, list) else os.path.expanduser(found)
-
-
-def listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-def number(low: float, high: float) -> Any:
-    return Field(ge=low, le=high, description=f"a positive number of at least {low:g} and at most {high:g}")
-
-
-def count(high: int, low: int = 1) -> Any:
-    return Field(ge=low, le=high, description=f"a whole number of at least {low} and at most {high}")
-
-
-LENGTH = f"a positive number of at most {LONGEST_SECONDS}, for example 5"
-Any_ = Any  # checked where it is used: seeds where samples are planned, vbench by the demo
-Group = Any  # a config of its own
-Switch = Annotated[bool, Field(description="true or false")]
-Text = Annotated[str, BeforeValidator(text), Field(description="text")]
-Place = Annotated[str, BeforeValidator(path), Field(min_length=1, description="one path: give a directory or a file")]
-Words = Annotated[Any, PlainValidator(words), Field(description="a name or a list of names, such as [a,b]")]
-Places = Annotated[Any, PlainValidator(paths), Field(description="a path or a list of paths, such as [a,b]")]
-Prompts = Annotated[Any, PlainValidator(paths), Field(description="a suite, a text file or a list of texts")]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, description=LENGTH)]
-Lengths = Annotated[list[Seconds], BeforeValidator(listed), Field(description=LENGTH)]
-Window = Annotated[float, number(0.01, LONGEST_SECONDS)]
-Threads = Annotated[int, count(1024)]
-Many = Annotated[int, count(10_000)]
-Frames = Annotated[int, count(LARGEST_SIZE)]
-Pixels = Annotated[int, count(8192)]
-Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
 
 
 class Keys(BaseModel):
@@ -236,6 +201,25 @@ class HeadClasses(Keys):
     threads: Threads | None
 
 
+class StudyMake(Keys):
+    runs: Places | None
+    out: Place
+    subject: Text | None
+    pairs: Annotated[int, count(1000)]
+    checks: Annotated[int, count(100, 0)]
+    raters: Annotated[int, count(10_000)]
+    seed: Annotated[int, count(LARGEST_SIZE, 0)]
+    title: Text
+
+
+class StudyTable(Keys):
+    study: Place
+    answers: Places | None
+    format: Text | None
+    out: Place | None
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
+
+
 class ExperimentRow(Keys):
     """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
 
@@ -273,7 +257,7 @@ class Experiment(Keys):
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses,
+    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
