@@ -19,17 +19,16 @@ def plan_task(config: DictConfig) -> int:
     from experiments.command.compose import chosen
     from experiments.command.terminal import console
     from experiments.request import pick_device
-    from experiments.sweeps.plan import in_all, listed, what_is_left
+    from experiments.sweeps.plan import in_all, lines, what_is_left
     from experiments.sweeps.points import find_points
-    from experiments.sweeps.report import measured_columns
-    from experiments.tables.render import terminal
+    from experiments.sweeps.work import columns_of
 
-    measured_columns(config)
+    columns_of(config)
     points = find_points(config, model_of(chosen()))
     left = what_is_left(points, str(config.shard), config.seconds_per_chunk)
     over = console()
-    for part in terminal(listed(left), max(over.width, 100)):
-        over.print(part)
+    for line in lines(left):
+        over.print(line)
     for name, why in points.left_out.items():
         over.print(f"left out: {name}: {why}")
     over.print(in_all(left, pick_device(str(config.device))))
@@ -46,14 +45,14 @@ def run_task(config: DictConfig) -> int:
     from experiments.request import pick_device
     from experiments.sweeps.plan import in_all, what_is_left
     from experiments.sweeps.points import find_points
-    from experiments.sweeps.report import measured_columns, report
-    from experiments.sweeps.work import make_real, planned, run_point
+    from experiments.sweeps.report import report
+    from experiments.sweeps.work import columns_of, make_real, planned, run_point
 
     choices, typed = chosen()
     out = Path(str(config.out or f"reports/sweep_{choices['sweep']}.md"))
     if out.suffix != ".md":
         raise ValueError(f"out={out} must end in .md; the .csv and the figures go beside it")
-    columns = measured_columns(config)
+    columns = columns_of(config)
     points = find_points(config, model_of((choices, typed)))
     device = pick_device(str(config.device))
     check_output(out)
@@ -62,7 +61,8 @@ def run_task(config: DictConfig) -> int:
         over.print(f"left out: {name}: {why}", style="yellow")
     over.print(in_all(what_is_left(points, str(config.shard), config.seconds_per_chunk), device))
     keep_freed_memory()
-    plan, failed, problems = planned(config, points, columns), {}, []
+    plan, problems = planned(config, points, columns), []
+    failed: dict[str, str] = {}
     for point in points.made:
         results = run_point(point, plan, config, device, over)
         failed |= results.failed
@@ -74,7 +74,11 @@ def run_task(config: DictConfig) -> int:
         say(problem)
     if failed:
         lines = (f"  {name}: {why}" for name, why in failed.items())
-        say("\n".join([f"{len(failed)} of {len(points.made)} points failed; the same command tries them again:", *lines]))
+        say(
+            "\n".join(
+                [f"{len(failed)} of {len(points.made)} points failed; the same command tries them again:", *lines]
+            )
+        )
     return int(bool(failed or problems))
 
 
@@ -89,7 +93,9 @@ def work(arguments: list[str]) -> int | None:
 
     if not arguments or arguments[0] not in WORDS:
         given = f", not {arguments[0]}" if arguments else ""
-        raise ValueError(f"say plan or run first{given}: python -m experiments.sweep plan budgets=[6,9,21] policies=[sink,deep_sink]")
+        raise ValueError(
+            f"say plan or run first{given}: python -m experiments.sweep plan budgets=[6,9,21] policies=[sink,deep_sink]"
+        )
     return run(plan_task if arguments[0] == "plan" else run_task, "sweep", arguments[1:])
 
 

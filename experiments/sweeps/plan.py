@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 import torch
 
-from deepforcing.prompts import Sample, shard
+from deepforcing.prompts import shard
 from deepforcing.runs import RunDir
+from experiments.request import build_spec
 from experiments.sweeps.points import Point, Points
 from experiments.tables.estimate import number
-from experiments.tables.layout import Grid, Head, words
 from experiments.tables.words import plural
 
 
@@ -49,7 +49,9 @@ def what_is_left(points: Points, of: str, seconds_per_chunk: float | None) -> li
         missing = 0 if shares else len(mine) - len(records)
         frames = missing * pixel_frames(point)
         size = frames * per_frame if missing else 0.0
-        left.append(Left(point, len(mine), len(records), shares, missing * point.chunks * per_chunk if missing else 0.0, size))
+        left.append(
+            Left(point, len(mine), len(records), shares, missing * point.chunks * per_chunk if missing else 0.0, size)
+        )
     return left
 
 
@@ -61,22 +63,21 @@ def measured(records: Sequence[dict[str, object]]) -> tuple[float, float]:
 
 
 def pixel_frames(point: Point) -> int:
-    from experiments.request import build_spec
-
     spec = build_spec(point.config)
     return spec.model.geometry.pixel_frames(point.chunks * spec.chunk_frames)
 
 
-def listed(left: Sequence[Left]) -> Grid:
-    """A row per point."""
-    rows = []
+def lines(left: Sequence[Left]) -> Iterator[str]:
+    """A line per point."""
     for each in left:
-        budget = "" if each.point.budget is None else str(each.point.budget)
-        time, size = number(each.seconds / 60, 1), number(each.size / 1e6, 1)
-        note = f"shares the run of {each.shares}" if each.shares else " ".join(each.point.words)
-        rows.append((Head(each.point.name), words(f"{each.done}/{each.videos}", budget, time, size, note)))
-    heads = ("videos", "frames read", "min left", "MB left", "words")
-    return Grid("point", tuple(map(Head, heads)), tuple(rows))
+        done = f"{each.done} of {plural(each.videos, 'video')}"
+        if each.shares:
+            rest = f"the run of {each.shares}"
+        elif each.done == each.videos:
+            rest = "done"
+        else:
+            rest = f"{number(each.seconds / 60, 1)} min and {number(each.size / 1e6, 1)} MB left"
+        yield f"{each.point.name}: {done}, {rest} ({' '.join(each.point.words)})"
 
 
 def in_all(left: Sequence[Left], device: torch.device) -> str:
@@ -89,10 +90,8 @@ def in_all(left: Sequence[Left], device: torch.device) -> str:
         return f"{plural(len(left), 'point')}, {plural(len(own), 'run')}: all videos are there"
     time = f"about {seconds / 3600:.2f} {hours}" if math.isfinite(seconds) else f"{hours}: unknown"
     disk = f"{size / 1e6:.0f} MB" if math.isfinite(size) else "disk: unknown"
-    how = "" if math.isfinite(seconds) else (
-        "; make one video, or say seconds_per_chunk= as measured by python -m experiments.bench"
-    )  # fmt: skip
-    return f"{plural(len(left), 'point')}, {plural(len(own), 'run')}: {missing} videos left, {time}, {disk}, scoring not counted{how}"
-
-
-__all__ = ["Left", "Sample", "in_all", "listed", "what_is_left"]
+    sizes = f"{plural(len(left), 'point')}, {plural(len(own), 'run')}"
+    told = f"{sizes}: {missing} videos left, {time}, {disk}, scoring not counted"
+    if math.isfinite(seconds):
+        return told
+    return f"{told}; make one video, or say seconds_per_chunk= as measured by python -m experiments.bench"

@@ -6,19 +6,44 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 
 from deepforcing.cache.budget import keys_at
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import identity_hash
 from experiments.command.compose import compose
+from experiments.command.keys import Keys, checked
+from experiments.command.values import Frames, Text
 from experiments.command.words import describe, is_list, shown, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
 
 MOST = 1000
-SAME = ("prompts", "seconds", "seeds", "runs_root", "device", "dtype", "shard", "threads")  # of all points, from the sweep
+SAME = (
+    "prompts",
+    "seconds",
+    "seeds",
+    "runs_root",
+    "device",
+    "dtype",
+    "shard",
+    "threads",
+)  # of all points, from the sweep
+
+
+class SweepKeys(Keys):
+    """conf/sweep/."""
+
+    title: Text
+    rollout: Annotated[list[Text], Field(description="a list of words for a rollout")]
+    budgets: Annotated[list[Frames], Field(description="a list of latent frames")]
+    policies: Annotated[list[Text], Field(description="a list of names in conf/cache/")]
+    grid: Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
+    points: Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
+    baseline: Text | None
+    figures: Annotated[dict[str, Any], Field(description="{name in conf/figure/: its keys, ...}")]
 
 
 @dataclass(frozen=True)
@@ -54,14 +79,19 @@ def find_points(config: DictConfig, model: Sequence[str]) -> Points:
 
     Raises ValueError for words that no rollout takes, and where no point is left that can run.
     """
+    checked(SweepKeys, OmegaConf.to_container(config.sweep, resolve=True), "sweep.")
     left_out: dict[str, str] = {}
     shared = [*(str(word) for word in config.sweep.rollout), *model]
     world = build_spec(compose("rollout", shared)).model.world
     prompts = find_prompts(config.prompts)
-    config.prompts = [prompt.text for prompt in prompts[: whole(config.first, "first")]] if config.first else config.prompts
+    config.prompts = (
+        [prompt.text for prompt in prompts[: whole(config.first, "first")]] if config.first else config.prompts
+    )
     asked = [*by_budget(config, shared, left_out), *by_grid(config.sweep.grid), *by_name(config.sweep.points)]
     if not asked and not left_out:
-        raise ValueError("the sweep has no points: give it points, a grid, or budgets=[6,12,21] policies=[sink,deep_sink]")
+        raise ValueError(
+            "the sweep has no points: give it points, a grid, or budgets=[6,12,21] policies=[sink,deep_sink]"
+        )
     names = [name for name, *_ in asked]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -108,7 +138,9 @@ def by_budget(config: DictConfig, shared: Sequence[str], left_out: dict[str, str
     budgets = [whole(budget, "budgets") for budget in (budgets if is_list(budgets) else [budgets] if budgets else [])]
     policies = [str(policy) for policy in (policies if is_list(policies) else [policies] if policies else [])]
     if bool(budgets) != bool(policies):
-        raise ValueError("budgets and policies belong together: give both, as in budgets=[9,21] policies=[sink,deep_sink]")
+        raise ValueError(
+            "budgets and policies belong together: give both, as in budgets=[9,21] policies=[sink,deep_sink]"
+        )
     for policy in policies:
         spec = build_spec(compose("rollout", [*shared, f"cache={policy}"]))
         for budget in budgets:
@@ -118,7 +150,12 @@ def by_budget(config: DictConfig, shared: Sequence[str], left_out: dict[str, str
             except ValueError as error:
                 left_out[name] = describe(error)
                 continue
-            yield name, (f"cache={policy}", *(f"cache.retention.{key}={value}" for key, value in keys.items())), policy, budget
+            yield (
+                name,
+                (f"cache={policy}", *(f"cache.retention.{key}={value}" for key, value in keys.items())),
+                policy,
+                budget,
+            )
 
 
 def by_grid(grid: DictConfig) -> Iterator[Asked]:

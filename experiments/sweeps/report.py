@@ -13,14 +13,13 @@ from omegaconf import DictConfig
 from deepforcing.runs import atomic_write_text
 from eval.store import other_weights
 from experiments.command.compose import compose
-from experiments.figures.figure import drawn, save
 from experiments.reproduction.work import REAL
 from experiments.results.cost import costs
 from experiments.results.runs import Run, read_runs
 from experiments.results.scores import read_scores
 from experiments.sweeps.points import Point, Points
-from experiments.tables.estimate import adjusted
-from experiments.tables.table import COST, Column, Row, Table, build, records
+from experiments.tables.estimate import Estimate, adjusted
+from experiments.tables.table import COST, Column, Place, Row, Table, build, records
 from experiments.tables.text import csv_text, markdown_code, markdown_text
 from experiments.tables.vbench import as_markdown, with_notes
 
@@ -63,29 +62,36 @@ def table_of(points: Points, runs: Mapping[str, Run], columns: Sequence[Column],
     rows = [Row(name, run.label) for name, run in runs.items()]
     whole = build(every, rows, (*columns, *COST), None, ends, names)
     beside = bases(points, names)
-    differences = {}
+    differences: dict[Place, Estimate] = {}
     for base in dict.fromkeys(beside.values()):
         part = [row for row in rows if beside.get(row.name) == base or row.name == base]
         differences |= build(every, part, columns, base, ends, {row.name: names[row.name] for row in part}).differences
     at_budgets = any(point.budget is not None for point in points.made)
     base_name = points.baseline and (f"{points.baseline} at the same budget" if at_budgets else points.baseline)
     made = replace(whole, baseline=base_name, differences=adjusted(differences))
-    return with_notes(made, scores.replace({"run": {run: name for name, run in names.items()}}), config.number, ends, cost)
+    return with_notes(
+        made, scores.replace({"run": {run: name for name, run in names.items()}}), config.number, ends, cost
+    )
 
 
 def bases(points: Points, names: Mapping[str, str]) -> dict[str, str]:
     """{row's name: the row that it is compared with}."""
     row_of = {part: name for name in names for part in name.split(" = ")}
-    found = {}
-    for point in points.made:
-        base = points.baseline if point.budget is None else f"{points.baseline} {point.budget}"
-        if points.baseline is not None and {point.name, base} <= row_of.keys() and row_of[point.name] != row_of[base]:
+    found: dict[str, str] = {}
+    for point in points.made if points.baseline is not None else ():
+        base = str(points.baseline) if point.budget is None else f"{points.baseline} {point.budget}"
+        if {point.name, base} <= row_of.keys() and row_of[point.name] != row_of[base]:
             found[row_of[point.name]] = row_of[base]
     return found
 
 
 def report(
-    points: Points, failed: Mapping[str, str], columns: Sequence[Column], config: DictConfig, real: Path | None, out: Path
+    points: Points,
+    failed: Mapping[str, str],
+    columns: Sequence[Column],
+    config: DictConfig,
+    real: Path | None,
+    out: Path,
 ) -> str:
     """Write <out>, its .csv, and a figure for each name in sweep.figures; the Markdown."""
     runs = read_points(points, real)
@@ -100,7 +106,9 @@ def report(
     for point in points.made:
         if point.name in made:
             count = f"{len(made[point.name].samples)} of {len(points.samples)} videos"
-            said.append(f"- {markdown_text(point.name)}: {markdown_code(' '.join(point.words))}; {count}; {point.run.name}")
+            said.append(
+                f"- {markdown_text(point.name)}: {markdown_code(' '.join(point.words))}; {count}; {point.run.name}"
+            )
     parts += ["## Points", "\n".join(said) or "None was made."]
     missing = {**points.left_out, **failed}
     lines = [f"- {markdown_text(f'{name}: {why}')}" for name, why in missing.items()]
@@ -112,6 +120,8 @@ def report(
 
 def draw(runs: Mapping[str, Run], config: DictConfig, out: Path) -> list[str]:
     """A figure of the runs for each name of sweep.figures, as `experiments.figure` draws it; what one lacks is said."""
+    from experiments.figures.figure import drawn, save  # matplotlib
+
     said = []
     paths = [run.path for name, run in runs.items() if name != REAL.name]
     for name, keys in (config.sweep.figures or {}).items():
