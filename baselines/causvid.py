@@ -92,6 +92,7 @@ class Overlapping(Rule):
     rollout_frames: int = 21
     overlap: int = 3
     takes_schedules: ClassVar[bool] = True
+    decodes_beside: ClassVar[bool] = False
     upstream_noise: ClassVar[None] = None
     refuses_start: ClassVar[str] = "its rollouts overlap, and each begins with the end of one that it made itself"
 
@@ -150,14 +151,14 @@ class Overlapping(Rule):
                 decode = None if job.codec is None else job.codec.decoder()
                 ending, pixels_of = [], []
             pixels = None if decode is None else decode(chunk.latents).float()
-            job.clock("decode")
+            job.clock("decode")  # on the denoising's stream: the next rollout begins with an encoded frame of this one
             if chunk.start >= stride and r * stride + self.rollout_frames < job.total_frames:
                 ending.append(chunk.latents)
                 if pixels is not None:
                     pixels_of.append(pixels)
                 continue
             if pixels is not None:
-                pixels = (pixels if carried is None else torch.cat([carried, pixels], 1)).cpu()
+                pixels = pixels if carried is None else torch.cat([carried, pixels], 1)
                 carried = None
             yield replace(chunk, start=r * stride + chunk.start), pixels
 

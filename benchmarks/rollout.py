@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-from deepforcing.generator import Generator, GeneratorSpec, Model, Stopwatch
+from deepforcing.frames import sent
+from deepforcing.generator import Generator, GeneratorSpec, Model
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.video import VideoWriter
 from experiments.videos import peak_memory
 
@@ -38,11 +40,13 @@ def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -
             clock.take()
             for chunk, pixels in spec.rule.generate(job):
                 if pixels is not None:
-                    video.write(pixels[0].clamp(0, 1))
+                    way = sent(pixels)
+                    way.wait()
+                    video.write(way.frames[0].numpy())
                     clock.lap("write")
                 elif chunk.start == 0:
                     video.write(torch.zeros(1, 3, g.height, g.width))
-                seconds = clock.take()
+                seconds = clock.take().seconds()
                 if pixels is None:
                     del seconds["decode"]
                 yield {**seconds, "tokens": chunk.tokens}

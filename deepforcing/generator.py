@@ -6,9 +6,8 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,12 +16,15 @@ from torch import Tensor
 from deepforcing import script
 from deepforcing.cache.observe import Watch
 from deepforcing.cache.policy import CachePolicy
+from deepforcing.frames import OnTheWay, sent
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
+from deepforcing.rollout.chunkwise import Chunk
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.transformer import CausalWan
 
@@ -81,11 +83,12 @@ class ModelSpec(Protocol):
 
 @dataclass(frozen=True)
 class PixelChunk:
-    """One video's chunk. pixels: [N, 3, H, W] float32 in 0..1 on the CPU. seconds: of "denoise", "commit", "decode"; in a
-    batch an equal share of what all its videos took. tokens, stored: as chunkwise.Chunk has them."""
+    """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
+    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
+    stored: as chunkwise.Chunk has them."""
 
     start: int
-    pixels: Tensor
+    frames: Frames
     tokens: float
     stored: int
     seconds: dict[str, float]
@@ -248,18 +251,24 @@ class Generator:
         total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
-        spec = self.spec
         clock = Stopwatch(self.device)
-        for chunk, pixels in spec.rule.generate(self.batch_job(videos, total_frames, clock, initial, watch)):
+        job = self.batch_job(videos, total_frames, clock, initial, watch)
+        if self.device.type == "cuda" and self.spec.rule.decodes_beside:
+            job = replace(job, stream=torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
+        ahead: tuple[Chunk, OnTheWay, Laps] | None = None
+        for chunk, pixels in self.spec.rule.generate(job):
             assert pixels is not None
-            for (_, prompt_id, seed), own in zip(videos, pixels, strict=True):
-                if not torch.isfinite(own).all():
-                    raise NonFiniteError(
-                        f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
-                        "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
-                    )
-            seconds = {part: value / len(videos) for part, value in clock.take().items()}
-            yield [PixelChunk(chunk.start, own.clamp(0, 1), chunk.tokens, chunk.stored, seconds) for own in pixels]
+            with torch.cuda.stream(job.stream):
+                now = chunk, sent(pixels), clock.take()
+            if self.device.type != "cuda":
+                yield handed_over(videos, *now)
+                continue
+            # The device has the next chunk to do before anybody waits for this one.
+            if ahead is not None:
+                yield handed_over(videos, *ahead)
+            ahead = now
+        if ahead is not None:
+            yield handed_over(videos, *ahead)
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> Tensor:
@@ -312,23 +321,14 @@ class Generator:
         )  # fmt: skip
 
 
-class Stopwatch:
-    """Seconds per named stretch. On a GPU each lap waits for the device, once per stretch and never inside a pass."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.laps: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
-        self.last = now
-
-    def take(self) -> dict[str, float]:
-        """The laps since the last call; the time until the next lap counts from its return."""
-        laps, self.laps = self.laps, {}
-        self.last = time.perf_counter()
-        return laps
+def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnTheWay, laps: Laps) -> list[PixelChunk]:
+    """A chunk when it is on the CPU, a part for each video. Raises NonFiniteError."""
+    way.wait()
+    for (_, prompt_id, seed), good in zip(videos, way.finite.tolist(), strict=True):
+        if not good:
+            raise NonFiniteError(
+                f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
+                "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
+            )
+    seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
+    return [PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds) for own in way.frames]

@@ -125,6 +125,7 @@ class Chunk(Strict):
     commit_s: Seconds | None = None
     decode_s: Seconds | None = None
     write_s: Seconds | None = None
+    chunk_s: Seconds | None = None
     tokens: Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)] | None = None
     given: bool | None = None
 

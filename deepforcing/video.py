@@ -38,6 +38,12 @@ _X264 = {
 }
 
 
+# The only containers that are opened, whatever a file is called: FFmpeg reads lists of other files too (ffconcat, playlists),
+# so that somebody else's "video" would show any file of this machine.
+CONTAINERS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
+NO_VIDEO = "{} is no mp4, mov, mkv, webm or avi, whatever its name says"
+
+
 class VideoInfo(NamedTuple):
     """What a file says of itself. fps: frames a second; width, height: pixels."""
 
@@ -148,12 +154,13 @@ class VideoWriter:
             raise ValueError(
                 f"frames are {frames.dtype} {tuple(frames.shape)}, expected floats [N, 3, H, W] = (N, *{expected})"
             )
-        if not bool(frames.isfinite().all()):
+        from deepforcing.frames import finite, levels
+
+        if frames.numel() and not bool(finite(frames)):
             raise ValueError(
                 f"NaN or Inf in frames {self.frames} to {self.frames + len(frames) - 1} of {self.path.name}"
             )
-        levels = frames.detach().float().clamp(0, 1).mul(255).round().byte()
-        array: Frames = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        array: Frames = levels(frames).cpu().numpy()
         return array
 
     def _fault(self, error: Exception) -> OSError:
@@ -313,8 +320,10 @@ def _opened(path: str | Path) -> Iterator[InputContainer]:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute()), container_options=CONTAINERS) as container:
             yield container
+    except av.error.ArgumentError as error:
+        raise ValueError(NO_VIDEO.format(path)) from error
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be decoded as a video: {error.strerror}") from error
 

@@ -46,8 +46,8 @@ def plan(config: DictConfig) -> tuple[Any, list[Sample], int]:
 def find(config: DictConfig) -> None:
     import torch  # and all that follows: --help does without
 
-    from deepforcing.generator import Stopwatch
     from deepforcing.runs import atomic_write_text
+    from deepforcing.stopwatch import Stopwatch
     from experiments.probes.heads import Shares, groups
     from experiments.request import pick_device, set_threads
 

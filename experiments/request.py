@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from deepforcing.cache.observe import Seen
@@ -120,11 +121,14 @@ class Observer(Protocol):
 
 def find_observer(name: str) -> type[Observer]:
     """The observer class of that dotted name. Raises ValueError."""
+    module, _, attribute = name.rpartition(".")
     try:
-        found = get_class(name)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise ValueError(f"watch={shown(name)} cannot be imported; give module.Class, as in {ATTENTION}") from error
-    if not (callable(found) and hasattr(found, "close")):
+    if not (
+        isinstance(found, type) and hasattr(found, "close") and any("__call__" in vars(base) for base in found.__mro__)
+    ):
         raise ValueError(f"watch={shown(name)} is no observer: it needs __call__(seen) and close()")
     return cast("type[Observer]", found)
 
@@ -164,6 +168,8 @@ def pick_device(choice: str, here: bool = True) -> torch.device:
         raise ValueError(f"device={choice} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device={choice} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu" and device.index:
+        raise ValueError(f"device={choice}: a machine has one cpu; use cpu, and threads=N for how many threads")
     if here and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={choice}, but torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu"

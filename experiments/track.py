@@ -13,6 +13,7 @@ from experiments.command.words import is_list, shown
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from experiments.results.runs import Run
     from experiments.tracking import Tracked, Tracker
 
 
@@ -26,8 +27,9 @@ def track_task(config: DictConfig) -> int:
     tracker = from_config(config)
     patterns = [] if config.runs is None else config.runs if is_list(config.runs) else [config.runs]
     done = Tracked()
-    for paths in apart(find_runs([str(p) for p in patterns])):
-        runs = read_runs(paths)
+    found = [read_runs(paths) for paths in apart(find_runs([str(p) for p in patterns]))]
+    check_names(tracker.videos, [run for runs in found for run in runs])
+    for runs in found:
         scores = read_scores(runs, config.window_seconds)
         for line in (*scores.other, *other_weights(scores.table)):
             say(line)
@@ -48,6 +50,15 @@ def apart(paths: Sequence[Path]) -> list[list[Path]]:
         else:
             free.append(path)
     return lists
+
+
+def check_names(wanted: int | tuple[str, ...], runs: Sequence[Run]) -> None:
+    """Raises ValueError for the name of a sample that none of the runs has."""
+    known = {str(sample["sample"]) for run in runs for sample in run.samples}
+    unknown = [] if isinstance(wanted, int) else sorted(set(wanted) - known)
+    if unknown:
+        some = f"; they have {', '.join(sorted(known)[:3])} ..." if known else ""
+        raise ValueError(f"videos={unknown[0]} is no sample of these runs{some}")
 
 
 def tell(done: Tracked) -> None:

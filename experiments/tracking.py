@@ -248,7 +248,7 @@ def group_of(run: Run) -> str:
 
 
 def choose_videos(run: Run, wanted: int | tuple[str, ...]) -> list[tuple[Path, str]]:
-    """(file, caption) of the samples to show; samples that the run does not have are left out, as are lost files."""
+    """(file, caption) of the samples to show; those of other runs are left out, as are lost files."""
     shown = run.samples[:wanted] if isinstance(wanted, int) else [s for s in run.samples if s["sample"] in wanted]
     found = [(run.path / "samples" / s["video"], f"{s['sample']}: {s.get('prompt', '')}") for s in shown]
     return [(path, caption) for path, caption in found if path.is_file()]

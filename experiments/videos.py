@@ -25,6 +25,7 @@ from deepforcing.prompts import Sample
 from deepforcing.runs import RunDir
 from deepforcing.video import VideoWriter
 from deepforcing.wan.model import WanSpec
+from deepforcing.writer_thread import WriterThread
 from experiments.command.terminal import bar
 from experiments.request import Request, check_request, find_observer
 
@@ -146,24 +147,30 @@ def make_samples(
     with contextlib.ExitStack() as open_files:
         videos = [
             open_files.enter_context(
-                VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale)
+                WriterThread(VideoWriter(run.video_path(sample.name), g.width, g.height, g.fps, spec.model.pixel_scale))
             )
             for sample in samples
         ]
         watch = open_files.enter_context(observer(request.watch, run, samples))
         asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
+        last = time.perf_counter()
         for parts in generator.generate_batch(asked, total_frames, initial, watch):
             stored = max(stored, parts[0].stored)
-            for video, chunk, rows in zip(videos, parts, chunks, strict=True):
-                started = time.perf_counter()
-                video.write(chunk.pixels)
+            for video, chunk in zip(videos, parts, strict=True):
+                video.write(chunk.frames)
+            now = time.perf_counter()
+            whole, last = (now - last) / len(samples), now
+            for chunk, rows in zip(parts, chunks, strict=True):
                 seconds = {f"{key}_s": round(value, 6) for key, value in chunk.seconds.items()}
-                seconds["write_s"] = round(time.perf_counter() - started, 6)
+                seconds["chunk_s"] = round(whole, 6)
                 given = {"given": True} if start is not None and chunk.start < start.latent_frames else {}
                 rows.append({**seconds, "tokens": chunk.tokens, **given})
                 advance()
-        frames = videos[0].frames
+    frames = videos[0].frames
     wall = (time.perf_counter() - began) / len(samples)
+    for video, rows in zip(videos, chunks, strict=True):
+        for row, took in zip(rows, video.seconds, strict=True):
+            row["write_s"] = round(took, 6)
     for sample, rows in zip(samples, chunks, strict=True):
         run.commit(
             {

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu.card import attention_seconds, describe, pass_flops, rate, wait
 from benchmarks.gpu.rows import Measured
 from benchmarks.gpu.size import Size
-from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model, Stopwatch
+from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.wan.model import WanModel
 
 Tell = Callable[[Measured | dict[str, Any]], None]
@@ -169,13 +170,14 @@ def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell,
 def end_to_end(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -> Iterator[float]:
     """Seconds when each chunk has been written, from the video's beginning; the file is closed before the last."""
     from deepforcing.video import VideoWriter
+    from deepforcing.writer_thread import WriterThread
 
     g = spec.model.geometry
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with VideoWriter(Path(folder) / "video.mp4", g.width, g.height, g.fps) as video:
+        with WriterThread(VideoWriter(Path(folder) / "video.mp4", g.width, g.height, g.fps)) as video:
             for chunk in Generator(spec, model, device).generate(PROMPT, "gpu", 0, total):
-                video.write(chunk.pixels)
+                video.write(chunk.frames)
                 if chunk.start + spec.chunk_frames < total:
                     yield time.perf_counter() - began
         yield time.perf_counter() - began

@@ -31,12 +31,23 @@ OnSwitch = Literal["nothing", "recache", "recache_sink"]
 @dataclass(frozen=True)
 class Chunk:
     """One finished chunk. start: its first latent frame. latents: [B, F, C, Y, X]. tokens: keys attended per query,
-    on average over layers and heads. stored: bytes that the cache holds for one video."""
+    on average over layers and heads. stored: bytes that the cache holds for one video. made: on a GPU, the event after which
+    the latents are there; the commit comes later."""
 
     start: int
     latents: Tensor
     tokens: float
     stored: int
+    made: torch.cuda.Event | None = None
+
+
+def made(latents: Tensor) -> torch.cuda.Event | None:
+    """The moment on the GPU's current stream; None on a CPU."""
+    if not latents.is_cuda:
+        return None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event
 
 
 def clean(model: CausalWan, noisy: Tensor, prediction: Tensor, sigma: float) -> Tensor:
@@ -139,9 +150,10 @@ def chunkwise(
                     x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
         if clock is not None:
             clock("denoise")
+        there = made(x0)
         run(start, x0, zero, cache.commit())
         if switches and on_switch != "nothing":
             recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:
             clock("commit")
-        yield Chunk(start, x0, cache.attended_tokens, cache.held // batch)
+        yield Chunk(start, x0, cache.attended_tokens, cache.held // batch, there)

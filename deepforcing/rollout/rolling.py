@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.passes import Cache
-from deepforcing.rollout.chunkwise import Chunk, Forward, clean, mix, pass_of
+from deepforcing.rollout.chunkwise import Chunk, Forward, clean, made, mix, pass_of
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.transformer import CausalWan, TextMemory
@@ -76,13 +76,14 @@ def rolling(
                 noisy[b] = mix(x0[b], noise.renoise(b * frames, w - b, shape), sigmas[w - b + 1])
         if clock is not None:
             clock("denoise")
+        there = made(x0[first])
         # The first chunk is in every window until it is finished, and is committed as often, as published.
         run(x0[first], zero, text, cache.commit())
         if clock is not None:
             clock("commit")
         if w - first + 1 == steps:
             del noisy[first]
-            yield Chunk(first * frames, x0[first], tokens, cache.held // batch)
+            yield Chunk(first * frames, x0[first], tokens, cache.held // batch, there)
 
 
 class UpstreamRollingNoise(UpstreamNoise):

@@ -6,6 +6,7 @@ A rule says which lengths and cache policies it can work with before any weight 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, get_args
 
@@ -18,7 +19,7 @@ from deepforcing.cache.observe import Watch
 from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
-from deepforcing.rollout.chunkwise import Chunk, OnSwitch, chunkwise
+from deepforcing.rollout.chunkwise import Chunk, Forward, OnSwitch, chunkwise
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.rolling import UpstreamRollingNoise, check_length, rolling
 from deepforcing.rollout.schedule import Schedule
@@ -43,7 +44,9 @@ class Job:
     """One batch of videos to make. texts: prompts, one row per video, by the latent frame of the chunk from which on each
     holds, 0 among them.
 
-    codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends.
+    codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends, and
+    "wait" when a decoder's stream begins after one in which it had nothing to do. stream: a CUDA stream to decode on, beside
+    the denoising; None: decoding follows it. steady: see chunkwise.
     initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them. cuts: which of the later prompts
     follow a cut. watch: an observer of every pass (cache/observe.py).
     """
@@ -63,6 +66,8 @@ class Job:
     initial: Tensor | None = None
     cuts: frozenset[int] = frozenset()
     watch: Watch | None = None
+    stream: torch.cuda.Stream | None = None
+    steady: Forward | None = None
 
     @property
     def batch(self) -> int:
@@ -85,14 +90,28 @@ class Job:
         )
 
     def decoded(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Tensor | None]]:
-        """Each chunk with its pixels [B, N, 3, H, W], float32 on the CPU, not clamped. Every video has a decoder of its own:
-        its memory does not grow with the batch, and its pixels do not depend on it."""
+        """Each chunk with its pixels [B, N, 3, H, W], float32, not clamped, where and on the stream that they were made.
+        Every video has a decoder of its own: its memory does not grow with the batch, and its pixels do not depend on it."""
         decoders = [] if self.codec is None else [self.codec.decoder() for _ in range(self.batch)]
         for chunk in chunks:
             one = chunk.latents.chunk(self.batch)
-            pixels = torch.cat([d(x).float() for d, x in zip(decoders, one, strict=True)]).cpu() if decoders else None
-            self.clock("decode")
+            with self.beside(chunk):
+                pixels = torch.cat([d(x).float() for d, x in zip(decoders, one, strict=True)]) if decoders else None
+                self.clock("decode")
             yield chunk, pixels
+
+    @contextmanager
+    def beside(self, chunk: Chunk) -> Iterator[None]:
+        """On the decoder's stream, as soon as the chunk's latents are made; its commit pass may still run."""
+        if self.stream is None:
+            yield
+            return
+        with torch.cuda.stream(self.stream):
+            if chunk.made is not None:
+                self.stream.wait_event(chunk.made)
+            chunk.latents.record_stream(self.stream)
+            self.clock("wait")
+            yield
 
 
 UpstreamNoiseOf = Callable[[int, tuple[int, ...], int, Schedule, int, torch.dtype, torch.device], Noise]
@@ -110,6 +129,11 @@ class Rule(Protocol):
     def refuses_start(self) -> str | None:
         """Why a video cannot begin with given frames; None: it can, with whole chunks."""
         ...
+
+    @property
+    def decodes_beside(self) -> bool:
+        """Whether decoding may run on a stream of its own: whether nothing that is denoised waits for pixels."""
+        return True
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy or length that this rule cannot work with."""
@@ -187,6 +211,7 @@ class Chunkwise(Rule):
                 clock=job.clock,
                 switches=later,
                 on_switch=self.on_switch,
+                steady=job.steady,
                 cuts=job.cuts,
             )
         )
@@ -251,6 +276,14 @@ class Rolling(Rule):
         cache = replace(job, policy=self.cached(job.policy, job.chunk_frames)).new_cache(job.total_frames)
         return job.decoded(
             rolling(
-                job.model, job.texts[0], cache, job.schedule, job.noise, job.total_frames, job.latent_size, job.clock
+                job.model,
+                job.texts[0],
+                cache,
+                job.schedule,
+                job.noise,
+                job.total_frames,
+                job.latent_size,
+                job.clock,
+                job.steady,
             )
         )

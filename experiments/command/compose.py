@@ -43,7 +43,10 @@ def started() -> Iterator[None]:
 
 def composed(config_name: str, overrides: Sequence[str], hydra_too: bool = False) -> DictConfig:
     with started():
-        return hydra.compose(config_name, [*overrides], return_hydra_config=hydra_too)
+        try:
+            return hydra.compose(config_name, [*overrides], return_hydra_config=hydra_too)
+        except ValueError as error:  # of a group that got null or a number
+            raise HydraException(str(error)) from error
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:

@@ -31,6 +31,18 @@ def help_text(config_name: str) -> str:
     used = used_groups(text)
     lines = [line for line in text.splitlines() if line.strip() != "- _self_"]
     shown = re.sub(r"^defaults:\n(?!  -)", "", "\n".join(lines), flags=re.M)
-    options = "\n".join(f"  {name:<12}{', '.join(groups()[name])}" for name in used)
+    options = "\n".join(
+        option_texts(name) if name == config_name else f"  {name:<12}{', '.join(groups()[name])}" for name in used
+    )
     tail = f"\n\nChoices:\n{options}" if options else ""
     return shown.rstrip() + tail + "\n\nAny key can be set: key=value, nested.key=value. Sweeps: -m key=a,b,c"
+
+
+def option_texts(group: str) -> str:
+    """Each choice of a group with what it is and its own keys: how the group that a command is called after is explained."""
+    found = []
+    for name in groups()[group]:
+        first, *lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+        keys = [f"      {group}.{line}" for line in lines if not line.startswith("_target_")]
+        found.append("\n".join([f"  {group}={name}: {first.removeprefix('# ')}", *keys]))
+    return "\n".join(found)

@@ -145,13 +145,10 @@ class Table(Keys):
     out: Place | None
 
 
-class Filmstrip(Keys):
+class Figure(Keys):
+    figure: Group
     runs: Places | None
     out: Place
-    prompt: Annotated[int, count(LARGEST_SIZE, 0)]
-    frames: Annotated[int, count(1000, 2)]
-    metrics: Words
-    window_seconds: Window | None
 
 
 class Track(Keys):
@@ -281,7 +278,7 @@ class Experiment(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "filmstrip": Filmstrip, "track": Track, "reproduce": Reproduce,
+    "table": Table, "figure": Figure, "track": Track, "reproduce": Reproduce,
     "head_classes": HeadClasses, "sweep": SweepRun, "study_make": StudyMake, "study_table": StudyTable,
 }  # fmt: skip
 """By the name of the file in conf/."""

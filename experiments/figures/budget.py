@@ -51,9 +51,7 @@ class Budget:
     window_seconds: float | None = None
 
     def read(self, runs: Sequence[Path]) -> AtBudgets:
-        found, columns, table = measured(
-            runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds
-        )
+        found, columns, table = measured(runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds)
         if len(columns) > MOST_PANELS:
             raise ValueError(f"{len(columns)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
         cost = next((column for column in COST if column.metric == self.cost), None)
@@ -69,9 +67,13 @@ class Budget:
             for policy in policies:
                 mine = [run.name for run in found if run.record["name"] == policy]
                 cells = [(table.cell(name, cost).value, table.cell(name, column)) for name in mine]
-                known = sorted((x, e.value, e.low, e.high) for x, e in cells if math.isfinite(x) and math.isfinite(e.value))
+                known = sorted(
+                    (x, e.value, e.low, e.high) for x, e in cells if math.isfinite(x) and math.isfinite(e.value)
+                )
                 lines.append(Line(policy, ink[policy], tuple(known)))
-            panels.append((f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip(), tuple(lines)))
+            panels.append(
+                (f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip(), tuple(lines))
+            )
         prompts = min((len({s["prompt_id"] for s in run.samples}) for run in found), default=0)
         caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each; lines: 95 % intervals over prompts"
         return AtBudgets(tuple(panels), cost.heading.removesuffix(f" {cost.arrow}"), caption)
@@ -87,8 +89,12 @@ class Budget:
         for axes, (title, of) in zip(grid.flat, data.panels, strict=False):
             spread = max((p[0] for line in of for p in line.points), default=1.0) * 0.004
             for i, line in enumerate(of):
-                x = [p[0] + (i - (lines - 1) / 2) * spread for p in line.points]  # side by side, so that intervals can be told apart
-                axes.plot(x, [p[1] for p in line.points], "o", ls=line.ink.line, color=line.ink.light, label=line.policy)
+                x = [
+                    p[0] + (i - (lines - 1) / 2) * spread for p in line.points
+                ]  # side by side, so that intervals can be told apart
+                axes.plot(
+                    x, [p[1] for p in line.points], "o", ls=line.ink.line, color=line.ink.light, label=line.policy
+                )
                 for at, (_, _, low, high) in zip(x, line.points, strict=True):
                     if math.isfinite(low) and math.isfinite(high):
                         axes.vlines(at, low, high, color=line.ink.light, lw=LINE, alpha=0.6)

@@ -1,176 +1,172 @@
-"""Drift over time: one small panel per metric, a line and a confidence band per run, as SVG in the page's theme.
-
-Hand-made SVG and no picture: a panel is a few kilobytes, its text can be read and searched, colours come from the
-page's CSS variables --run0, --run1, ... so that it is right on light and on dark paper, and a cursor can move in it.
-"""
+"""Drift over time: a panel per metric, in it a line and a band of the 95 % interval over prompts per run."""
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.results.runs import TINY_DECODER
+from experiments.figures.style import BAND, FAINT, PAGE, PANEL, SOFT, THIN, Ink, inks, sweeps
+from experiments.results.runs import Run, read_runs
 
-WIDTH, HEIGHT = 380, 216
-LEFT, RIGHT, TOP, BOTTOM = 46, 104, 16, 26
-LABEL_GAP = 12.5  # pixels between two labels at the end of lines
-LABEL_LETTERS = 17
-MOST_LABELS = 8
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
-Scale = Callable[[float], float]
+MOST_PANELS = 60
 
 
 @dataclass(frozen=True)
 class Curve:
     """One run's curve: window middles in seconds, mean and interval per window; NaN where nothing was measured."""
 
-    run: int  # index of the run: its colour is var(--run<index>)
+    run: int  # index of the run among those that are drawn together
     label: str
-    dash: str
+    ink: Ink
     t: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
 
 
-def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers inside [low, high], roughly `about` of them."""
-    span = high - low
-    if not span > 0 or not math.isfinite(span):
-        return [low] if math.isfinite(low) else []
-    power = 10.0 ** math.floor(math.log10(span / about))
-    step = min((m * power for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(span / s - about))
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+@dataclass(frozen=True)
+class Panel:
+    """One metric. seconds: length of the time axis. train_seconds: where the dotted line is, if at all."""
+
+    title: str
+    curves: Sequence[Curve]
+    seconds: float
+    train_seconds: float | None = None
 
 
-def tick_text(value: float) -> str:
-    text = f"{value:.6g}"
-    return text.replace("-", "−")
+def panel(axes: Axes, data: Panel) -> None:
+    """Lines and bands; a missing window breaks a line, it is not bridged."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0, data.seconds)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 1.5, 2, 3, 5, 10]))  # of minutes and of tens
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.margins(y=0.06)
+    for curve in data.curves:
+        colour = curve.ink.light
+        if any(map(math.isfinite, curve.low)):
+            axes.fill_between(curve.t, curve.low, curve.high, color=colour, alpha=BAND, lw=0).set_gid("band")
+        (line,) = axes.plot(curve.t, curve.mean, color=colour, ls=curve.ink.line, label=curve.label)
+        line.set_gid("line")
+        alone = lonely(curve.mean)
+        if alone:
+            axes.plot([curve.t[i] for i in alone], [curve.mean[i] for i in alone], ".", color=colour)
+    if data.train_seconds and data.train_seconds < data.seconds:
+        axes.axvline(data.train_seconds, color=FAINT, lw=THIN, ls=":", label="trained length").set_gid("trained")
 
 
-def y_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Room for every line and band, and a little around them."""
-    values = [v for c in curves for v in (*c.mean, *c.low, *c.high) if math.isfinite(v)]
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    flat = high - low <= 1e-9 * abs(high)  # such a line belongs in the middle of something
-    pad = (0.1 * abs(high) or 1.0) if flat else 0.04 * (high - low)
-    return low - pad, high + pad
+def lonely(values: Sequence[float]) -> list[int]:
+    """Where a value has no neighbour: a line through one point is not seen."""
+    there = [False, *(math.isfinite(value) for value in values), False]
+    return [i - 1 for i in range(1, len(there) - 1) if there[i] and not there[i - 1] and not there[i + 1]]
 
 
-def time_ticks(seconds: float) -> list[float]:
-    """Ticks of the time axis in seconds, at clock-like steps."""
-    steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-    step = next((s for s in steps if seconds / s <= 5), 7200)
-    return [k * step for k in range(int(seconds / step + 1e-6) + 1)]
+def panels(
+    runs: Sequence[Run], windows: pd.DataFrame, metrics: Sequence[str], seconds: float | None = None
+) -> list[Panel]:
+    """One panel per metric, out of eval.stats.means.curves. seconds: of the time axis; None: as far as there are windows."""
+    from experiments.tables.table import Column
+
+    ink = inks([run.label for run in runs], [run.is_real for run in runs])
+    lengths = {run.train_seconds for run in runs if run.train_seconds}
+    train = lengths.pop() if len(lengths) == 1 else None
+    if seconds is None:
+        seconds = float(windows["t_end"].max())
+    of = {key: rows.sort_values("t_start") for key, rows in windows.groupby(["run", "metric"])}
+    names = short_labels([run.label for run in runs])
+    found = []
+    for metric in metrics:
+        curves = []
+        for i, run in enumerate(runs):
+            rows = of.get((run.name, metric))
+            if rows is not None and rows["mean"].notna().any():
+                t = ((rows["t_start"] + rows["t_end"]) / 2).tolist()
+                mean, low, high = (rows[column].tolist() for column in ("mean", "low", "high"))
+                curves.append(Curve(i, names[i], ink[i], t, mean, low, high))
+        found.append(Panel(Column(metric).words, curves, seconds, train))
+    return found
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move label positions as little as needed so that neighbours are `gap` apart within [low, high]. Order is kept."""
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
-    placed = list(positions)
-    for _ in range(60):
-        moved = False
-        for a, b in itertools.pairwise(order):
-            lack = gap - (placed[b] - placed[a])
-            if lack > 1e-3:
-                placed[a] -= lack / 2
-                placed[b] += lack / 2
-                moved = True
-        for i in order:
-            placed[i] = min(max(placed[i], low), high)
-        if not moved:
-            break
-    return placed
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """ "deep_sink sink_frames=3" beside its like is "sink_frames=3": there is little room at the end of a line."""
+    first = [label.split(" ", 1)[0] for label in labels]
+    parts = [label.split(" ", 1) for label in labels]
+    return [part[1] if first.count(part[0]) > 1 and len(part) > 1 else " ".join(part) for part in parts]
 
 
-def drift_panel(curves: Sequence[Curve], seconds: float, train_seconds: float | None, title: str) -> str:
-    """SVG text of one panel. seconds: length of the time axis. train_seconds: where the dashed line is, if at all."""
-    right, bottom = WIDTH - (RIGHT if len(curves) <= MOST_LABELS else 14), HEIGHT - BOTTOM
-    y_low, y_high = y_range(curves)
+def read_panels(runs: Sequence[Run], metrics: str | Sequence[str] | None, window_seconds: float | None) -> list[Panel]:
+    """metrics: names, or None for all that were scored over windows. Raises ValueError if one has no value, or a run has
+    windows of another length only."""
+    from eval.stats.means import curves
+    from experiments.results.scores import read_scores
 
-    def x(t: float) -> float:
-        return LEFT + (right - LEFT) * t / seconds
-
-    def y(value: float) -> float:
-        return bottom - (bottom - TOP) * (value - y_low) / (y_high - y_low)
-
-    out = [
-        f'<svg class="panel" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)} over time" '
-        f'data-x0="{LEFT}" data-x1="{right}" data-seconds="{seconds:.4f}">'
-    ]
-    for tick in nice_ticks(y_low, y_high):
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        out.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{tick_text(tick)}</text>'
-        )
-    for tick in time_ticks(seconds):
-        unit = " s" if tick == 0 else ""
-        out.append(f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}{unit}</text>')
-    out.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    if train_seconds is not None and 0 < train_seconds < seconds:
-        at = x(train_seconds)
-        out.append(f'<line class="trained" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 6}" y2="{bottom}"/>')
-        out.append(f'<text class="trained-text" x="{at + 3:.1f}" y="{TOP - 4}">trained length</text>')
-    for curve in curves:
-        for points in _pieces(curve):
-            up = [f"{x(curve.t[i]):.1f},{y(curve.high[i]):.1f}" for i in points if math.isfinite(curve.high[i])]
-            down = [
-                f"{x(curve.t[i]):.1f},{y(curve.low[i]):.1f}" for i in reversed(points) if math.isfinite(curve.low[i])
-            ]
-            if len(up) > 1:
-                out.append(f'<polygon class="band" fill="var(--run{curve.run})" points="{" ".join(up + down)}"/>')
-    for curve in curves:
-        for points in _pieces(curve):
-            path = " ".join(f"{x(curve.t[i]):.1f},{y(curve.mean[i]):.1f}" for i in points)
-            style = f'stroke="var(--run{curve.run})" stroke-dasharray="{curve.dash}"'
-            if len(points) == 1:
-                at = points[0]
-                dot = f'cx="{x(curve.t[at]):.1f}" cy="{y(curve.mean[at]):.1f}" r="2.2"'
-                out.append(f'<circle fill="var(--run{curve.run})" {dot}/>')
-            else:
-                out.append(f'<polyline class="line" {style} points="{path}"/>')
-    if len(curves) <= MOST_LABELS:
-        out += _end_labels(curves, x, y, right, bottom)
-    out.append(f'<line class="cursor" x1="{LEFT}" x2="{LEFT}" y1="{TOP - 4}" y2="{bottom}"/></svg>')
-    return "".join(out)
+    scores = read_scores(runs, window_seconds)
+    if scores.other:
+        raise ValueError(scores.other[0])
+    table = scores.table[scores.table["protocol"] == "windows"]
+    there = sorted(set(table.loc[table["value"].notna(), "metric"]))
+    wanted = there if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    for metric in wanted or ["all"]:
+        if metric not in there:
+            known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
+            raise ValueError(f"metrics={metric} has no scores over windows; {known}")
+    return panels(runs, curves(table[table["metric"].isin(wanted)].drop(columns="protocol")), wanted)
 
 
-def _pieces(curve: Curve) -> list[list[int]]:
-    """Index runs without gaps: a missing window breaks the line, it is not bridged."""
-    pieces: list[list[int]] = [[]]
-    for i, value in enumerate(curve.mean):
-        if math.isfinite(value):
-            pieces[-1].append(i)
-        elif pieces[-1]:
-            pieces.append([])
-    return [piece for piece in pieces if piece]
+def in_order(paths: Sequence[Path]) -> list[Run]:
+    """The runs as they are given, but that those of a sweep are in the order of the swept number."""
+    runs = read_runs(paths)
+    found = [*runs]
+    for group in sweeps([run.label for run in runs]):
+        for place, i in zip(sorted(group), sorted(group, key=lambda i: group[i]), strict=True):
+            found[place] = runs[i]
+    return found
 
 
-def _end_labels(curves: Sequence[Curve], x: Scale, y: Scale, right: float, bottom: float) -> list[str]:
-    ends = [(c, max((i for i, v in enumerate(c.mean) if math.isfinite(v)), default=None)) for c in curves]
-    shown = [(c, c.t[i], y(c.mean[i])) for c, i in ends if i is not None]
-    places = spread([at for _, _, at in shown], LABEL_GAP, TOP + 2, bottom - 2)
-    out = []
-    for (curve, t, at), place in zip(shown, places, strict=True):
-        colour = f"var(--run{curve.run})"
-        out.append(
-            f'<polyline class="leader" stroke="{colour}" points="{x(t) + 1:.1f},{at:.1f} {right + 4:.1f},{at:.1f} '
-            f'{right + 9:.1f},{place:.1f}"/>'
-        )
-        at_end = f'x="{right + 11:.1f}" y="{place + 3.6:.1f}"'
-        out.append(f'<text class="label" fill="{colour}" {at_end}>{html.escape(shortened(curve.label))}</text>')
-    return out
+def legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
+    """One for all panels, below them."""
+    found: dict[str, Artist] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    if found:
+        canvas.legend([*found.values()], [*found], loc="outside lower center", ncols=min(4, len(found)))
 
 
-def shortened(label: str) -> str:
-    """A label cut to what fits at the end of a line; that a tiny decoder was used stays."""
-    name, mark, _ = label.partition(TINY_DECODER)
-    mark = mark and " (tiny)"
-    room = LABEL_LETTERS - len(mark)
-    return (name if len(name) <= room else f"{name[: room - 1]}…") + mark
+@dataclass(frozen=True)
+class Drift:
+    """metrics: a panel each; None: all. window_seconds: of the curves; None: the length that the runs were scored with."""
+
+    metrics: str | tuple[str, ...] | None = None
+    window_seconds: float | None = None
+
+    def read(self, runs: Sequence[Path]) -> list[Panel]:
+        found = read_panels(in_order(runs), self.metrics, self.window_seconds)
+        if len(found) > MOST_PANELS:
+            raise ValueError(f"{len(found)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
+        return found
+
+    def draw(self, canvas: Canvas, data: Sequence[Panel]) -> None:
+        columns = min(3, len(data))
+        rows = math.ceil(len(data) / columns)
+        canvas.set_size_inches(max(PAGE * columns / 3, 1.45 * PANEL[0]), PANEL[1] * rows + 0.35)
+        grid = canvas.subplots(rows, columns, squeeze=False)
+        for axes, each in itertools.zip_longest(grid.flat, data):
+            if each is None:
+                axes.set_axis_off()
+                continue
+            panel(axes, each)
+            axes.set_title(each.title)
+        for axes in grid.flat[max(0, len(data) - columns) : len(data)]:
+            axes.set_xlabel("seconds", color=SOFT)
+        legend(canvas, grid.flat[: len(data)])

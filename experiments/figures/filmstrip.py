@@ -1,110 +1,156 @@
-"""A picture of several runs: frames of one prompt over time, drift curves below. `--help` lists the keys."""
+"""A film strip: frames of one prompt over time, a row per run, above drift curves over all prompts."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-import numpy as np
-import pandas as pd
-from omegaconf import DictConfig
-
-from deepforcing.runs import atomic_path
-from deepforcing.video import read_video
-from eval.stats.means import curves
 from experiments.command import command
-from experiments.command.outputs import check_output
-from experiments.command.words import is_list
-from experiments.figures.colours import inks
-from experiments.results.runs import Run, find_runs, read_runs
-from experiments.results.scores import read_scores
+from experiments.command.terminal import say_quietly
+from experiments.figures.drift import Panel, in_order, panel, read_panels
+from experiments.figures.make import make
+from experiments.figures.style import PAGE, SOFT, Ink, inks
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import SubFigure
 
-matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a label or prompt is one
-
-
-def filmstrip_task(config: DictConfig) -> None:
-    if config.runs is None:
-        raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
-    out = check_output(config.out)
-    if out.suffix not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"out={out} must end in .png, .pdf or .svg")
-    patterns, metrics = ([*v] if is_list(v) else [v] for v in (config.runs, config.metrics))
-    draw(read_runs(find_runs(patterns)), config.prompt, config.frames, metrics, out, config.window_seconds)
-    print(f"figure: {config.out}")
+CURVES, LETTER = 1.75, 0.075  # inches: height of the curves, width of a letter of a label
+MOST_FRAMES, MOST_ROWS = 100, 100
+PIXELS = 256  # of a frame's longer side, at most: more is not seen in print
 
 
-def scored_windows(runs: list[Run], metrics: list[str], window_seconds: float | None) -> pd.DataFrame:
-    """The curves of all metrics. Raises ValueError if one has no value, or a run has windows of another length only."""
-    scores = read_scores(runs, window_seconds)
-    if scores.other:
-        raise ValueError(scores.other[0])
-    table = scores.table[scores.table["protocol"] == "windows"]
-    there = sorted(set(table.loc[table["value"].notna(), "metric"]))
-    for metric in metrics:
-        if metric not in there:
-            known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
-            raise ValueError(f"metrics={metric} has no scores over windows; {known}")
-    return curves(table[table["metric"].isin(metrics)].drop(columns="protocol"))
+@dataclass(frozen=True)
+class Strip:
+    """One run's frames. frames: uint8 (N, H, W, 3). times: of the frames, in seconds."""
+
+    label: str
+    ink: Ink
+    frames: np.ndarray[Any, Any]
+    times: Sequence[float]
 
 
-def draw(
-    runs: list[Run], prompt: int, frames: int, metrics: list[str], out: Path, window_seconds: float | None = None
-) -> None:
-    """Rows of frames, one per run, over panels of the metrics' curves with 95 % bands over prompts.
+@dataclass(frozen=True)
+class Film:
+    prompt: str
+    strips: Sequence[Strip]
+    panels: Sequence[Panel]
 
-    Raises ValueError for a prompt that the runs do not share, and for metrics that no run was scored with.
+
+@dataclass(frozen=True)
+class Filmstrip:
+    """prompt: which of the samples that all runs have, in order of their ids. frames: per row, evenly spread over the video.
+    metrics, window_seconds: as of figure=drift, but that metrics=[] is no curves.
+
+    Raises ValueError for numbers out of range.
     """
-    table = scored_windows(runs, metrics, window_seconds)
-    shared = sorted(set.intersection(*({str(s["sample"]) for s in run.samples} for run in runs)))
-    if not 0 <= prompt < len(shared):
-        raise ValueError(f"prompt={prompt} must be one of 0..{len(shared) - 1}: the runs share {len(shared)} samples")
-    colours = inks([run.label for run in runs], [run.is_real for run in runs])
-    height = 0.82 * len(runs) + 2.6
-    figure = plt.figure(figsize=(11, height), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[0.82 * len(runs) + 0.3, 2.3])[:, 0]
-    text = ""
-    strips = top.subplots(len(runs), 1, squeeze=False)[:, 0]
-    for axis, run, ink in zip(strips, runs, colours, strict=True):
-        sample = next(s for s in run.samples if s["sample"] == shared[prompt])
-        text = str(sample["prompt"])
-        video, fps = read_video(run.path / "samples" / str(sample["video"]))
-        index = np.linspace(0, len(video) - 1, frames).round().astype(int)
-        gap = np.full((video.shape[1], max(2, video.shape[2] // 16), 3), 255, np.uint8)
-        row = [part for i in index for part in (video[i], gap)][:-1]
-        axis.imshow(np.concatenate(row, 1), interpolation="nearest")
-        axis.set_yticks([])
-        axis.set_ylabel(run.label, rotation=0, ha="right", va="center", color=ink.light, fontweight="bold")
-        step = video.shape[2] + gap.shape[1]
-        axis.set_xticks([n * step + video.shape[2] / 2 for n in range(frames)])
-        axis.set_xticklabels([f"{i / fps:.0f} s" for i in index] if run is runs[-1] else [])
-        axis.tick_params(length=0)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    top.suptitle(f"“{text}”", fontsize=10, style="italic")
-    panels = bottom.subplots(1, len(metrics), squeeze=False)[0]
-    for axis, metric in zip(panels, metrics, strict=True):
-        for run, ink in zip(runs, colours, strict=True):
-            rows = table[(table["run"] == run.name) & (table["metric"] == metric)]
-            t = (rows["t_start"] + rows["t_end"]) / 2
-            axis.plot(t, rows["mean"], color=ink.light, lw=1.4, ls="--" if run.is_real else "-", label=run.label)
-            if not run.is_real:
-                axis.fill_between(t, rows["low"], rows["high"], color=ink.light, alpha=0.15, lw=0)
-        axis.set_title(metric.replace("_", " "), fontsize=10, loc="left")
-        axis.set_xlabel("seconds", fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        trained = runs[0].train_seconds
-        if trained:
-            axis.axvline(trained, color="#999999", lw=0.8, ls=":")
-    with atomic_path(out) as partial:
-        figure.savefig(partial, dpi=110, format=out.suffix[1:])
-    plt.close(figure)
+
+    prompt: int = 0
+    frames: int = 13
+    metrics: str | tuple[str, ...] | None = ()
+    window_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.frames <= MOST_FRAMES:
+            raise ValueError(f"frames={self.frames} must be a whole number of at least 2 and at most {MOST_FRAMES}")
+
+    def read(self, runs: Sequence[Path]) -> Film:
+        found = in_order(runs)
+        if len(found) > MOST_ROWS:
+            raise ValueError(f"{len(found)} runs are too many rows for a figure, at most {MOST_ROWS}")
+        shared = sorted(set.intersection(*({str(s["sample"]) for s in run.samples} for run in found)))
+        if not 0 <= self.prompt < len(shared):
+            raise ValueError(
+                f"prompt={self.prompt} must be one of 0..{len(shared) - 1}: the runs share {len(shared)} samples"
+                if shared
+                else "the runs share no finished sample"
+            )
+        metrics = None if self.metrics is None else [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        panels = [] if metrics == () else read_panels(found, metrics, self.window_seconds)
+        ink = inks([run.label for run in found], [run.is_real for run in found])
+        samples = [next(s for s in run.samples if s["sample"] == shared[self.prompt]) for run in found]
+        strips = [
+            Strip(run.label, colour, *frames_of(run.path / "samples" / str(sample["video"]), self.frames))
+            for run, colour, sample in zip(found, ink, samples, strict=True)
+        ]
+        return Film(str(samples[-1]["prompt"]), strips, panels)
+
+    def draw(self, canvas: Canvas, data: Film) -> None:
+        height, width = data.strips[0].frames.shape[1:3]
+        frame = (
+            (PAGE - LETTER * max(len(strip.label) for strip in data.strips)) / (1 + 1 / 16) / len(data.strips[0].times)
+        )
+        rows = max(0.2, frame * height / width + 0.06) * len(data.strips) + 0.4
+        engine = canvas.get_layout_engine()
+        if engine is not None:
+            engine.set(h_pad=0.02, hspace=0.0)  # type: ignore[call-arg]
+        canvas.set_size_inches(PAGE, rows + (CURVES if data.panels else 0))
+        top, *bottom = canvas.subfigures(
+            2 if data.panels else 1, 1, squeeze=False, height_ratios=[rows, CURVES][: 1 + bool(data.panels)]
+        )[:, 0]
+        draw_strips(top, data)
+        if not data.panels:
+            return
+        for axes, each in zip(bottom[0].subplots(1, len(data.panels), squeeze=False)[0], data.panels, strict=True):
+            panel(axes, each)
+            axes.set_title(each.title)
+            axes.set_xlabel("seconds", color=SOFT)
 
 
-main = command("filmstrip")(filmstrip_task)
+def draw_strips(canvas: SubFigure, data: Film) -> None:
+    import numpy as np
+
+    canvas.suptitle(f"“{data.prompt}”", style="italic")
+    for axes, strip in zip(canvas.subplots(len(data.strips), 1, squeeze=False)[:, 0], data.strips, strict=True):
+        height, width = strip.frames.shape[1:3]
+        step = width + max(2, width // 16)
+        row = np.full((height, step * len(strip.frames) - (step - width), 4), 0, np.uint8)  # clear between frames
+        for n, frame in enumerate(strip.frames):
+            row[:, n * step : n * step + width] = np.dstack([frame, np.full((height, width), 255, np.uint8)])
+        axes.imshow(row)
+        axes.grid(visible=False)
+        axes.set_yticks([])
+        axes.set_ylabel(strip.label, rotation=0, ha="right", va="center", color=strip.ink.light, fontweight="bold")
+        last = strip is data.strips[-1]
+        axes.set_xticks([n * step + width / 2 for n in range(len(strip.frames))])
+        digits = int(strip.times[1] - strip.times[0] < 1)
+        axes.set_xticklabels([f"{t:.{digits}f} s" for t in strip.times] if last else [])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+
+def frames_of(video: Path, count: int) -> tuple[np.ndarray[Any, Any], list[float]]:
+    """`count` frames evenly spread over a video, and their times in seconds; large ones at every second, third ... pixel."""
+    import numpy as np
+
+    from deepforcing.video import iter_frames, probe
+
+    info = probe(video)
+    index = np.linspace(0, info.frames - 1, count).round().astype(int)
+    stride = -(-max(info.height, info.width) // PIXELS)
+    kept: dict[int, np.ndarray[Any, Any]] = {}
+    number = 0
+    for batch in iter_frames(video):  # of a long video not all frames have room in memory
+        kept |= {n: batch[n - number, ::stride, ::stride] for n in set(index) & set(range(number, number + len(batch)))}
+        number += len(batch)
+    return np.stack([kept[min(n, number - 1)] for n in index]), [float(n / info.fps) for n in index]
+
+
+def main() -> None:
+    """What `python -m experiments.figures.filmstrip` did: its words as those of experiments.figure."""
+    say_quietly(
+        "experiments.figures.filmstrip is experiments.figure figure=filmstrip now; its own keys begin with figure."
+    )
+    own = ("prompt=", "frames=", "metrics=", "window_seconds=")
+    words = [f"figure.{word}" if word.startswith(own) else word for word in sys.argv[1:]]
+    out = [] if any(word.startswith("out=") for word in words) else ["out=reports/filmstrip.png"]
+    sys.argv[1:] = ["figure=filmstrip", *out, *words]
+    command("figure")(make)()
+
 
 if __name__ == "__main__":
     main()

@@ -38,8 +38,8 @@ class Fields:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """x, y: keys of the runs' configs whose values are numbers, as cache.retention.sink_frames. metrics: a panel each; None: all
-    that were scored; costs such as kv_frames too. number: of every video, as in experiments.table."""
+    """x, y: keys of the runs' configs whose values are numbers, as cache.retention.sink_frames. metrics: a panel each; None:
+    all that were scored. number: of every video, as in experiments.table; ends: seconds that first and last mean."""
 
     x: str = "cache.retention.sink_frames"
     y: str = "cache.retention.budget_frames"
@@ -50,9 +50,7 @@ class Heatmap:
     window_seconds: float | None = None
 
     def read(self, runs: Sequence[Path]) -> Fields:
-        found, columns, table = measured(
-            runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds
-        )
+        found, columns, table = measured(runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds)
         at: dict[tuple[float, float], str] = {}
         for run in found:
             flat = flatten(run.config)
@@ -61,7 +59,9 @@ class Heatmap:
                 continue
             x, y = (float(value) for value in place)  # type: ignore[arg-type]
             if (x, y) in at:
-                raise ValueError(f"two runs have {self.x}={x:g} and {self.y}={y:g}: choose runs that differ in nothing else")
+                raise ValueError(
+                    f"two runs have {self.x}={x:g} and {self.y}={y:g}: choose runs that differ in nothing else"
+                )
             at[x, y] = run.name
         if not at:
             raise ValueError(f"no run has numbers as {self.x} and {self.y}: say figure.x=KEY figure.y=KEY")

@@ -1,57 +1,158 @@
-"""A sweep as a figure: one panel per metric, its mean against the swept value, with 95 % intervals over prompts."""
+"""A sweep: one panel per metric, its mean against the swept value, with 95 % intervals over prompts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
+from experiments.figures.style import FAINT, LINE, PANEL, THIN, Ink, inks
+from experiments.results.configs import differing, flatten
+from experiments.results.runs import Run, read_runs
 
-from deepforcing.runs import atomic_path
-from experiments.figures.colours import GREY, LIGHT
-from experiments.tables.published import PaperRow
-from experiments.tables.table import Column, Table
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
-matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a label or prompt is one
-
-REFERENCE_DASHES = ("--", ":", "-.")
+MOST_PANELS = 12
 
 
-def draw_sweep(panels: Sequence[tuple[Table, Column]], title: str, caption: str, out: Path) -> None:
-    """Rows with a place in the sweep are points; rows without one (a policy without the swept key) are level lines.
+@dataclass(frozen=True)
+class Point:
+    """A mean over prompts and its interval, at a value of the swept key; at=None: of a run without it, a level line."""
 
-    title: of the swept value. caption: what was run, above the panels.
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2), layout="constrained", squeeze=False)
-    for axis, (table, column) in zip(axes[0], panels, strict=True):
-        draw_panel(axis, table, column)
-    if axes[0, 0].get_legend_handles_labels()[0]:  # the lines are the same in all panels
-        axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.supxlabel(title, fontsize=9)
-    figure.suptitle(caption, fontsize=9, x=0.01, ha="left")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as partial:
-        figure.savefig(partial, dpi=130, format="png")
-    plt.close(figure)
+    label: str
+    ink: Ink
+    at: float | None
+    value: float
+    low: float
+    high: float
 
 
-def draw_panel(axis: Axes, table: Table, column: Column) -> None:
-    found = [(row, table.cell(row.name, column)) for row in table.rows if isinstance(row, PaperRow)]
-    found = [(row, estimate) for row, estimate in found if math.isfinite(estimate.value)]
-    points = sorted((row.at, e.value, e.low, e.high) for row, e in found if row.at is not None)
-    x, y = [p[0] for p in points], [p[1] for p in points]
-    axis.plot(x, y, "o-", color=LIGHT[1], lw=1.3, ms=4)
-    low, high = ([p[i] if math.isfinite(p[i]) else p[1] for p in points] for i in (2, 3))
-    axis.vlines(x, low, high, color=LIGHT[1], lw=1.1, alpha=0.7)
-    level = [(row, estimate) for row, estimate in found if row.at is None]
-    for (row, estimate), dashes in zip(level, REFERENCE_DASHES, strict=False):
-        axis.axhline(estimate.value, color=GREY[0], lw=1, ls=dashes, label=row.label)
-    axis.set_xticks(x)
-    axis.set_title(column.title + (", last" if column.number == "last" else ""), fontsize=10, loc="left")
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
+@dataclass(frozen=True)
+class SweepPanel:
+    title: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """title: of the swept value. caption: what was run, above the panels."""
+
+    title: str
+    caption: str
+    panels: Sequence[SweepPanel]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """metrics: a panel each; None: all that were scored under the protocol, at most 12. number: of every video, as in
+    experiments.table; ends: seconds that first and last mean. key: the swept one, as the configs of the report page call it;
+    None: the only key whose values are different numbers. window_seconds: of protocol=windows."""
+
+    metrics: str | tuple[str, ...] | None = None
+    number: str = "mean"
+    key: str | None = None
+    protocol: str = "windows"
+    ends: float = 5.0
+    window_seconds: float | None = None
+
+    def read(self, runs: Sequence[Path]) -> Swept:
+        from eval.stats.drift import OF_THE_END
+        from experiments.results.scores import read_scores
+        from experiments.tables.comparisons import choose_number
+        from experiments.tables.table import Column, Row, build
+        from experiments.tables.words import plural
+
+        found = read_runs(runs)
+        key = self.key or swept_key(found)
+        places = {run.name: place(flatten(run.config).get(key)) for run in found}
+        if all(at is None for at in places.values()):
+            raise ValueError(f"figure.key={key} is a number in none of the runs")
+        scores = read_scores(found, self.window_seconds)
+        if scores.other:
+            raise ValueError(scores.other[0])
+        table = scores.table[scores.table["protocol"] == self.protocol]
+        there = sorted(set(table.loc[table["value"].notna(), "metric"]))
+        wanted = [self.metrics] if isinstance(self.metrics, str) else self.metrics or there
+        for metric in wanted or ["all"]:
+            if metric not in there:
+                known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
+                raise ValueError(f"metrics={metric} has no scores under protocol={self.protocol}; {known}")
+        if len(wanted) > MOST_PANELS:
+            raise ValueError(f"{len(wanted)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
+        columns = [Column(metric, choose_number(self.number), self.protocol) for metric in wanted]
+        cells = build(scores.table, [Row(run.name, run.label) for run in found], columns, None, self.ends)
+        ink = inks([run.label for run in found], [run.is_real for run in found])
+        panels = []
+        for column in columns:
+            points = []
+            for run, colour in zip(found, ink, strict=True):
+                cell = cells.cell(run.name, column)
+                points.append(Point(run.label, colour, places[run.name], cell.value, cell.low, cell.high))
+            panels.append(SweepPanel(column.title + (", last" if self.number == "last" else ""), points))
+        prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
+        caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each"
+        if self.number in ("first", *OF_THE_END):
+            caption += f"; first and last: {self.ends:g} s"
+        return Swept(key.rsplit(".", 1)[-1].replace("_", " "), caption, panels)
+
+    def draw(self, canvas: Canvas, data: Swept) -> None:
+        columns = min(3, len(data.panels))
+        rows = math.ceil(len(data.panels) / columns)
+        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.45)
+        grid = canvas.subplots(rows, columns, squeeze=False).flat
+        for axes, each in zip(grid, data.panels, strict=False):
+            panel(axes, each)
+        for axes in [*grid][len(data.panels) :]:
+            axes.set_axis_off()
+        if grid[0].get_legend_handles_labels()[0]:  # the lines are the same in all panels
+            grid[0].legend()
+        canvas.supxlabel(data.title, fontsize="medium")
+        canvas.suptitle(data.caption, x=0.01, ha="left")
+
+
+def panel(axes: Axes, data: SweepPanel) -> None:
+    """Points in the order of the swept value, each in its own colour; level lines for what has no place in the sweep."""
+    from matplotlib.ticker import MaxNLocator
+
+    there = [point for point in data.points if math.isfinite(point.value)]
+    points = sorted(((p.at, p) for p in there if p.at is not None), key=lambda pair: pair[0])
+    axes.plot([at for at, _ in points], [p.value for _, p in points], color=FAINT, lw=THIN)
+    for at, point in points:
+        axes.plot([at], [point.value], "o", color=point.ink.light)
+        if math.isfinite(point.low) and math.isfinite(point.high):
+            axes.vlines(at, point.low, point.high, color=point.ink.light, lw=LINE)
+    for level in (point for point in there if point.at is None):
+        axes.axhline(level.value, color=level.ink.light, ls=level.ink.line, lw=LINE, label=level.label)
+    places = sorted({at for at, _ in points})
+    if len(places) <= 8:
+        axes.set_xticks(places)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.margins(y=0.08)
+    axes.set_title(data.title)
+
+
+def place(value: Any) -> float | None:
+    """A swept value on an axis; None: it has none."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if plain else None
+
+
+def swept_key(runs: Sequence[Run]) -> str:
+    """The key whose values are at least two numbers. Raises ValueError if there is none or there are several."""
+    configs = [run.config for run in runs if not run.is_real]
+    flat = [flatten(config) for config in configs]
+    keys = [
+        key
+        for key in differing(configs)
+        if key not in ("prompts", "seeds") and len({place(one.get(key)) for one in flat} - {None}) > 1
+    ]
+    if len(keys) != 1:
+        told = f"several do: {', '.join(keys)}; choose with figure.key=..." if keys else "none does"
+        raise ValueError(f"the runs must differ in one key that is a number, and {told}")
+    return keys[0]

@@ -21,9 +21,10 @@ from markupsafe import Markup
 from eval.metrics import DIMENSIONS, OVER_TIME
 from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.stats.means import curves
-from experiments.figures.colours import Ink, inks
-from experiments.figures.drift import Curve, drift_panel
+from experiments.figures.drift import Curve, Panel, panels
+from experiments.figures.style import inks
 from experiments.page import sentences
+from experiments.page.curves import drift_svg
 from experiments.page.findings import findings, findings_notes, movement_note, survivors
 from experiments.page.preview import preview
 from experiments.page.tables import compared, drawn, first_and_last, movement, paired
@@ -98,8 +99,7 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
     seconds = max([videos["video_seconds"], *(float(table["t_end"].max()) for _ in range(1) if len(table))])
     lengths = {run.train_seconds for run in runs if run.train_seconds}
     train = lengths.pop() if len(lengths) == 1 else None
-    windows = curves(table)
-    panels = [_curves(runs, windows[windows["metric"] == metric], ink) for metric in of_time.metrics]
+    drawn_panels = panels(runs, curves(table), of_time.metrics, seconds)
     specs = [run.config for run in runs]
     marked = differing([run.config for run in runs if not run.is_real])  # a renderer shares no key with a model
     return {
@@ -112,7 +112,7 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
         "seconds": round(seconds, 4),
         "clock": f"{int(seconds // 60)}:{seconds % 60:04.1f}",
         "train_share": round(100 * train / seconds, 2) if train and train < seconds else None,
-        "groups": _groups([_panel(i, metric, panels[i], seconds, train) for i, metric in enumerate(of_time.metrics)]),
+        "groups": _groups([_panel(i, metric, drawn_panels[i]) for i, metric in enumerate(of_time.metrics)]),
         "curves_note": sentences.curves_note(numbers.silent),
         "vbench": [
             {"title": of.columns[0].protocol, "table": drawn(with_differences(of), runs), "note": " ".join(of.notes)}
@@ -144,7 +144,7 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
             "seconds": round(seconds, 4),
             "labels": labels,
             "first_rows": list(range(min(ROWS_AT_ONCE, len(videos["rows"])))),
-            "curves": [[_curve_data(curve) for curve in panel] for panel in panels],
+            "curves": [[_curve_data(curve) for curve in panel.curves] for panel in drawn_panels],
         },
     }
 
@@ -237,22 +237,6 @@ def _choices(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"rows": json.dumps(group), "text": text} for group, text in choices]
 
 
-def _curves(runs: Sequence[Run], windows: pd.DataFrame, ink: Sequence[Ink]) -> list[Curve]:
-    found = []
-    first_words = [run.label.split(" ", 1)[0] for run in runs]
-    for i, run in enumerate(runs):
-        part = windows[windows["run"] == run.name].sort_values("t_start")
-        if len(part) and part["mean"].notna().any():
-            middles = ((part["t_start"] + part["t_end"]) / 2).tolist()
-            bands = (part[column].tolist() for column in ("mean", "low", "high"))
-            # "deep_sink sink_frames=3" beside its like is "sink_frames=3": there is little room at the end of a line.
-            label = (
-                run.label.split(" ", 1)[1] if first_words.count(first_words[i]) > 1 and " " in run.label else run.label
-            )
-            found.append(Curve(i, label, ink[i].dash, middles, *bands))
-    return found
-
-
 def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The panels under headings, in their order; no heading where there is one group alone."""
     of_vbench, of_features = ({v.name for m in metrics for v in m.values} for metrics in (DIMENSIONS, OVER_TIME))
@@ -269,10 +253,10 @@ def _groups(panels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found if len(found) > 1 else [{**group, "title": ""} for group in found]
 
 
-def _panel(index: int, metric: str, panel: Sequence[Curve], seconds: float, train: float | None) -> dict[str, Any]:
+def _panel(index: int, metric: str, panel: Panel) -> dict[str, Any]:
     directions = {None: "", True: "↑ higher is better", False: "↓ lower is better"}
     column = Column(metric)
-    svg = Markup(drift_panel(panel, seconds, train, column.words))  # escapes its texts itself
+    svg = Markup(drift_svg(panel, index))  # escapes its texts itself
     told = {"title": column.words, "unit": column.value.unit, "description": column.value.description}
     return {
         "index": index,

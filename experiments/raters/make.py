@@ -158,8 +158,8 @@ def described(opponent: str | None, sample: str, runs: Sequence[Run]) -> dict[st
             raise ValueError(f"{file} is not the video that its record describes; roll out or copy the run again")
     if len(runs) == 2 and records[0]["sha256"] == records[1]["sha256"]:
         raise ValueError(
-            f"{runs[0].label} and {runs[1].label} made the same video of {sample}, so there is nothing to choose: policies differ "
-            "only when the window is full; make longer videos, or leave one of the runs out"
+            f"{runs[0].label} and {runs[1].label} made the same video of {sample}: there is nothing to choose. Policies "
+            "differ only when the window is full; make longer videos, or leave one of the runs out"
         )
     return {
         "opponent": opponent, "sample": sample, "prompt": records[0]["prompt"],

@@ -10,15 +10,17 @@ from omegaconf import DictConfig
 
 from deepforcing.runs import atomic_write_text
 from eval.metrics.vbench.quality import with_quality
-from experiments.figures.sweep import draw_sweep
+from experiments.figures.figure import drawn, save
+from experiments.figures.style import inks
+from experiments.figures.sweep import Point, Sweep, SweepPanel, Swept
 from experiments.reproduction.plan import Planned
 from experiments.reproduction.sentences import Done, written
 from experiments.reproduction.work import REAL, Results
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
 from experiments.tables.cost import cost_table
-from experiments.tables.published import compare, flat
-from experiments.tables.table import FPS
+from experiments.tables.published import PaperRow, compare, flat
+from experiments.tables.table import FPS, Column, Table
 from experiments.tables.text import csv_text
 from experiments.tables.words import plural
 
@@ -47,7 +49,8 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
             figure = out.with_suffix(".png")
             count = len({sample.prompt.id for sample in planned.samples})
             caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; first and last: {ends:.3g} s"
-            draw_sweep(panels, str(experiment.sweep.title), caption, figure)
+            swept = Swept(str(experiment.sweep.title), caption, [sweep_panel(of, column) for of, column in panels])
+            save(drawn(Sweep(), swept), figure)
     read = {row: read_runs([path])[0] for row, path in results.runs.items()}
     wanted = {sample.name for sample in planned.samples}
     labels = {row.name: row.label for row in rows}
@@ -83,3 +86,14 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
     atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside, cost], results.absent)))
     atomic_write_text(out, text)
     return text
+
+
+def sweep_panel(table: Table, column: Column) -> SweepPanel:
+    """A column of the experiment against the places of its rows in the sweep; rows without one are level lines."""
+    rows = [row for row in table.rows if isinstance(row, PaperRow)]
+    ink = inks([row.label for row in rows], [row.name == REAL.name for row in rows])
+    points = []
+    for row, colour in zip(rows, ink, strict=True):
+        cell = table.cell(row.name, column)
+        points.append(Point(row.label, colour, row.at, cell.value, cell.low, cell.high))
+    return SweepPanel(column.title + (", last" if column.number == "last" else ""), points)

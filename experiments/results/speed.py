@@ -17,7 +17,7 @@ class Speed:
     Seconds per chunk."""
 
     parts: dict[str, float]
-    chunk: float  # sum of the parts
+    chunk: float  # from one chunk's handing over to the next; of earlier records, whose parts followed each other, their sum
     fps: float  # pixel frames a second, end to end: chunk_frames x temporal_stride / chunk
     tokens: tuple[int, int] | None  # fewest and most tokens attended by a query of a chunk, to the nearest whole one
     wall: float  # median wall seconds of a sample
@@ -31,7 +31,8 @@ def speed(samples: Sequence[Mapping[str, Any]], temporal_stride: int) -> Speed |
     if not chunks:
         return None
     parts = {part: _median(chunks, part) for part in PARTS}
-    total = float(np.nansum(list(parts.values())))
+    whole = _median(chunks, "chunk_s")
+    total = float(np.nansum(list(parts.values()))) if np.isnan(whole) else whole
     tokens = [round(c["tokens"]) for c in chunks if c.get("tokens") is not None]
     frames = _median(samples, "chunk_frames") * temporal_stride
     return Speed(

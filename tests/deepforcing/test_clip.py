@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.clip import check_length, read_clip
-from deepforcing.generator import Generator, GeneratorSpec, Stopwatch
+from deepforcing.generator import Generator, GeneratorSpec, PixelChunk
 from deepforcing.rollout.rules import Chunkwise, Rolling
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.tiny.codec import TinyCodec
 from deepforcing.tiny.model import TinySpec
 from deepforcing.tiny.world import parse_caption, render, sample_scenes
@@ -83,16 +85,21 @@ def test_the_codec_gives_latents_back_all_but_the_first() -> None:
     torch.testing.assert_close(codec.decode(again), pixels, atol=1e-5, rtol=1e-5)
 
 
+def shown(chunks: Iterator[PixelChunk]) -> torch.Tensor:
+    """Pixels in 0..1, [N, 3, H, W]."""
+    return torch.cat([torch.from_numpy(c.frames) for c in chunks]).permute(0, 3, 1, 2) / 255
+
+
 def test_a_rendered_clip_goes_on_as_the_world_does() -> None:
     """The shipped weights continue a clip that they have never seen where the renderer would."""
     generator = GeneratorSpec("g", TinySpec(), POLICIES["deep_sink"]).build(CPU)
     truth = scene(69)
     initial = generator.encode(levels(truth[:33]))
-    pixels = torch.cat([c.pixels for c in generator.generate(RED, "p", 0, 18, initial)])
+    pixels = shown(generator.generate(RED, "p", 0, 18, initial))
     assert pixels.shape == truth.shape
     assert (pixels[:33] - truth[:33]).abs().max() < 0.01  # the clip itself, through 8 bits and the codec
     assert (pixels[33:] - truth[33:]).abs().mean() < 0.02
-    blind = torch.cat([c.pixels for c in generator.generate(RED, "p", 0, 18)])
+    blind = shown(generator.generate(RED, "p", 0, 18))
     assert (blind[33:] - truth[33:]).abs().mean() > 0.05
 
 

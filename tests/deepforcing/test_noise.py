@@ -7,10 +7,11 @@ import torch
 
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
-from deepforcing.generator import Generator, GeneratorSpec, Stopwatch
+from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.rollout.noise import KeyedNoise, Noise, UpstreamNoise
 from deepforcing.rollout.rules import Rolling
 from deepforcing.runs import identity_hash
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.tiny.model import TinySpec
 
 SHAPE = (1, 3, 4, 6, 8)

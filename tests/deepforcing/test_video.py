@@ -14,8 +14,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deepforcing.video import VideoWriter, iter_frames, probe, read_video, sha256_file
+from deepforcing.video import VideoWriter, iter_frames, probe, read_video, sha256_file, uneven
 from deepforcing.yuv import frame_to_rgb, rgb_to_planes
+from experiments.page.preview import preview
 
 Frames = NDArray[np.uint8]
 
@@ -201,7 +202,7 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
     write(whole, moving_art(40))
     data = whole.read_bytes()
-    sound = tmp_path / "sound.wav"
+    sound = tmp_path / "sound.mov"
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         audio = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
@@ -215,7 +216,7 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
         ("empty.mp4", "is empty"),
         ("text.mp4", "cannot be decoded as a video"),
         ("cut.mp4", "cannot be decoded as a video"),
-        ("sound.wav", "has no video stream"),
+        ("sound.mov", "has no video stream"),
         ("none.mp4", "is not there"),
         (".", "is not a file"),
     ]
@@ -225,6 +226,20 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match=message) as caught:
                 read(path)
             assert str(path) in str(caught.value)
+
+
+def test_a_list_of_files_is_no_video(tmp_path: Path) -> None:
+    """FFmpeg would show the files that a text names: somebody else's "video" could be any file of this machine."""
+    write(tmp_path / "secret.mp4", moving_art(4))
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    path = tmp_path / "video.mp4"
+    path.write_text("ffconcat version 1.0\nfile 'link.mp4'\n")
+    with av.open(str(path)) as container:
+        assert container.format.name == "concat"
+        assert len(list(container.decode(video=0))) == 4
+    for read in (probe, read_video, uneven, preview):
+        with pytest.raises(ValueError, match=r"video\.mp4 is no mp4, mov, mkv, webm or avi"):
+            read(path)
 
 
 def test_missing_frames_are_noticed(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ WRONG = {
     "dtype=float16": r"must be one of float32, bfloat16",
     "device=gpu": r"use auto, cpu, cuda or cuda:N",
     "device=meta": r"use auto, cpu, cuda or cuda:N",
+    "device=cpu:7": r"a machine has one cpu",
+    "cache=null": r"choose by name, without \+: cache=deep_forcing\|",
     "device=cuda:99": r"torch sees \d+ CUDA devices",
     "threads=0": r"threads=0 must be a whole number of at least 1",
     "name=a/b": r"letters, digits",

@@ -21,7 +21,8 @@ from benchmarks.gpu.card import attention_seconds, pass_flops
 from benchmarks.gpu.rows import NOT_REACHED, ROWS, Measured, line, markdown, percentile
 from benchmarks.gpu.settings import GROUPS, Settings, read
 from benchmarks.gpu.size import POLICIES, SIZES
-from deepforcing.generator import Generator, Stopwatch
+from deepforcing.generator import Generator
+from deepforcing.stopwatch import Stopwatch
 from deepforcing.wan.config import WanConfig
 
 CPU = torch.device("cpu")

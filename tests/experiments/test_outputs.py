@@ -27,7 +27,8 @@ WRITERS = [
     ("report", "runs={run} window_seconds=0.5 out={out}", "page.html"),
     ("table", "runs={run} metrics=[sharpness] window_seconds=0.5 out={out}", "table.md"),
     ("table", "runs={run} metrics=[sharpness] window_seconds=0.5 out={out}", "table.parquet"),
-    ("figures.filmstrip", "runs={run} metrics=[sharpness] frames=2 out={out}", "strip.png"),
+    ("figure", "figure=filmstrip runs={run} figure.metrics=[sharpness] figure.frames=2 out={out}", "strip.png"),
+    ("figure", "figure=drift runs={run} out={out}", "drift.pdf"),
 ]
 
 

@@ -25,7 +25,8 @@ from eval.protocol import Protocol
 from eval.score import score
 from eval.store import add_rows
 from eval.videos import open_run
-from experiments.figures import filmstrip
+from experiments.figures.figure import drawn, save
+from experiments.figures.filmstrip import Filmstrip
 from experiments.reproduce import speeds
 from experiments.results.runs import read_runs
 from experiments.results.scores import read_scores
@@ -56,6 +57,7 @@ def readers(run: Path, out: Path) -> Readers:
         found = read_comparison(find_sources([str(run)], []), "all", None, window_seconds=2.0)
         as_markdown(found), as_latex(found)
 
+    film = Filmstrip(0, 2, "saturation")
     return {
         "rollout": lambda: RunDir.open(run).completed(),
         "evaluate": evaluate,
@@ -63,7 +65,7 @@ def readers(run: Path, out: Path) -> Readers:
         "table": table,
         "track": track,
         "reproduce": lambda: speeds(run, {sample["sample"] for sample in read_runs([run])[0].samples}),
-        "filmstrip": lambda: filmstrip.draw(read_runs([run]), 0, 2, ["saturation"], out / "film.png"),
+        "filmstrip": lambda: save(drawn(film, film.read([run])), out / "film.png"),
     }
 
 
@@ -359,7 +361,7 @@ def test_edits_through_the_command_line(run: Path, tmp_path: Path, command: Comm
         file.write_text(json.dumps({**json.loads(good), **change}))
         for name, more in (
             ("evaluate", ()), ("report", (f"out={tmp_path / 'x.html'}",)), ("track", (f"dir={tmp_path / 'wandb'}",)),
-            ("figures.filmstrip", ()),
+            ("figure", ("figure=filmstrip", f"out={tmp_path / 'x.png'}")),
         ):  # fmt: skip
             status, _, err = command(name, f"runs={run}", *more)
             assert status in (1, 2), (name, change)

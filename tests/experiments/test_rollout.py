@@ -198,7 +198,7 @@ def test_shards_make_the_same_videos_as_one_process(make: Command, tmp_path: Pat
 
 
 def chunks(generator: Generator, prompt: str, frames: int, seed: int = 0) -> list[torch.Tensor]:
-    return [c.pixels for c in generator.generate(prompt, Prompt(prompt).id, seed, frames)]
+    return [torch.from_numpy(c.frames) for c in generator.generate(prompt, Prompt(prompt).id, seed, frames)]
 
 
 def test_the_beginning_does_not_depend_on_the_length(checkpoint: Path) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from report_runs import Scores, add_scores, draw, write_run
 
 from eval.csv_cells import bare, guarded
-from experiments.figures import filmstrip
-from experiments.results.runs import read_runs
+from experiments.figures.figure import drawn, save
+from experiments.figures.filmstrip import Filmstrip
 from experiments.tables.text import csv_text, latex_text, markdown_code, markdown_text
 
 FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1+1", "＝1+1", "-0.12+cmd|' /C calc'!A0"]
@@ -123,8 +123,9 @@ def test_every_writer_escapes_what_a_run_says(tmp_path: Path, command: Command) 
 def test_dollar_signs_in_figures_are_dollar_signs(tmp_path: Path) -> None:
     run = write_run(tmp_path, "$\\frac$", prompts=("$x^$",), name="n-01234567")
     add_scores(run, "colour_drift", "windows", [(0.0, 2.0), (2.0, 4.0)], 1.0)
-    filmstrip.draw(read_runs([run]), 0, 2, ["colour_drift"], tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 1000
+    figure = Filmstrip(0, 2, "colour_drift")
+    save(drawn(figure, figure.read([run])), tmp_path / "x.svg")
+    assert {"“$x^$”", "$\\frac$"} <= set(re.findall(r"<text[^>]*>([^<]*)<", (tmp_path / "x.svg").read_text()))
 
 
 def test_json_of_the_page_is_no_script(tmp_path: Path) -> None:

@@ -277,6 +277,7 @@ def test_mistakes_are_told_before_anything_is_written(path: Path, command: Comma
     for argument, words in (
         ("mode=disabled", "mode=disabled: use offline"),
         ("videos=-1", "videos=-1 must be a whole number"),
+        ("videos=[nosuch]", "videos=nosuch is no sample of these runs; they have "),
         ("project=''", "project is empty"),
         ("window_seconds=0", "window_seconds=0 must be a positive number"),
     ):

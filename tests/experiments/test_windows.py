@@ -58,7 +58,9 @@ def test_every_reader_finds_the_length_that_there_is(
     assert done.status == 0, done.err
     assert f"windows of {length:g} s" in done.out
     assert "+0.300" in done.out
-    done = command("figures.filmstrip", argument, "metrics=[saturation]", "frames=3", "out=strip.svg")
+    done = command(
+        "figure", "figure=filmstrip", argument, "figure.metrics=[saturation]", "figure.frames=3", "out=strip.svg"
+    )
     assert done.status == 0, done.err
     assert Path("strip.svg").stat().st_size > 1000
     done = command("report", argument, "out=page.html")
@@ -102,7 +104,10 @@ def test_different_lengths_are_not_put_in_one_table_or_picture(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     a, b = run_with(tmp_path / "runs", "a", 1.0), run_with(tmp_path / "runs", "b", 2.0)
-    for words in (("table", "metrics=saturation"), ("figures.filmstrip", "metrics=[saturation]", "frames=2")):
+    for words in (
+        ("table", "metrics=saturation"),
+        ("figure", "figure=filmstrip", "figure.metrics=saturation", "figure.frames=2"),
+    ):
         done = command(words[0], f"runs=[{a},{b}]", *words[1:])
         assert done.status == 2
         assert f"{a.name} has windows of about 1 s, not 2: say window_seconds=1, or evaluate it" in done.err
@@ -120,10 +125,10 @@ def test_a_picture_says_which_metric_was_not_scored(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = run_with(tmp_path / "runs", "a", 1.0)
-    done = command("figures.filmstrip", f"runs={run}", "metrics=[presence]")
+    done = command("figure", f"runs={run}", "figure.metrics=[presence]")
     assert done.status == 2
     assert "metrics=presence has no scores over windows; there are saturation" in done.err
-    done = command("figures.filmstrip", f"runs={write_run(tmp_path / 'runs', 'bare')}", "metrics=[presence]")
+    done = command("figure", f"runs={write_run(tmp_path / 'runs', 'bare')}", "figure.metrics=[presence]")
     assert "run experiments.evaluate first" in done.err
 
 
