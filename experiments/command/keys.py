@@ -17,9 +17,11 @@ from experiments.command.values import (
     Any_,
     Dtype,
     Frames,
+    Grid,
     Group,
     Lengths,
     Many,
+    NamedPoints,
     Pixels,
     Place,
     Places,
@@ -223,6 +225,8 @@ class SweepRun(Keys):
     sweep: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
     baseline: Text | None
     prompts: Prompts
     first: Frames | None
