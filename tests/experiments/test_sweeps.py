@@ -87,8 +87,8 @@ def test_what_is_left_is_told_from_what_is_there(sweep: Command, tmp_path: Path)
 
 
 def test_points_of_equal_settings_share_a_run(sweep: Command, tmp_path: Path) -> None:
-    points = "points={a:['cache=self_forcing'],b:['cache=self_forcing','cache.retention.window_frames=21'],c:['cache=longlive']}"
-    words = (points, "baseline=c")
+    same = "b:['cache=self_forcing','cache.retention.window_frames=21']"
+    words = (f"points={{a:['cache=self_forcing'],{same},c:['cache=longlive']}}", "baseline=c")
     assert "the run of a" in sweep("plan", *words).out
     assert sweep("run", *words).status == 0
     assert len([p for p in (tmp_path / "runs").iterdir() if p.name.startswith("self_forcing")]) == 1
