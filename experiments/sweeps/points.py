@@ -16,7 +16,6 @@ from deepforcing.cache.budget import keys_at
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import identity_hash
 from experiments.command.compose import compose
-
 from experiments.command.values import Frames, Grid, Keys, NamedPoints, Text, checked
 from experiments.command.words import describe, is_list, shown, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
