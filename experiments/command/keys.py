@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
     Any_,
     Dtype,
     Frames,
+    Grid,
     Group,
     Keys,
     Lengths,
     Many,
+    NamedPoints,
     Pixels,
     Place,
     Places,
@@ -32,6 +34,7 @@ from experiments.command.values import (
     Words,
     checked,
     count,
+    listed,
     number,
 )
 
@@ -269,6 +272,32 @@ class StudyTable(Keys):
     paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
 
 
+class SweepRun(Keys):
+    model: Group
+    sweep: Group
+    budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
+    policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
+    baseline: Text | None
+    prompts: Prompts
+    first: Frames | None
+    seconds: Seconds
+    seeds: Any_
+    metrics: Words
+    protocol: Text
+    number: Text
+    window_seconds: Window
+    ends: Seconds
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
+
+
 class ExperimentRow(Keys):
     """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
 
@@ -306,7 +335,7 @@ class Experiment(Keys):
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
     "judge": Judge,
     "first_light": FirstLight,

@@ -64,6 +64,8 @@ Many = Annotated[int, count(10_000)]
 Frames = Annotated[int, count(LARGEST_SIZE)]
 Pixels = Annotated[int, count(8192)]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
+Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
+NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
 
 
 class Keys(BaseModel):
