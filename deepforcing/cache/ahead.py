@@ -51,6 +51,12 @@ def makes_content(retention: Retention, chunk_frames: int) -> bool:
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
 
 
+def waits_for_queries(retention: Retention, chunk_frames: int) -> bool:
+    """Whether slots are ever made from what a chunk's first pass computes."""
+    every = plans(retention, chunk_frames, _long(retention, chunk_frames))
+    return any(not isinstance(item, int) and item.waits for _, plan in every for item in plan.stored)
+
+
 def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int) -> None:
     """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
