@@ -155,6 +155,7 @@ class Table(Keys):
 
 class Export(Keys):
     runs: Places | None
+    metrics: Words
     out: Place | None
 
 
@@ -317,7 +318,7 @@ class Experiment(Keys):
     """conf/experiment/."""
 
     title: Text
-    source: Text
+    source: Text | None
     prompts_said: Text
     said: Text | None
     seconds: Seconds
