@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
@@ -17,10 +17,12 @@ from experiments.command.values import (
     Backend,
     Dtype,
     Frames,
+    Grid,
     Group,
     Keys,
     Lengths,
     Many,
+    NamedPoints,
     Pixels,
     Place,
     Places,
@@ -33,6 +35,7 @@ from experiments.command.values import (
     Words,
     checked,
     count,
+    listed,
     number,
 )
 
@@ -155,6 +158,7 @@ class Table(Keys):
 
 class Export(Keys):
     runs: Places | None
+    metrics: Words
     out: Place | None
 
 
@@ -240,6 +244,19 @@ class FirstLight(Keys):
     ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
 
 
+class Judge(Keys):
+    runs: Places | None
+    endpoint: Text | None
+    vlm: Text | None
+    key_variable: Text
+    prompt: Text | None
+    frames: Annotated[int, count(256)]
+    size: Pixels
+    tries: Annotated[int, count(100)]
+    timeout: Seconds
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -257,6 +274,32 @@ class StudyTable(Keys):
     format: Text | None
     out: Place | None
     paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
+
+
+class SweepRun(Keys):
+    model: Group
+    sweep: Group
+    budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
+    policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
+    baseline: Text | None
+    prompts: Prompts
+    first: Frames | None
+    seconds: Seconds
+    seeds: Any_
+    metrics: Words
+    protocol: Text
+    number: Text
+    window_seconds: Window
+    ends: Seconds
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
 
 
 class ExperimentRow(Keys):
@@ -278,7 +321,7 @@ class Experiment(Keys):
     """conf/experiment/."""
 
     title: Text
-    source: Text
+    source: Text | None
     prompts_said: Text
     said: Text | None
     seconds: Seconds
@@ -296,8 +339,9 @@ class Experiment(Keys):
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "judge": Judge,
     "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""

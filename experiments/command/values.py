@@ -67,6 +67,8 @@ Backend = Annotated[
     Literal["plain", "packed", "compiled", "graphs"], Field(description="one of plain, packed, compiled, graphs")
 ]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
+Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
+NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
 
 
 class Keys(BaseModel):
