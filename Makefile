@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo test check slow first-light gpu-table format notebooks train-tiny clean
+.PHONY: help setup demo test check check-speed slow first-light gpu-table format notebooks train-tiny clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -33,6 +33,10 @@ check: setup  ## what CI runs: format, lint, types, tests
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pytest -n 2
+
+check-speed: setup  ## this commit beside its parent, chunk by chunk in turn: the ratio of processor times
+	$(PY) -m benchmarks.check_speed
+	$(PY) -m benchmarks.check_speed cache=deep_forcing
 
 slow: setup  ## the slow tests
 	$(PY) -m pytest -m slow

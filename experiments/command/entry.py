@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
 
     def main() -> None:
         take_every_character()
+        let_threads_sleep()
         if any(a in ("-h", "--help") for a in sys.argv[1:]):
             status = guarded(lambda: print(help_of()), nothing_lost=True)
         else:
@@ -79,6 +81,13 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
             sys.exit(status)
 
     return main
+
+
+def let_threads_sleep() -> None:
+    """What `make` sets, unless the user has set either: threads that spin for long cost several times the work where cores
+    are shared, and those that sleep at once are slow to wake. OpenMP reads it when torch is imported, which is later."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="20000")
 
 
 def guarded(work: Callable[[], int | None], signals: Signals | None = None, nothing_lost: bool = False) -> int:
