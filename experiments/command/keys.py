@@ -10,7 +10,7 @@ import typing
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
@@ -31,6 +31,7 @@ from experiments.command.values import (
     Window,
     Words,
     count,
+    listed,
     number,
 )
 from experiments.command.words import shown
@@ -246,6 +247,30 @@ class StudyTable(Keys):
     paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
 
 
+class SweepRun(Keys):
+    model: Group
+    sweep: Group
+    budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
+    policies: Words | None
+    baseline: Text | None
+    prompts: Prompts
+    first: Frames | None
+    seconds: Seconds
+    seeds: Any_
+    metrics: Words
+    protocol: Text
+    number: Text
+    window_seconds: Window
+    ends: Seconds
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
+
+
 class ExperimentRow(Keys):
     """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
 
@@ -285,6 +310,7 @@ COMMANDS: dict[str, type[Keys]] = {
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "sweep": SweepRun,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
