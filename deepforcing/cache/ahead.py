@@ -53,7 +53,7 @@ def makes_content(retention: Retention, chunk_frames: int) -> bool:
 
 def waits_for_queries(retention: Retention, chunk_frames: int) -> bool:
     """Whether slots are ever made from what a chunk's first pass computes."""
-    every = plans(retention, chunk_frames, _long(retention, chunk_frames))
+    every = plans(retention, chunk_frames, long_video(retention, chunk_frames))
     return any(not isinstance(item, int) and item.waits for _, plan in every for item in plan.stored)
 
 

@@ -250,6 +250,7 @@ class StudyTable(Keys):
 class SweepRun(Keys):
     model: Group
     sweep: Group
+    launcher: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
     baseline: Text | None
