@@ -6,20 +6,22 @@ of a config take (model, cache, generator) is checked against their own annotati
 
 from __future__ import annotations
 
-import typing
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
     Any_,
     Dtype,
     Frames,
+    Grid,
     Group,
+    Keys,
     Lengths,
     Many,
+    NamedPoints,
     Pixels,
     Place,
     Places,
@@ -30,15 +32,11 @@ from experiments.command.values import (
     Threads,
     Window,
     Words,
+    checked,
     count,
     listed,
     number,
 )
-from experiments.command.words import shown
-
-
-class Keys(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
 
 class Rollout(Keys):
@@ -228,6 +226,20 @@ class HeadClasses(Keys):
     threads: Threads | None
 
 
+class FirstLight(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    beside: Text
+    seconds: Seconds
+    prompt: Text | None
+    device: Text
+    dtype: Dtype
+    resume: Switch
+    out: Place
+    ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -253,6 +265,8 @@ class SweepRun(Keys):
     launcher: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
     baseline: Text | None
     prompts: Prompts
     first: Frames | None
@@ -309,9 +323,9 @@ class Experiment(Keys):
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "sweep": SweepRun,
+    "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
@@ -325,42 +339,3 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
-
-
-M = TypeVar("M", bound=Keys)
-
-
-def checked(model: type[M], given: Any, prefix: str = "") -> M:
-    """The keys by their model. Raises ValueError that names the first key that is missing, unknown or of the wrong kind."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{prefix.rstrip('.')}={shown(given)} must hold keys: {', '.join(model.model_fields)}")
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        where = error.errors()[0]["loc"]
-    key = str(where[0])
-    if key not in model.model_fields:
-        raise ValueError(f"{prefix}{key} is not a key here; known: {', '.join(model.model_fields)}")
-    if key not in given:
-        raise ValueError(f"{prefix}{key} is missing: it must be {wanted(model, key)}")
-    value = given[key]
-    for index in where[1:]:
-        if isinstance(index, int) and isinstance(value, list):
-            value = value[index]
-    raise ValueError(f"{prefix}{key}={shown(value)} must be {wanted(model, key)}")
-
-
-def wanted(model: type[Keys], key: str) -> str:
-    """What a key takes, in words."""
-    field = model.model_fields[key]
-    parts = [field.description] if field.description else list(descriptions(field.annotation))
-    nothing = type(None) in typing.get_args(field.annotation)
-    return " or ".join(parts) + (", or null" if nothing else "")
-
-
-def descriptions(annotation: Any) -> typing.Iterator[str]:
-    for inner in (*getattr(annotation, "__metadata__", ()), *typing.get_args(annotation)):
-        if getattr(inner, "description", None):
-            yield str(inner.description)
-            return
-        yield from descriptions(inner)

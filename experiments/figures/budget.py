@@ -102,9 +102,9 @@ class Budget:
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
             axes.margins(y=0.08)
             axes.set_title(title)
+            axes.set_xlabel(data.read)
         for axes in [*grid.flat][len(data.panels) :]:
             axes.set_axis_off()
-        canvas.supxlabel(data.read, fontsize="medium")
         canvas.suptitle(data.caption, x=0.01, ha="left")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))

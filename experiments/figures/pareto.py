@@ -59,9 +59,9 @@ class Pareto:
             raise ValueError(f"figure.cost={self.cost}: choose among {', '.join(column.metric for column in COST)}")
         places = []
         for run in found:
-            place = tuple(table.cell(run.name, column).value for column in (x, y, cost))
-            if not run.is_real and all(map(math.isfinite, place)):
-                places.append((run.label, place))
+            at, up, spent = (table.cell(run.name, column).value for column in (x, y, cost))
+            if not run.is_real and all(map(math.isfinite, (at, up, spent))):
+                places.append((run.label, (at, up, spent)))
         if not places:
             raise ValueError(f"none of the runs has {self.x}, {self.y} and {self.cost}")
         signs = [1 if column.higher_is_better is not False else -1 for column in (x, y, cost)]
@@ -70,7 +70,7 @@ class Pareto:
         caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed: the front"
         return Runs(
             heading(x), heading(y), cost.heading, caption,
-            tuple(Run(label, *place, on) for (label, place), on in zip(places, best, strict=True)),  # type: ignore[misc]
+            tuple(Run(label, *place, on) for (label, place), on in zip(places, best, strict=True)),
         )  # fmt: skip
 
     def draw(self, canvas: Canvas, data: Runs) -> None:

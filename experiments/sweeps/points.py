@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
@@ -15,8 +16,7 @@ from deepforcing.cache.budget import keys_at
 from deepforcing.prompts import Sample, plan_samples
 from deepforcing.runs import identity_hash
 from experiments.command.compose import compose
-from experiments.command.keys import Keys, checked
-from experiments.command.values import Frames, Text
+from experiments.command.values import Frames, Grid, Keys, NamedPoints, Text, checked
 from experiments.command.words import describe, is_list, shown, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
 
@@ -40,8 +40,8 @@ class SweepKeys(Keys):
     rollout: Annotated[list[Text], Field(description="a list of words for a rollout")]
     budgets: Annotated[list[Frames], Field(description="a list of latent frames")]
     policies: Annotated[list[Text], Field(description="a list of names in conf/cache/")]
-    grid: Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
-    points: Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
+    grid: Grid
+    points: NamedPoints
     baseline: Text | None
     figures: Annotated[dict[str, Any], Field(description="{name in conf/figure/: its keys, ...}")]
 
@@ -88,7 +88,8 @@ def find_points(config: DictConfig, model: Sequence[str], here: bool = True) -> 
     config.prompts = (
         [prompt.text for prompt in prompts[: whole(config.first, "first")]] if config.first else config.prompts
     )
-    asked = [*by_budget(config, shared, left_out), *by_grid(config.sweep.grid), *by_name(config.sweep.points)]
+    of = asked_for(config)
+    asked = [*by_budget(of["budgets"], of["policies"], shared, left_out), *by_grid(of["grid"]), *by_name(of["points"])]
     if not asked and not left_out:
         raise ValueError(
             "the sweep has no points: give it points, a grid, or budgets=[6,12,21] policies=[sink,deep_sink]"
@@ -110,7 +111,7 @@ def find_points(config: DictConfig, model: Sequence[str], here: bool = True) -> 
         OmegaConf.resolve(point)
         try:
             request = check_request(point, here)
-        except ValueError as error:
+        except (ValueError, InstantiationException) as error:
             left_out[name] = describe(error)
             continue
         run = Path(str(config.runs_root)) / f"{request.name}-{identity_hash(request.identity)}"
@@ -127,17 +128,35 @@ def find_baseline(config: DictConfig, made: Sequence[Point]) -> str | None:
     """Raises ValueError for one that is no point, or no policy where points are policies at budgets."""
     wanted = config.baseline if config.baseline is not None else config.sweep.baseline
     known = list(dict.fromkeys(point.policy if point.budget is not None else point.name for point in made))
-    if wanted is not None and str(wanted) not in known:
-        raise ValueError(f"baseline={wanted} is not one of {', '.join(known)}; null is none")
-    return None if wanted is None else str(wanted)
+    if wanted is None or str(wanted) in known:
+        return None if wanted is None else str(wanted)
+    if config.baseline is None and any(config[key] is not None for key in TYPED):
+        return None  # the sweep's own, whose points were replaced
+    raise ValueError(f"baseline={wanted} is not one of {', '.join(known)}; null is none")
 
 
-def by_budget(config: DictConfig, shared: Sequence[str], left_out: dict[str, str]) -> Iterator[Asked]:
+TYPED = ("budgets", "policies", "grid", "points")
+
+
+def asked_for(config: DictConfig) -> dict[str, Any]:
+    """Budgets with policies, grid, points: those that were typed, or else the sweep's. Budgets typed alone have the sweep's
+    policies, and the other way round."""
+    typed = {key: config[key] for key in TYPED if config[key] is not None}
+    if not typed:
+        return {key: config.sweep[key] for key in TYPED}
+    beside = (
+        {key: config.sweep[key] for key in TYPED[:2]}
+        if typed.keys() & set(TYPED[:2])
+        else {"budgets": [], "policies": []}
+    )
+    return {**beside, "grid": {}, "points": {}, **typed}
+
+
+def by_budget(
+    budgets: Sequence[int], policies: Any, shared: Sequence[str], left_out: dict[str, str]
+) -> Iterator[Asked]:
     """Every policy at every budget that it can be set to; why it cannot be set to the others goes to left_out."""
-    budgets = config.budgets if config.budgets is not None else config.sweep.budgets
-    policies = config.policies if config.policies is not None else config.sweep.policies
-    budgets = [whole(budget, "budgets") for budget in (budgets if is_list(budgets) else [budgets] if budgets else [])]
-    policies = [str(policy) for policy in (policies if is_list(policies) else [policies] if policies else [])]
+    policies = [str(policy) for policy in (policies if is_list(policies) else [policies])]
     if bool(budgets) != bool(policies):
         raise ValueError(
             "budgets and policies belong together: give both, as in budgets=[9,21] policies=[sink,deep_sink]"
@@ -159,16 +178,16 @@ def by_budget(config: DictConfig, shared: Sequence[str], left_out: dict[str, str
             )
 
 
-def by_grid(grid: DictConfig) -> Iterator[Asked]:
-    """All combinations of the values of all keys, named after the last parts of the keys."""
+def by_grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[Asked]:
+    """All combinations of the values of all keys, named after the last parts of the keys: "sink_frames 3 budget_frames 9"."""
     for values in itertools.product(*grid.values()) if grid else ():
         pairs = list(zip((str(key) for key in grid), values, strict=True))
-        name = " ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in pairs)
+        name = " ".join(f"{key.rpartition('.')[2]} {shown(value)}" for key, value in pairs)
         yield name, tuple(f"{key}={typed(value)}" for key, value in pairs), "", None
 
 
-def by_name(points: DictConfig) -> Iterator[Asked]:
-    for name, words in (points or {}).items():
+def by_name(points: Mapping[str, Sequence[str]]) -> Iterator[Asked]:
+    for name, words in points.items():
         yield str(name), tuple(str(word) for word in words), "", None
 
 

@@ -69,9 +69,9 @@ def table_of(points: Points, runs: Mapping[str, Run], columns: Sequence[Column],
     at_budgets = any(point.budget is not None for point in points.made)
     base_name = points.baseline and (f"{points.baseline} at the same budget" if at_budgets else points.baseline)
     made = replace(whole, baseline=base_name, differences=adjusted(differences))
-    return with_notes(
-        made, scores.replace({"run": {run: name for name, run in names.items()}}), config.number, ends, cost
-    )
+    called = {run: name for name, run in names.items()}
+    cost = replace(cost, no_time={called[run]: why for run, why in cost.no_time.items()})
+    return with_notes(made, scores.replace({"run": called}), str(config.number), ends, cost)
 
 
 def bases(points: Points, names: Mapping[str, str]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def report(
         table = table_of(points, runs, columns, config)
         parts.append(as_markdown(table).rstrip())
         atomic_write_text(out.with_suffix(".csv"), csv_text(flat(table, points)))
-        parts += draw(runs, config, out)
+        parts += draw(runs, columns, config, out)
     made = {part: run for name, run in runs.items() for part in name.split(" = ")}
     said = []
     for point in points.made:
@@ -118,7 +118,7 @@ def report(
     return text
 
 
-def draw(runs: Mapping[str, Run], config: DictConfig, out: Path) -> list[str]:
+def draw(runs: Mapping[str, Run], columns: Sequence[Column], config: DictConfig, out: Path) -> list[str]:
     """A figure of the runs for each name of sweep.figures, as `experiments.figure` draws it; what one lacks is said."""
     from experiments.figures.figure import drawn, save  # matplotlib
 
@@ -127,7 +127,13 @@ def draw(runs: Mapping[str, Run], config: DictConfig, out: Path) -> list[str]:
     for name, keys in (config.sweep.figures or {}).items():
         file = out.with_name(f"{out.stem}_{name}.png")
         words = [f"figure={name}", "runs=[]", *(f"figure.{key}={value}" for key, value in (keys or {}).items())]
-        figure = instantiate(compose("figure", words).figure, _convert_="object")
+        node = compose("figure", words).figure
+        for key in ("number", "protocol", "ends", "window_seconds"):  # as the table has them
+            if key in node and key not in (keys or {}):
+                node[key] = config[key]
+        if node.get("metrics", 0) is None:
+            node.metrics = [column.metric for column in columns]
+        figure = instantiate(node, _convert_="object")
         try:
             save(drawn(figure, figure.read(paths)), file)
             said.append(f"![{markdown_text(str(name))}]({file.name})")
