@@ -23,9 +23,8 @@ from rich.console import Console
 
 from deepforcing.prompts import shard
 from deepforcing.runs import atomic_write_json
-from experiments.command.keys import Keys, checked
 from experiments.command.sweep import end_with
-from experiments.command.values import Text, count
+from experiments.command.values import Keys, Text, checked, count
 from experiments.command.words import describe, shown
 from experiments.sweeps.points import Point, Points
 from experiments.sweeps.slurm import check_slurm, states, submitted, wait_for

@@ -5,7 +5,9 @@ The queue is asked with `squeue`; submitit asks the accounting, which small clus
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import re
 import subprocess
 import time
@@ -78,7 +80,8 @@ def submitted(tasks: Sequence[Callable[[], None]], of: Any, folder: Path) -> lis
     }
     executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
     try:
-        jobs = executor.submit_array(list(tasks))
+        with contextlib.redirect_stderr(io.StringIO()):  # it repeats SLURM's lines there, which the error below has too
+            jobs = executor.submit_array(list(tasks))
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         told = last_line(f"{error}\n{getattr(error, 'stderr', '') or ''}")
         raise ValueError(f"SLURM takes no jobs now: {told}; nothing was submitted") from None
