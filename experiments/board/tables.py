@@ -110,8 +110,6 @@ def board(group: Group, columns: Sequence[Column], base: str | None, ends: float
     columns = [*columns, *(COST if group.cost is not None and len(group.cost.table) else ())]
     table = build(group.scores, rows, columns, base if len(rows) > 1 else None, ends)
     columns = [column for column in table.columns if table.measured(column)]
-    if any(column in columns for column in COST):
-        columns = [column for column in table.columns if column in columns or column in COST]
     if columns:
         table = replace(table, rows=ranked(table, columns[0]))
     table = replace(table, columns=tuple(columns))
@@ -157,6 +155,8 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
     found.append(INTERVALS)
     if group.cost is not None:
         found += cost_notes(table, group.cost)
+        blank = [column.title for column in COST if len(group.cost.table) and column not in table.columns]
+        found += [f"No column, for no record says it: {join(blank)}."] if blank else []
     lacking = [f"{column.title} of {table.label(row.name)}" for row in table.rows for column in table.compared
                if not table.cell(row.name, column).n]  # fmt: skip
     if lacking:

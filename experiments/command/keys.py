@@ -155,6 +155,7 @@ class Table(Keys):
 
 class Export(Keys):
     runs: Places | None
+    metrics: Words
     out: Place | None
 
 
@@ -240,6 +241,19 @@ class FirstLight(Keys):
     ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
 
 
+class Judge(Keys):
+    runs: Places | None
+    endpoint: Text | None
+    vlm: Text | None
+    key_variable: Text
+    prompt: Text | None
+    frames: Annotated[int, count(256)]
+    size: Pixels
+    tries: Annotated[int, count(100)]
+    timeout: Seconds
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -305,7 +319,7 @@ class Experiment(Keys):
     """conf/experiment/."""
 
     title: Text
-    source: Text
+    source: Text | None
     prompts_said: Text
     said: Text | None
     seconds: Seconds
@@ -325,6 +339,7 @@ COMMANDS: dict[str, type[Keys]] = {
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "judge": Judge,
     "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""
