@@ -53,7 +53,7 @@ def asked(*command: str) -> str:
 def last_line(text: str) -> str:
     """The last error of SLURM's in a text of many lines."""
     found = (
-        re.findall(r"^(?:sbatch|sinfo|squeue): error: (.+)$", text, re.M)
+        re.findall(r"^(?:sbatch|sinfo|squeue|scancel): error: (.+)$", text, re.M)
         or text.strip().splitlines()[-1:]
         or ["nothing"]
     )
@@ -96,7 +96,10 @@ def states() -> dict[str, tuple[str, str]]:
 
 
 def wait_for(jobs: Mapping[str, str], out: Console) -> None:
-    """Until none is queued or runs. What changes is told; a SLURM that does not answer for a while is waited for."""
+    """Until none is queued or runs. What changes is told; a SLURM that does not answer for a while is waited for.
+
+    Raises ValueError where what is left will never start: it is taken out of the queue.
+    """
     left, said = dict(jobs), ""
     while left:
         try:
@@ -107,12 +110,17 @@ def wait_for(jobs: Mapping[str, str], out: Console) -> None:
             left = {name: job for name, job in left.items() if job in queue}
             running = sum(queue[job][0] == "R" for job in left.values())
             why = sorted({queue[job][1] for job in left.values() if queue[job][0] == "PD"} - {"None"})
-            stuck = [reason for reason in why if reason.startswith(NEVER)]
+            stuck = {queue[job][1] for job in left.values() if queue[job][1].startswith(NEVER)}
+            if stuck and all(queue[job][1] in stuck for job in left.values()):
+                asked("scancel", *sorted({job.partition("_")[0] for job in left.values()}))
+                raise ValueError(
+                    f"SLURM will never start these jobs ({', '.join(sorted(stuck))}), so they are cancelled: ask for less "
+                    "(launcher.minutes ...), or for another partition or account"
+                )
             told = (
                 f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {len(left) - running} waiting"
             )
             told += f" ({', '.join(why)})" if why else ""
-            told += f"; {stuck[0]} does not end by itself: scancel them and ask for less" if stuck else ""
         if told != said:
             out.print(told, markup=False)
             said = told

@@ -93,6 +93,7 @@ def commands(folder: Path, **texts: str) -> Path:
     return folder
 
 
+SMALL = ("launcher.gpus=0", "launcher.cpus=1", "launcher.minutes=30")
 REFUSED = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates limits\n"
 
 
@@ -176,7 +177,7 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
     """The command is killed, a job is killed: the same command waits for the jobs that go on, and repeats the other."""
     folder = tmp_path / "jobs"
     folder.mkdir()
-    jobs = (*words(checkpoint, folder), "launcher=slurm", "launcher.gpus=0", "launcher.cpus=1", "launcher.shards=2")
+    jobs = (*words(checkpoint, folder), "launcher=slurm", *SMALL, "launcher.shards=2")
     partial = sweep(*jobs, "launcher.partition=gpu", queue=queue)
     assert "launcher.partition=gpu is no partition here; there are main" in ended(partial).err
     first = sweep(*jobs, queue=queue)
@@ -196,12 +197,13 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
     assert (status, err) == (0, ""), out + err
     pd.testing.assert_frame_equal(scores(folder), scores(whole))
     assert videos(folder) == videos(whole)
-    full = sweep(*words(checkpoint, folder, "seconds=1"), *jobs[-4:-1], "launcher.shards=2", "seeds=[0,1,2,3,4,5]",
-                 "launcher.shards=8", queue=queue)  # fmt: skip
-    told = ended(full)
-    assert told.status == 2
+    more = (*words(checkpoint, folder, "seeds=[0,1,2,3]"), "launcher=slurm", *SMALL)
+    told = ended(sweep(*more, "launcher.shards=8", queue=queue))  # 16 jobs, and the queue takes 6
+    assert (told.status, told.err.count("\n")) == (2, 1)
     assert "SLURM takes no jobs now: " in told.err
-    assert told.err.count("\n") == 1
+    told = ended(sweep(*more, "launcher.minutes=100", queue=queue))
+    assert (told.status, told.err.count("\n")) == (2, 1)
+    assert "SLURM will never start these jobs (PartitionTimeLimit), so they are cancelled" in told.err
 
 
 @pytest.mark.slow
@@ -211,7 +213,7 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
     """The signal that SLURM sends before the end of the time, or to give the node to others."""
     folder = tmp_path / "jobs"
     folder.mkdir()
-    process = sweep(*words(checkpoint, folder), "launcher=slurm", "launcher.gpus=0", "launcher.cpus=1", queue=queue)
+    process = sweep(*words(checkpoint, folder), "launcher=slurm", *SMALL, queue=queue)
     deadline = time.monotonic() + 600
     while not list((folder / "runs").glob("self_forcing-*/samples/*.mp4")) and time.monotonic() < deadline:
         time.sleep(0.2)
