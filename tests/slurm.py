@@ -35,6 +35,7 @@ SlurmdLogFile={folder}/slurmd.log
 MailProg=/bin/true
 ReturnToService=2
 MaxJobCount={most_jobs}
+MinJobAge=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=60 State=UP
 """

@@ -154,7 +154,7 @@ def test_what_jobs_left_is_how_they_ended(tmp_path: Path, monkeypatch: pytest.Mo
 def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     if not slurm.installed():
         pytest.skip("no SLURM, and no root or apt to install it")
-    with slurm.running(tmp_path_factory.mktemp("slurm"), most_jobs=6) as environment:
+    with slurm.running(tmp_path_factory.mktemp("slurm"), most_jobs=10) as environment:
         yield {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
@@ -198,7 +198,7 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
     pd.testing.assert_frame_equal(scores(folder), scores(whole))
     assert videos(folder) == videos(whole)
     more = (*words(checkpoint, folder, "seeds=[0,1,2,3]"), "launcher=slurm", *SMALL)
-    told = ended(sweep(*more, "launcher.shards=8", queue=queue))  # 16 jobs, and the queue takes 6
+    told = ended(sweep(*more, "launcher.shards=8", queue=queue))  # 16 jobs, and the queue takes 10
     assert (told.status, told.err.count("\n")) == (2, 1)
     assert "SLURM takes no jobs now: " in told.err
     told = ended(sweep(*more, "launcher.minutes=100", queue=queue))
