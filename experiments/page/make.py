@@ -23,7 +23,7 @@ from experiments.page.tables import in_short, line_by_line
 from experiments.results.runs import Run, find_runs, with_common_samples
 from experiments.results.scores import read_scores
 from experiments.tables.cost import cost_table
-from experiments.tables.layout import Grid, means
+from experiments.tables.layout import means
 from experiments.tables.over_time import (
     OverTime,
     chief_metrics,
@@ -35,7 +35,8 @@ from experiments.tables.over_time import (
     scored_samples,
     windows_and_wholes,
 )
-from experiments.tables.render import markdown, terminal
+from experiments.tables.render import markdown
+from experiments.tables.show import show
 from experiments.tables.table import PERCENT, Column, Table
 from experiments.tables.text import csv_text, markdown_text
 from experiments.tables.vbench import PROTOCOLS, as_markdown, choose_metrics, of_runs
@@ -92,15 +93,15 @@ def make(report: Report, console: Console) -> Path:
         atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, cost, window)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
         console.print(f"windows of {window:g} s: {both}, and the drift (last minus first)")
-        show(in_short(numbers, runs, chief), console, report.out)
+        show(in_short(numbers, runs, chief), console, report.out.with_suffix(".md"))
     if numbers.metrics or comparisons or cost.columns:
         text = markdown_tables(numbers, comparisons, cost, runs, report.ends, window)
         atomic_write_text(report.out.with_suffix(".md"), text)
     for comparison in comparisons:
         console.print(comparison.columns[0].protocol)
-        show(means(comparison), console, report.out)
+        show(means(comparison), console, report.out.with_suffix(".md"))
     if cost.columns and not comparisons:
-        show(means(cost), console, report.out)
+        show(means(cost), console, report.out.with_suffix(".md"))
         console.print(" ".join(cost.notes), highlight=False, markup=False, soft_wrap=True)
     for comparison in comparisons:
         notes = [note for note in comparison.notes if INTERVALS not in note]  # those the page says
@@ -110,15 +111,6 @@ def make(report: Report, console: Console) -> Path:
     size = report.out.stat().st_size / 1e6
     console.print(f"report: {report.out.absolute()} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
     return report.out
-
-
-def show(grid: Grid, console: Console, out: Path) -> None:
-    """A table in the terminal, and in a line what it had no room for."""
-    table, left_out = terminal(grid, console.width)
-    console.print(table, soft_wrap=False)
-    if left_out:
-        told = f"No room for {', '.join(left_out)}: {out.with_suffix('.md')} has them."
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def markdown_tables(
