@@ -14,8 +14,12 @@ from experiments.tables.words import OF_THE_SPRITE, join, marks, plural
 
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
 UNTESTED = "untested"
-KINDS = (("better", "better in"), ("worse", "worse in"), ("different", "different, in no better direction, in"))
-KINDS += ((UNTESTED, "differs by"),)
+KINDS = (
+    ("better", "better in"),
+    ("worse", "worse in"),
+    ("different", "different, in no better direction, in"),
+    (UNTESTED, "differs by"),
+)
 
 
 def findings(
