@@ -20,6 +20,7 @@ from experiments.command.values import (
     Group,
     Lengths,
     Many,
+    Names,
     Pixels,
     Place,
     Places,
@@ -178,7 +179,7 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
 
 
 class HeadClasses(Keys):
@@ -229,7 +230,7 @@ class ExperimentRow(Keys):
 
 class Sweep(Keys):
     title: Text
-    panels: Words
+    panels: Annotated[list[str], Field(description="a list of names, such as [a,b]")]
 
 
 class Experiment(Keys):
