@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo test check slow gpu-table format train-tiny clean
+.PHONY: help setup demo test check slow first-light gpu-table format notebooks train-tiny clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -37,12 +37,19 @@ check: setup  ## what CI runs: format, lint, types, tests
 slow: setup  ## the slow tests
 	$(PY) -m pytest -m slow
 
+first-light: setup  ## the first real rollout on this machine, checked for what must hold of it (ARGS='generator=longlive device=cuda')
+	$(PY) -m experiments.first_light $(ARGS)
+
 gpu-table:  ## speeds on this machine's GPU, as a table in reports/gpu_table/ (8 minutes at most; needs torch alone)
 	@PY=$$(test -x $(PY) && echo $(PY) || echo $(PYTHON)); $$PY -m experiments.bench gpu-table
 
 format: setup  ## what ruff can put right
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+notebooks: setup  ## run the notebooks and write them with their pictures as notebooks/*.ipynb
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r notebooks/requirements.txt
+	$(PY) notebooks/render.py
 
 train-tiny: setup  ## train the embedded world's model again (about an hour on two cores) into runs/train/
 	mkdir -p runs/train

@@ -94,6 +94,7 @@ class Overlapping(Rule):
     takes_schedules: ClassVar[bool] = True
     decodes_beside: ClassVar[bool] = False
     upstream_noise: ClassVar[None] = None
+    one_decoder: ClassVar[bool] = False
     refuses_start: ClassVar[str] = "its rollouts overlap, and each begins with the end of one that it made itself"
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:

@@ -40,7 +40,7 @@ def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -
             clock.take()
             for chunk, pixels in spec.rule.generate(job):
                 if pixels is not None:
-                    way = sent(pixels)
+                    way = sent(pixels, chunk.latents)
                     way.wait()
                     video.write(way.frames[0].numpy())
                     clock.lap("write")

@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -39,6 +39,15 @@ class Clip:
     sha256: str
     frames: Frames
     latent_frames: int
+
+    def of(self, sample: str) -> dict[str, Any]:
+        """What the sample's record says of its beginning."""
+        return {
+            "file": self.name,
+            "sha256": self.sha256,
+            "frames": len(self.frames),
+            "latent_frames": self.latent_frames,
+        }
 
 
 def read_clip(path: str | Path, spec: GeneratorSpec, total_frames: int) -> Clip:

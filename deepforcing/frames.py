@@ -38,11 +38,12 @@ def finite(pixels: Tensor) -> Tensor:
 class OnTheWay:
     """One chunk's frames while a GPU may still be at them; on the CPU they are there at once.
 
-    frames: uint8 [B, N, H, W, 3]; finite: bool [B]; both on the CPU, valid after `wait`.
+    frames: uint8 [B, N, H, W, 3]; finite: bool [B]; latents: [B, F, C, Y, X]; all on the CPU, valid after `wait`.
     """
 
     frames: Tensor
     finite: Tensor
+    latents: Tensor
     copied: Any = None  # a torch.cuda.Event
 
     def wait(self) -> None:
@@ -50,13 +51,14 @@ class OnTheWay:
             self.copied.synchronize()
 
 
-def sent(pixels: Tensor) -> OnTheWay:
-    """Float pixels [B, N, 3, H, W], on the current stream, to pinned memory."""
+def sent(pixels: Tensor, latents: Tensor) -> OnTheWay:
+    """Float pixels [B, N, 3, H, W] and their latents [B, F, C, Y, X], on the current stream, to pinned memory."""
     frames = torch.stack([levels(own) for own in pixels])
     good = torch.stack([finite(own) for own in pixels])
     if pixels.device.type != "cuda":
-        return OnTheWay(frames.cpu(), good.cpu())
-    held = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True) for x in (frames, good)]
+        return OnTheWay(frames.cpu(), good.cpu(), latents.cpu())
+    things = (frames, good, latents)
+    held = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True) for x in things]
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
-    return OnTheWay(held[0], held[1], copied)
+    return OnTheWay(held[0], held[1], held[2], copied)

@@ -6,7 +6,7 @@ weights and gives a `Generator`, whose `generate` yields pixel chunks as they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,14 @@ class ModelSpec(Protocol):
         """What of the model changes pixels: name and sha256 of the checkpoint."""
         ...
 
+    def decoding(self) -> dict[str, Any]:
+        """What of the identity belongs to the decoder."""
+        ...
+
+    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video (Codec.decoder), without the transformer."""
+        ...
+
     def notes(self) -> list[str]:
         """What is to be told before a run, a line each."""
         ...
@@ -85,13 +93,14 @@ class ModelSpec(Protocol):
 class PixelChunk:
     """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
     "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
-    stored: as chunkwise.Chunk has them."""
+    stored: as chunkwise.Chunk has them. latents: [F, C, Y, X] on the CPU, in the run's dtype."""
 
     start: int
     frames: Frames
     tokens: float
     stored: int
     seconds: dict[str, float]
+    latents: Tensor
 
 
 class NonFiniteError(ArithmeticError):
@@ -241,25 +250,26 @@ class Generator:
         total_frames: int,
         initial: Tensor | None = None,
         watch: Watch | None = None,
+        goes_on: bool = False,
     ) -> Iterator[list[PixelChunk]]:
         """Several videos in one pass, chunk by chunk; memory does not grow with `total_frames` unless the policy keeps
         everything.
 
         videos: (prompt, prompt id, seed) of each; schedules must change their prompts at the same chunks. What a video shows
         depends on none of the others; its last bits may depend on how many they are. watch: an observer of every pass.
-        initial: latents to begin with, from `encode`; their chunks come first, decoded again, and count among
-        total_frames; a prompt schedule's times count from their beginning.
+        initial: latents to begin with, [1 or B, n, C, Y, X], from `encode`, or, goes_on, from an earlier rollout; their chunks
+        come first, decoded again, and count among total_frames; a prompt schedule's times count from their beginning.
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
         clock = Stopwatch(self.device)
-        job = self.batch_job(videos, total_frames, clock, initial, watch)
+        job = replace(self.batch_job(videos, total_frames, clock, initial, watch), goes_on=goes_on)
         if self.device.type == "cuda" and self.spec.rule.decodes_beside:
             job = replace(job, stream=torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
         ahead: tuple[Chunk, OnTheWay, Laps] | None = None
         for chunk, pixels in self.spec.rule.generate(job):
             assert pixels is not None
             with torch.cuda.stream(job.stream):
-                now = chunk, sent(pixels), clock.take()
+                now = chunk, sent(pixels, chunk.latents), clock.take()
             if self.device.type != "cuda":
                 yield handed_over(videos, *now)
                 continue
@@ -331,4 +341,7 @@ def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnThe
                 "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
             )
     seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
-    return [PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds) for own in way.frames]
+    return [
+        PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds, latents)
+        for own, latents in zip(way.frames, way.latents, strict=True)
+    ]

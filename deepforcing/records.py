@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Never
+from typing import Annotated, Any, Literal, Never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -130,6 +130,15 @@ class Chunk(Strict):
     given: bool | None = None
 
 
+class LatentsRecord(Strict):
+    """The latents that were kept of a sample: samples/<sample>.safetensors. shape: latent frames, channels, rows, columns."""
+
+    bytes: Size
+    sha256: Sha256
+    dtype: Literal["float32", "bfloat16"]
+    shape: Annotated[list[Count], Field(min_length=4, max_length=4)]
+
+
 class SampleRecord(Strict):
     """samples/<sample>.json. bytes, sha256, frames, fps: of the video beside it; width and height in its pixels.
     cache_bytes: the most that the KV cache held for it."""
@@ -150,6 +159,7 @@ class SampleRecord(Strict):
     chunk_frames: Count | None = None
     wall_seconds: Seconds | None = None
     peak_memory_bytes: Size | None = None
+    latents: LatentsRecord | None = None
     cache_bytes: Size | None = None
     environment: Environment | None = None
     chunks: Annotated[list[Chunk], Field(max_length=MOST_CHUNKS)] | None = None
@@ -184,7 +194,8 @@ def read_sample(path: Path) -> dict[str, Any]:
     check(SampleRecord, record, path)
     if record["sample"] != path.stem:
         raise ValueError(f"{path} is the record of sample {record['sample']}; a record has its sample's name")
-    check_place(path.with_name(record["video"]), run)
+    for suffix in (".mp4", ".safetensors"):
+        check_place(path.with_suffix(suffix), run)
     return record
 
 

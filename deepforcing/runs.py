@@ -3,6 +3,7 @@
     <root>/<name>-<8 hex>/         hex = identity_hash of everything that changes pixels
       run.json                     written first
       samples/<sample>.mp4         renamed to this name when it is whole
+      samples/<sample>.safetensors its latents, where they are kept, likewise
       samples/<sample>.json        written last: its presence means that the sample is finished
       samples/.<sample>.lock       while a process works on it
       scores/                      written by eval
@@ -184,6 +185,10 @@ class RunDir:
         """Where a sample's video belongs. Raises ValueError for a name that is no plain file name."""
         return self._samples / f"{_checked(sample)}.mp4"
 
+    def latents_path(self, sample: str) -> Path:
+        """Where its latents belong."""
+        return self.video_path(sample).with_suffix(".safetensors")
+
     def samples(self) -> list[dict[str, Any]]:
         """The records of all finished samples, sorted by name. Raises ValueError for one that is whole and cannot be one."""
         found = (self._finished(file.name.removesuffix(".json")) for file in sorted(self._samples.glob("[!.]*.json")))
@@ -193,13 +198,21 @@ class RunDir:
         """Names of the finished samples: the json is whole, and the video has the size that it records."""
         return {record["sample"] for record in self.samples()}
 
-    def todo(self, plan: Sequence[Planned]) -> list[Planned]:
-        """What of the plan is not finished, in the plan's order."""
-        done = self.completed()
+    def todo(self, plan: Sequence[Planned], latents: bool = False) -> list[Planned]:
+        """What of the plan is not finished, in the plan's order. latents: without its latents none is."""
+        done = {record["sample"] for record in self.samples() if not latents or self.has_latents(record)}
         return [item for item in plan if item.name not in done]
 
+    def has_latents(self, record: Mapping[str, Any]) -> bool:
+        """Whether a finished sample's latents are there."""
+        kept = record.get("latents")
+        try:
+            return kept is not None and self.latents_path(record["sample"]).stat().st_size == kept["bytes"]
+        except OSError:
+            return False
+
     @contextlib.contextmanager
-    def claim(self, sample: str) -> Iterator[bool]:
+    def claim(self, sample: str, latents: bool = False) -> Iterator[bool]:
         """Work on one sample alone. True: make it. False: leave it, another process is at it or has finished it.
 
         The lock is flock's: the system releases it when its process dies, however it dies. So whoever holds it may
@@ -207,7 +220,8 @@ class RunDir:
         unfinished files of another sample. Raises OSError on file systems without flock.
         """
         with _lock(self._samples / f".{_checked(sample)}.lock", wait=False) as held:
-            if not held or self._finished(sample) is not None:
+            finished = self._finished(sample) if held else None
+            if not held or (finished is not None and (not latents or self.has_latents(finished))):
                 yield False
                 return
             for leftover in (*self._samples.glob(f"{sample}.partial.*"), *self._samples.glob(f"{sample}.*.partial-*")):

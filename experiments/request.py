@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
+from deepforcing.continuation import Continuation, latents_file, read_continuation
 from deepforcing.generator import DTYPES, GeneratorSpec
 from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
@@ -37,9 +38,10 @@ class Request:
     total_frames: int
     device: torch.device
     name: str
-    start: Clip | None = None
+    start: Clip | Continuation | None = None
     batch: int = 1
     watch: str | None = None
+    latents: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -63,12 +65,20 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
-    start = None if config.start_from is None else read_clip(str(config.start_from), spec, total_frames)
+    start = None if config.start_from is None else find_start(str(config.start_from), spec, total_frames, plan)
+    latents = str(config.latents) == "keep"
+    if latents and not spec.rule.one_decoder:
+        raise ValueError(
+            f"generator {spec.name} decodes a video in rollouts that overlap, so its latents are no video by themselves: "
+            "latents=keep goes with chunk-wise generators and rolling_forcing"
+        )
     spec.check(total_frames)
     if here:
         check_room(spec, total_frames, device, batch)
     check_writable(str(config.runs_root))
-    return Request(spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch)
+    return Request(
+        spec, plan, total_frames, device, str(config.name or default_name(spec)), start, batch, watch, latents
+    )
 
 
 def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, batch: int = 1) -> None:
@@ -90,6 +100,14 @@ def check_room(spec: GeneratorSpec, total_frames: int, device: torch.device, bat
             f"this run needs about {needed / 1e9:.1f} GB, but this machine has {there / 1e9:.1f} GB in all; use a smaller "
             "model, window_frames or dtype=bfloat16"
         )
+
+
+def find_start(choice: str, spec: GeneratorSpec, total_frames: int, plan: list[Sample]) -> Clip | Continuation:
+    """An image, a clip, or latents of an earlier rollout. Raises ValueError."""
+    latents = latents_file(choice)
+    if latents is not None:
+        return read_continuation(latents, spec, total_frames, plan)
+    return read_clip(choice, spec, total_frames)
 
 
 def default_name(spec: GeneratorSpec) -> str:

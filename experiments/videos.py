@@ -17,12 +17,14 @@ from rich.console import Console
 
 from deepforcing.cache.observe import Watch
 from deepforcing.clip import Clip
+from deepforcing.continuation import Continuation
 from deepforcing.environment import environment
-from deepforcing.generator import Generator
+from deepforcing.generator import DTYPES, Generator
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
+from deepforcing.latents import LatentsWriter, latents_bytes
 from deepforcing.prompts import Sample
-from deepforcing.runs import RunDir
+from deepforcing.runs import MIN_FREE_BYTES, RunDir, check_writable
 from deepforcing.video import VideoWriter
 from deepforcing.wan.model import WanSpec
 from deepforcing.writer_thread import WriterThread
@@ -36,14 +38,14 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
     spec, plan, total_frames = request.spec, request.plan, request.total_frames
     record = run_record(config, request)
     run = RunDir.create(str(config.runs_root), request.name, request.identity, record)
-    todo = run.todo(plan)
+    todo = run.todo(plan, request.latents)
     chunks = total_frames // spec.chunk_frames
     console.print(
         f"{run.path}: {len(plan)} videos of {spec.model.geometry.seconds(total_frames):.1f} s, "
         f"{len(plan) - len(todo)} already there",
         style="bold",
     )
-    for note in spec.model.notes():
+    for note in (*spec.model.notes(), *latents_notes(request, run, len(todo))):
         console.print(note, markup=False)
     for _ in range((len(plan) - len(todo)) * chunks):
         tick()
@@ -51,7 +53,7 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
         texts = [text for sample in todo for text in spec.cues(sample.prompt.text, total_frames).values()]
         spec.model.prepare(texts, request.device)
         generator = spec.build(request.device)
-        initial = None if request.start is None else generator.encode(request.start.frames)
+        clip = generator.encode(request.start.frames) if isinstance(request.start, Clip) else None
         with bar(console, "chunks") as shown:
             task = shown.add_task(request.name, total=len(todo) * chunks)
 
@@ -61,12 +63,12 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
 
             for group in batches(todo, request):
                 with contextlib.ExitStack() as claims:
-                    mine = [sample for sample in group if claims.enter_context(run.claim(sample.name))]
+                    mine = [sample for sample in group if claims.enter_context(run.claim(sample.name, request.latents))]
                     for _ in range((len(group) - len(mine)) * chunks):  # other processes are at those
                         advance()
                     if mine:
-                        make_samples(run, generator, mine, request, initial, advance)
-        left = len(run.todo(plan))
+                        make_samples(run, generator, mine, request, clip, advance)
+        left = len(run.todo(plan, request.latents))
         if left:
             console.print(
                 f"{left} videos are left to other processes; run the same command again to see to them", style="yellow"
@@ -105,14 +107,31 @@ def command_line() -> str:
     return " ".join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *arguments])
 
 
-def start_record(start: Clip) -> dict[str, Any]:
-    """What the records say of a given beginning."""
+def start_record(start: Clip | Continuation) -> dict[str, Any]:
+    """What the run's record says of a given beginning."""
+    if isinstance(start, Clip):
+        return start.of("")
     return {
         "file": start.name,
         "sha256": start.sha256,
-        "frames": len(start.frames),
+        "frames": start.frames,
         "latent_frames": start.latent_frames,
     }
+
+
+def latents_notes(request: Request, run: RunDir, todo: int) -> list[str]:
+    """What is told of latents before a run. Raises OSError where those that are to be kept do not fit the disk."""
+    told, spec = [], request.spec
+    if isinstance(request.start, Continuation) and (why := request.start.inexact(spec, request.identity)):
+        told.append(f"the videos go on, but not to the bit as rolling on would have made them: {why}")
+    if request.latents and todo:
+        each = latents_bytes(spec.model.geometry, request.total_frames, DTYPES[spec.dtype])
+        again = todo - len(run.todo(request.plan))
+        told.append(f"latents are kept: {each / 1e6:.1f} MB a video, {todo * each / 1e9:.2f} GB in all")
+        if again:
+            told.append(f"{again} finished videos were made without: they are made again")
+        check_writable(run.path, MIN_FREE_BYTES + todo * each)
+    return told
 
 
 def batches(samples: list[Sample], request: Request) -> Iterator[list[Sample]]:
@@ -132,18 +151,19 @@ def make_samples(
     generator: Generator,
     samples: list[Sample],
     request: Request,
-    initial: torch.Tensor | None,
+    clip: torch.Tensor | None,
     advance: Callable[[], None],
 ) -> None:
-    """Videos made in one pass, streamed to disk; a record is written last. initial: latents of the given beginning."""
+    """Videos made in one pass, streamed to disk; a record is written last. clip: latents of a given image or clip."""
     spec, total_frames, start = generator.spec, request.total_frames, request.start
     g = spec.model.geometry
-    device = generator.device
+    device, dtype = generator.device, DTYPES[spec.dtype]
     began = time.perf_counter()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     chunks: list[list[dict[str, Any]]] = [[] for _ in samples]
     stored = 0
+    initial = start.initial(samples, device, dtype) if isinstance(start, Continuation) else clip
     with contextlib.ExitStack() as open_files:
         videos = [
             open_files.enter_context(
@@ -151,11 +171,20 @@ def make_samples(
             )
             for sample in samples
         ]
+        size = (total_frames, g.latent_channels, g.latent_height, g.latent_width)
+        latents = [
+            open_files.enter_context(LatentsWriter(run.latents_path(sample.name), size, dtype))
+            for sample in samples
+            if request.latents
+        ]
         watch = open_files.enter_context(observer(request.watch, run, samples))
         asked = [(sample.prompt.text, sample.prompt.id, sample.seed) for sample in samples]
         last = time.perf_counter()
-        for parts in generator.generate_batch(asked, total_frames, initial, watch):
+        goes_on = isinstance(start, Continuation)
+        for parts in generator.generate_batch(asked, total_frames, initial, watch, goes_on):
             stored = max(stored, parts[0].stored)
+            for file, chunk in zip(latents, parts, strict=False):  # none where they are not kept
+                file.write(chunk.latents)
             for video, chunk in zip(videos, parts, strict=True):
                 video.write(chunk.frames)
             now = time.perf_counter()
@@ -171,11 +200,12 @@ def make_samples(
     for video, rows in zip(videos, chunks, strict=True):
         for row, took in zip(rows, video.seconds, strict=True):
             row["write_s"] = round(took, 6)
-    for sample, rows in zip(samples, chunks, strict=True):
+    for k, (sample, rows) in enumerate(zip(samples, chunks, strict=True)):
         run.commit(
             {
                 **sample_record(sample, g, spec.model.pixel_scale, frames),
-                **({} if start is None else {"start_from": start_record(start)}),
+                **({} if start is None else {"start_from": start.of(sample.name)}),
+                **({"latents": latents[k].record()} if latents else {}),
                 "latent_frames": total_frames,
                 "chunk_frames": spec.chunk_frames,
                 **({} if len(samples) == 1 else {"batch": len(samples)}),

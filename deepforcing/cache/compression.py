@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from deepforcing.cache.budget import share
 from deepforcing.cache.observe import Selection
 from deepforcing.cache.policy import Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
 from deepforcing.cache.scorers import QueryKey, Scorer
@@ -69,6 +70,17 @@ class ParticipativeCompression(Retention):
                 f"queries='past' needs clean frames among the recent ones: recent_frames={self.recent_frames} is all "
                 f"current chunk; use {chunk_frames + 1} or more"
             )
+
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """Compressed at every chunk, so that all passes read the same: the window is the budget (the preset, 21 to 16, reads
+        16 and 19 in turn). The sink keeps its share of the budget, chosen tokens have the rest, a frame's worth at least."""
+        sink = min(share(self.sink_frames, self.budget_frames, frames), frames - self.recent_frames - 1)
+        if sink < min(self.sink_frames, 1):
+            raise ValueError(
+                f"a sink, a frame's worth of chosen tokens and recent_frames={self.recent_frames} need "
+                f"{self.recent_frames + 2} latent frames"
+            )
+        return {"window_frames": frames, "budget_frames": frames, "sink_frames": sink}
 
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames

@@ -88,13 +88,15 @@ def chunkwise(
     on_switch: OnSwitch = "nothing",
     steady: Forward | None = None,
     cuts: Container[int] = (),
+    goes_on: bool = False,
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
     text: one row per video. latent_size: (Y, X). initial: given clean latents [B, F0, C, Y, X] to continue from (F0 a
     multiple of the chunk); they are committed chunk by chunk and yielded first, and count among total_frames. The schedule's
     list for the first chunk is for the first one made, as published. A policy that chooses tokens by queries sees given
-    chunks in their clean pass only.
+    chunks in their clean pass only. goes_on: `initial` is what an earlier rollout made, first chunk and all, so that list is
+    behind it.
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
     switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
@@ -142,7 +144,7 @@ def chunkwise(
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
         else:
-            steps = first_levels if start == given else later_levels
+            steps = first_levels if start == (0 if goes_on else given) else later_levels
             x = noise.initial(start, shape)
             for i, (sigma, t) in enumerate(steps):
                 x0 = clean(model, x, run(start, x, t, cache.denoise(i)), sigma)

@@ -47,8 +47,8 @@ class Job:
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends, and
     "wait" when a decoder's stream begins after one in which it had nothing to do. stream: a CUDA stream to decode on, beside
     the denoising; None: decoding follows it. steady: see chunkwise.
-    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them. cuts: which of the later prompts
-    follow a cut. watch: an observer of every pass (cache/observe.py).
+    initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them; goes_on: an earlier rollout made
+    them. cuts: which of the later prompts follow a cut. watch: an observer of every pass (cache/observe.py).
     """
 
     model: CausalWan
@@ -66,6 +66,7 @@ class Job:
     initial: Tensor | None = None
     cuts: frozenset[int] = frozenset()
     watch: Watch | None = None
+    goes_on: bool = False
     stream: torch.cuda.Stream | None = None
     steady: Forward | None = None
 
@@ -129,6 +130,11 @@ class Rule(Protocol):
     def refuses_start(self) -> str | None:
         """Why a video cannot begin with given frames; None: it can, with whole chunks."""
         ...
+
+    @property
+    def one_decoder(self) -> bool:
+        """Whether the chunks' latents, decoded one after the other by one decoder, are the video."""
+        return True
 
     @property
     def decodes_beside(self) -> bool:
@@ -213,6 +219,7 @@ class Chunkwise(Rule):
                 on_switch=self.on_switch,
                 steady=job.steady,
                 cuts=job.cuts,
+                goes_on=job.goes_on,
             )
         )
 

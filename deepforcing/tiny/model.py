@@ -122,6 +122,14 @@ class TinySpec:
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "checkpoint": sha256(self.path), "pixel_scale": self.pixel_scale}
 
+    def decoding(self) -> dict[str, Any]:
+        """All of it: the codec is part of the checkpoint."""
+        return self.identity()
+
+    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video."""
+        return TinyModel.load(self.path).to(device).eval().requires_grad_(False).decoder
+
     def notes(self) -> list[str]:
         return []
 

@@ -219,22 +219,27 @@ class WanSpec:
 
     def identity(self) -> dict[str, Any]:
         """Digests of all files, how they are put together, and what of config and geometry is not Wan2.1-1.3B's."""
-        path, lora, text, vae = self.checkpoint_path, self.lora_spec, self.text_spec, self.vae_path
+        path, lora, text = self.checkpoint_path, self.lora_spec, self.text_spec
         known: dict[str, Any] = {"name": self.name, "checkpoint": "random" if path is None else origin(path)}
         if path is not None:
             known["averaged"] = True if took_averaged(path, self.choice(path)) else self.averaged
         if lora is not None:
             digest = sha256_of_all(lora.path, LORA_IN_A_DIRECTORY)
             known["lora"] = {"sha256": digest, "scale": fit_lora(lora, self.config).scales()}
-        if self.vae != NONE:
-            known["vae"] = f"random {self.vae_dim}" if vae is None else sha256_of_all(vae)
-            known["vae_dtype"] = self.vae_dtype
-        if self.taehv_spec is not None:
-            known |= {"decoder": self.decoder, "taehv": self.taehv_spec.identity()}
         known["text"] = "random" if text is None else text.identity()
         for name, sizes in (("config", unusual(self.config)), ("geometry", unusual(self.geometry))):
             known |= {name: sizes} if sizes else {}
-        known |= {"channels_last": True} if self.channels_last and self.vae != NONE else {}
+        return known | self.decoding()
+
+    def decoding(self) -> dict[str, Any]:
+        """What of the identity turns latents into pixels."""
+        known: dict[str, Any] = {"name": self.name}
+        if self.vae != NONE:
+            vae = self.vae_path
+            known["vae"] = f"random {self.vae_dim}" if vae is None else sha256_of_all(vae)
+            known |= {"vae_dtype": self.vae_dtype, **({"channels_last": True} if self.channels_last else {})}
+        if self.taehv_spec is not None:
+            known |= {"decoder": self.decoder, "taehv": self.taehv_spec.identity()}
         return known | ({"pixel_scale": self.pixel_scale} if self.pixel_scale != 1 else {})
 
     # ---- work -----------------------------------------------------------------------------------------------------
@@ -264,6 +269,18 @@ class WanSpec:
         wan = self.transformer(device, dtype)
         tiny = None if self.taehv_spec is None else self.taehv_spec.build(device, dtype)
         return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry, tiny)
+
+    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video (see WanModel.decoder), without the transformer. Raises ValueError for missing files."""
+        if self.vae == NONE and self.decoder == "vae":
+            raise ValueError(f"model {self.name} has no VAE (model.vae=none), so nothing can be decoded")
+        self.refuse_missing({k: path for k, path in self.files().items() if k in ("VAE", "tiny decoder")})
+        if self.taehv_spec is not None:
+            self.taehv_spec.check()
+            return self.taehv_spec.build(device, dtype).stream
+        vae = self.make_vae(device, dtype)
+        assert vae is not None
+        return vae.decoder
 
     def make_vae(self, device: torch.device, dtype: torch.dtype) -> WanVAE | None:
         if self.vae == NONE:

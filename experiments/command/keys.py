@@ -6,20 +6,22 @@ of a config take (model, cache, generator) is checked against their own annotati
 
 from __future__ import annotations
 
-import typing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
     Any_,
     Dtype,
     Frames,
+    Grid,
     Group,
+    Keys,
     Lengths,
     Many,
+    NamedPoints,
     Names,
     Pixels,
     Place,
@@ -31,14 +33,11 @@ from experiments.command.values import (
     Threads,
     Window,
     Words,
+    checked,
     count,
+    listed,
     number,
 )
-from experiments.command.words import shown
-
-
-class Keys(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
 
 class Rollout(Keys):
@@ -56,7 +55,17 @@ class Rollout(Keys):
     device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
+    latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    threads: Threads | None
+
+
+class Decode(Keys):
+    model: Group
+    runs: Places | None
+    runs_root: Place
+    label: Text | None
+    device: Text
     threads: Threads | None
 
 
@@ -145,6 +154,26 @@ class Table(Keys):
     out: Place | None
 
 
+class Export(Keys):
+    runs: Places | None
+    metrics: Words
+    out: Place | None
+
+
+class Leaderboard(Keys):
+    experiment: Group
+    runs: Places | None
+    folders: Places | None
+    scores: Place | None
+    source: Text | None
+    baseline: Text | None
+    columns: Words | None
+    ends: Seconds
+    window_seconds: Window | None
+    title: Text | None
+    out: Place
+
+
 class Figure(Keys):
     figure: Group
     runs: Places | None
@@ -199,6 +228,33 @@ class HeadClasses(Keys):
     threads: Threads | None
 
 
+class FirstLight(Keys):
+    model: Group
+    cache: Group
+    generator: Group
+    beside: Text
+    seconds: Seconds
+    prompt: Text | None
+    device: Text
+    dtype: Dtype
+    resume: Switch
+    out: Place
+    ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
+
+
+class Judge(Keys):
+    runs: Places | None
+    endpoint: Text | None
+    vlm: Text | None
+    key_variable: Text
+    prompt: Text | None
+    frames: Annotated[int, count(256)]
+    size: Pixels
+    tries: Annotated[int, count(100)]
+    timeout: Seconds
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -216,6 +272,32 @@ class StudyTable(Keys):
     format: Text | None
     out: Place | None
     paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
+
+
+class SweepRun(Keys):
+    model: Group
+    sweep: Group
+    budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
+    policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
+    baseline: Text | None
+    prompts: Prompts
+    first: Frames | None
+    seconds: Seconds
+    seeds: Any_
+    metrics: Words
+    protocol: Text
+    number: Text
+    window_seconds: Window
+    ends: Seconds
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
 
 
 class ExperimentRow(Keys):
@@ -237,7 +319,7 @@ class Experiment(Keys):
     """conf/experiment/."""
 
     title: Text
-    source: Text
+    source: Text | None
     prompts_said: Text
     said: Text | None
     seconds: Seconds
@@ -254,8 +336,11 @@ class Experiment(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "figure": Figure, "track": Track, "reproduce": Reproduce,
-    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable,
+    "table": Table, "export": Export, "leaderboard": Leaderboard,
+    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
+    "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
+    "judge": Judge,
+    "first_light": FirstLight,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
@@ -266,45 +351,6 @@ def check_keys(config_name: str, config: DictConfig) -> None:
     for key, value in checked(COMMANDS[config_name], given):
         if value != given[key]:
             config[key] = value
-    if config_name == "reproduce" and given["experiment"]:
+    if given.get("experiment"):
         for name, row in checked(Experiment, given["experiment"], "experiment.").rows.items():
             checked(ExperimentRow, row, f"experiment.rows.{name}.")
-
-
-M = TypeVar("M", bound=Keys)
-
-
-def checked(model: type[M], given: Any, prefix: str = "") -> M:
-    """The keys by their model. Raises ValueError that names the first key that is missing, unknown or of the wrong kind."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{prefix.rstrip('.')}={shown(given)} must hold keys: {', '.join(model.model_fields)}")
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        where = error.errors()[0]["loc"]
-    key = str(where[0])
-    if key not in model.model_fields:
-        raise ValueError(f"{prefix}{key} is not a key here; known: {', '.join(model.model_fields)}")
-    if key not in given:
-        raise ValueError(f"{prefix}{key} is missing: it must be {wanted(model, key)}")
-    value = given[key]
-    for index in where[1:]:
-        if isinstance(index, int) and isinstance(value, list):
-            value = value[index]
-    raise ValueError(f"{prefix}{key}={shown(value)} must be {wanted(model, key)}")
-
-
-def wanted(model: type[Keys], key: str) -> str:
-    """What a key takes, in words."""
-    field = model.model_fields[key]
-    parts = [field.description] if field.description else list(descriptions(field.annotation))
-    nothing = type(None) in typing.get_args(field.annotation)
-    return " or ".join(parts) + (", or null" if nothing else "")
-
-
-def descriptions(annotation: Any) -> typing.Iterator[str]:
-    for inner in (*getattr(annotation, "__metadata__", ()), *typing.get_args(annotation)):
-        if getattr(inner, "description", None):
-            yield str(inner.description)
-            return
-        yield from descriptions(inner)

@@ -1,13 +1,15 @@
-"""The kinds of values that keys take, each with the words by which a refusal names it."""
+"""The kinds of values that keys take, each with the words by which a refusal names it, and the check of a set of keys."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+import typing
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from deepforcing.limits import LARGEST_SIZE, LONGEST_SECONDS
+from experiments.command.words import shown
 
 
 def text(value: Any) -> Any:
@@ -69,3 +71,48 @@ Many = Annotated[int, count(10_000)]
 Frames = Annotated[int, count(LARGEST_SIZE)]
 Pixels = Annotated[int, count(8192)]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
+Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
+NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
+
+
+class Keys(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+M = TypeVar("M", bound=Keys)
+
+
+def checked(model: type[M], given: Any, prefix: str = "") -> M:
+    """The keys by their model. Raises ValueError that names the first key that is missing, unknown or of the wrong kind."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{prefix.rstrip('.')}={shown(given)} must hold keys: {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+    key = str(where[0])
+    if key not in model.model_fields:
+        raise ValueError(f"{prefix}{key} is not a key here; known: {', '.join(model.model_fields)}")
+    if key not in given:
+        raise ValueError(f"{prefix}{key} is missing: it must be {wanted(model, key)}")
+    value = given[key]
+    for index in where[1:]:
+        if isinstance(index, int) and isinstance(value, list):
+            value = value[index]
+    raise ValueError(f"{prefix}{key}={shown(value)} must be {wanted(model, key)}")
+
+
+def wanted(model: type[Keys], key: str) -> str:
+    """What a key takes, in words."""
+    field = model.model_fields[key]
+    parts = [field.description] if field.description else list(descriptions(field.annotation))
+    nothing = type(None) in typing.get_args(field.annotation)
+    return " or ".join(parts) + (", or null" if nothing else "")
+
+
+def descriptions(annotation: Any) -> typing.Iterator[str]:
+    for inner in (*getattr(annotation, "__metadata__", ()), *typing.get_args(annotation)):
+        if getattr(inner, "description", None):
+            yield str(inner.description)
+            return
+        yield from descriptions(inner)

@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
 
 from deepforcing.runs import atomic_path
 from experiments.figures.style import RC
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
 
 FORMATS = (".png", ".svg", ".pdf")
 LARGEST = 100  # inches: 20,000 pixels
@@ -46,18 +46,24 @@ class Figure(Protocol[Data]):
 @contextmanager
 def styled() -> Iterator[None]:
     """Everything that matplotlib makes or saves inside has the one style."""
-    import matplotlib
-
     with matplotlib.rc_context(RC):  # type: ignore[arg-type]  # it wants literal keys
         yield
 
 
-def drawn(figure: Figure[Data], data: Data) -> Canvas:
-    """The figure, for a notebook or for `save`."""
-    from matplotlib.figure import Figure as Canvas
+class Picture(Canvas):
+    """A drawn figure; a notebook shows it."""
 
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with styled():
+            self.savefig(file, format="png", dpi="figure")
+        return file.getvalue()
+
+
+def drawn(figure: Figure[Data], data: Data) -> Picture:
+    """The figure, for a notebook or for `save`."""
     with styled():
-        canvas = Canvas(layout="constrained")
+        canvas = Picture(layout="constrained")
         figure.draw(canvas, data)
     return canvas
 

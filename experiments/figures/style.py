@@ -33,7 +33,7 @@ PANEL = (2.33, 1.75)  # inches of a panel, three of which are a page wide
 LINE, THIN, MARKER = 1.4, 0.7, 4.0  # points
 BAND = 0.15  # opacity of an interval
 NOTE = 5.8  # points: letters of a name at the end of a line
-DOTS_PER_INCH = 200  # of a .png
+DOTS_PER_INCH, SCREEN = 200, 120  # of a .png; in a notebook
 
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
@@ -44,7 +44,7 @@ RC: dict[str, Any] = {
     "xtick.major.size": 2.5, "ytick.major.size": 2.5, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": THIN, "axes.axisbelow": True,
     "lines.linewidth": LINE, "lines.markersize": MARKER, "legend.frameon": False, "figure.facecolor": PAPER,
-    "axes.facecolor": "none", "savefig.dpi": DOTS_PER_INCH, "image.interpolation": "nearest",
+    "axes.facecolor": "none", "savefig.dpi": DOTS_PER_INCH, "figure.dpi": SCREEN, "image.interpolation": "nearest",
     "text.parse_math": False,  # a dollar sign in a label or prompt is one
     "pdf.fonttype": 42, "svg.fonttype": "none",  # text that can be searched and edited
     "svg.hashsalt": "deepforcing",  # the same figure is the same file

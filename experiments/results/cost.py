@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from eval.measure.metric import Value
+from experiments.results.exported import exported_costs
 from experiments.results.runs import Run
 from experiments.results.scores import COLUMNS
 from experiments.results.speed import speed
@@ -36,7 +37,8 @@ class Costs:
 
 
 def costs(runs: Sequence[Run]) -> Costs:
-    """Of every video of the runs that were rolled out: not of scored folders, nor of a renderer's videos.
+    """Of every video of the runs that were rolled out: not of scored folders, nor of a renderer's videos. Of exported runs as
+    they were when they were exported, beside the runs that went with them.
 
     A time is set beside those of Self Forcing's videos that one machine made with the same code, model, dtype, size, chunk,
     batch and threads: the median of both over chunks whose window is full, everything in it (denoise, commit, decode, write).
@@ -61,7 +63,13 @@ def costs(runs: Sequence[Run]) -> Costs:
             values = (*read_and_stored(run, sample), seconds_per_chunk(run, sample) / beside)
             for of, value in zip(COSTS, values, strict=True):
                 rows.append((run.name, sample["sample"], of.name, 1, PROTOCOL, 0.0, end, value))
-    return Costs(pd.DataFrame(rows, columns=COLUMNS), no_time)
+    came = exported_costs(runs)
+    timed = came[(came["metric"] == CHUNK_TIME.name) & came["value"].notna()]["run"]
+    for run in runs:
+        if run.exported and run.name not in set(timed):
+            no_time[run.name] = "its exported folder tells none"
+    parts = [part for part in (pd.DataFrame(rows, columns=COLUMNS), came) if len(part)]
+    return Costs(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS), no_time)
 
 
 def read_and_stored(run: Run, sample: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -28,6 +28,7 @@ class Run:
     record: dict[str, Any]  # run.json
     samples: tuple[dict[str, Any], ...]  # samples/*.json in order of prompt id and seed: finished samples only
     left_out: int = 0  # finished samples that are not in `samples` because another run does not have them
+    exported: Path | None = None  # the folder that it came in, without videos (results.exported)
 
     @property
     def name(self) -> str:
@@ -112,6 +113,11 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         ordered = sorted(samples, key=lambda s: (s["prompt_id"], s["seed"]))
         label = str(record.get("label") or record["name"] or path.name)
         runs.append(Run(path=path, label=label, record=record, samples=tuple(ordered)))
+    return labelled(runs)
+
+
+def labelled(runs: Sequence[Run]) -> list[Run]:
+    """The runs with labels that tell them apart. Raises ValueError if two have one name."""
     names = Counter(run.name for run in runs)
     for run in runs:
         if names[run.name] > 1:

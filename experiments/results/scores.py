@@ -18,6 +18,7 @@ from eval.store import stored
 from eval.videos import open_run
 from eval.window_lengths import NAME as WINDOWS
 from eval.window_lengths import choose_length, length_of_rows, of_length, other_lengths, window_lengths
+from experiments.results.exported import exported_scores
 from experiments.results.runs import Run
 
 COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
@@ -49,7 +50,10 @@ def read_scores(runs: Sequence[Run], window_seconds: float | None = None) -> Sco
     With VBench's Quality for every clip that has its seven dimensions (eval.metrics.vbench.quality). weights_sha256 is NaN
     where a folder does not say it. Raises ValueError if scores are unreadable.
     """
-    table = stored([open_run(run.path) for run in runs if run.record], None, None)[READ]
+    own = [open_run(run.path) for run in runs if run.record and not run.exported]
+    parts = [stored(own, None, None)[READ], exported_scores(runs)[READ]]
+    parts = [part for part in parts if len(part)] or parts[:1]
+    table = pd.concat(parts, ignore_index=True)
     known = {Protocol().window_seconds, *([window_seconds] if window_seconds else [])}
     known |= {length for lengths in window_lengths(table).values() for length in lengths}
     parts = [table]

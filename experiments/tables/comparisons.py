@@ -9,6 +9,7 @@ from deepforcing.runs import atomic_path, atomic_write_text
 from eval.stats.drift import NUMBERS, OF_THE_END
 from eval.store import other_weights
 from experiments.command.words import is_list, shown
+from experiments.results.exported import is_exported, read_exported
 from experiments.results.runs import Run, find_runs, read_runs
 from experiments.results.scores import read_scores, scored_folder
 from experiments.tables.table import Table
@@ -42,9 +43,10 @@ def words(value: Any) -> list[str]:
 
 
 def find_sources(patterns: list[str], folders: list[str]) -> list[Run]:
-    """Run directories, then scored folders. Raises ValueError if there are none, or two of one name."""
+    """Run directories, then exported and scored folders. Raises ValueError if there are none, or two of one name."""
     runs = read_runs(find_runs(patterns)) if patterns or not folders else []
-    runs += [scored_folder(Path(folder)) for folder in folders]
+    for folder in map(Path, folders):
+        runs += read_exported(folder) if is_exported(folder) else [scored_folder(folder)]
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

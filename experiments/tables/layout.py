@@ -28,20 +28,25 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """kind: of the whole place, as of a piece. mark: a drawing behind the first two pieces, which only pages show."""
+    """kind: of the whole place, as of a piece. mark: a drawing behind the first two pieces, order: a number to sort rows by
+    (NaN: last), href: where the first piece leads; which only pages show."""
 
     pieces: tuple[Piece, ...] = (Piece(DASH),)
     kind: str = ""
     mark: str = ""
+    order: float | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)
 class Head:
-    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number."""
+    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number. href:
+    where it leads on a page."""
 
     text: str
     unit: str = ""
     run: int | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)

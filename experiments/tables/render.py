@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from markupsafe import Markup
@@ -71,7 +72,7 @@ def page(grid: Grid, kind: str = "") -> Markup:
 
     def head(of: Head, number: bool) -> str:
         unit = f"<small>{html.escape(of.unit)}</small>" if of.unit else ""
-        text = html.escape(of.text) if of.run is None else run_label(of)
+        text = link(html.escape(of.text), of.href) if of.run is None else run_label(of)
         return f'<th class="num">{text}{unit}</th>' if number else f"<th>{text}{unit}</th>"
 
     def piece(of: Piece) -> str:
@@ -85,12 +86,18 @@ def page(grid: Grid, kind: str = "") -> Markup:
         pieces = [*map(piece, of.pieces)]
         if of.mark:
             pieces = [f'<span class="pair"><span>{pieces[0]}</span>{pieces[1]}{of.mark}</span>', *pieces[2:]]
-        return f'<td class="num{f" {of.kind}" if of.kind else ""}">{"".join(pieces)}</td>'
+        pieces[0] = link(pieces[0], of.href)
+        order = "" if of.order is None else f' data-order="{of.order if math.isfinite(of.order) else ""}"'
+        return f'<td class="num{f" {of.kind}" if of.kind else ""}"{order}>{"".join(pieces)}</td>'
 
     heads = f"<th>{html.escape(grid.corner)}</th>{''.join(head(of, number=True) for of in grid.heads)}"
     rows = "\n".join(f"<tr>{head(of, number=False)}{''.join(map(cell, cells))}</tr>" for of, cells in grid.rows)
     name = f' class="{kind}"' if kind else ""
     return Markup(f"<table{name}>\n<thead><tr>{heads}</tr></thead>\n<tbody>{rows}\n</tbody></table>")
+
+
+def link(text: str, href: str) -> str:
+    return f'<a href="{html.escape(href)}">{text}</a>' if href else text
 
 
 def run_label(head: Head) -> str:

@@ -55,7 +55,8 @@ def test_one_bad_number_anywhere_is_seen(bad: float, dtype: torch.dtype) -> None
         broken = pixels.clone()
         broken[at] = bad
         assert not finite(broken)
-    assert sent(torch.stack([pixels, broken])).finite.tolist() == [True, False]
+    both = torch.stack([pixels, broken])
+    assert sent(both, both).finite.tolist() == [True, False]
 
 
 def film(frames: int = 30) -> np.ndarray[Any, Any]:
@@ -148,9 +149,10 @@ def test_on_a_gpu_a_chunk_is_waited_for_when_the_next_is_on_its_way(monkeypatch:
     waited: list[int] = []
     sends: list[int] = []
 
-    def send(pixels: Tensor) -> OnTheWay:
+    def send(pixels: Tensor, latents: Tensor) -> OnTheWay:
         sends.append(len(sends))
-        return OnTheWay(sent(pixels).frames, sent(pixels).finite, Late(waited, len(sends) - 1))
+        there = sent(pixels, latents)
+        return OnTheWay(there.frames, there.finite, there.latents, Late(waited, len(sends) - 1))
 
     class Gpu:
         type = "cuda"
@@ -173,8 +175,8 @@ def test_on_a_gpu_a_chunk_is_waited_for_when_the_next_is_on_its_way(monkeypatch:
         assert len(sends) == min(i + 2, 4)
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
-    def broken(pixels: Tensor) -> OnTheWay:
-        way = send(pixels)
+    def broken(pixels: Tensor, latents: Tensor) -> OnTheWay:
+        way = send(pixels, latents)
         return replace(way, finite=torch.tensor([len(sends) % 4 != 3]))
 
     monkeypatch.setattr(generators, "sent", broken)

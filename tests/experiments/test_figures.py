@@ -43,10 +43,24 @@ def scored_runs(root: Path) -> list[Path]:
     ]
 
 
+def grid_runs(root: Path) -> list[Path]:
+    """Two sinks by two budgets, less one."""
+    scores: Any = {"colour_drift": lambda i, t: i + t, "motion_magnitude": lambda i, t: 2.0 * t}
+    return [
+        write_run(
+            root, "deep_forcing", scores, {"sink_frames": sink, "budget_frames": n}, name=f"deep-{sink:04x}{n:04x}"
+        )
+        for sink, n in ((3, 9), (6, 9), (6, 12))
+    ]
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "drift": (scored_runs, ()),
     "filmstrip": (scored_runs, ("figure.metrics=[presence]", "figure.frames=3")),
     "sweep": (scored_runs, ()),
+    "budget": (scored_runs, ("figure.cost=kv_tokens",)),
+    "heatmap": (grid_runs, ("figure.x=sink_frames", "figure.y=budget_frames")),
+    "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
 }
 """Per figure: what writes the run directories of a small example, and words of the command line."""
 

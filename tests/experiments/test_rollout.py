@@ -31,7 +31,7 @@ KILLER = """
 import os, signal, sys
 import hydra
 from experiments import cli, rollout
-from deepforcing import video
+from deepforcing import latents, video
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -59,6 +59,9 @@ MOMENTS = {
     "between_chunks": lambda: nth(video.VideoWriter, "write", 3, after=True),
     "after_last_chunk": lambda: nth(video.VideoWriter, "write", 4, after=True),
     "finalising": lambda: nth(video._File, "finish", 2),
+    "in_latents": lambda: nth(latents.LatentsWriter, "write", 4),
+    "before_latents": lambda: nth(os, "replace", 2, matches=to(".safetensors")),
+    "after_latents": lambda: nth(os, "replace", 2, after=True, matches=to(".safetensors")),
     "before_rename": lambda: nth(os, "replace", 2, matches=to(".mp4")),
     "after_rename": lambda: nth(os, "replace", 2, after=True, matches=to(".mp4")),
     "before_json": lambda: nth(os, "replace", 2, matches=lambda s, t: str(t).endswith("-s0.json")),
@@ -78,8 +81,8 @@ for moment, prepare in MOMENTS.items():
 """
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in root.glob("*/samples/*.mp4")}
+def contents(root: Path, suffix: str = ".mp4") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in root.glob(f"*/samples/*{suffix}")}
 
 
 def times(root: Path) -> dict[Path, int]:
@@ -92,7 +95,7 @@ def only_run(root: Path) -> RunDir:
 
 
 def test_killed_at_any_moment_then_the_same_command(make: Command, checkpoint: Path, tmp_path: Path) -> None:
-    arguments = [TWO, "seconds=1", f"model.checkpoint={checkpoint}"]
+    arguments = [TWO, "seconds=1", f"model.checkpoint={checkpoint}", "latents=keep"]
     killed = subprocess.run(
         [sys.executable, "-c", KILLER, str(tmp_path / "killed"), *arguments],
         capture_output=True,
@@ -102,11 +105,11 @@ def test_killed_at_any_moment_then_the_same_command(make: Command, checkpoint: P
         env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
     )
     moments = dict(line.split() for line in killed.stdout.splitlines() if line.count(" ") == 1 and line[-1].isdigit())
-    assert len(moments) == 9
+    assert len(moments) == 12
     assert set(moments.values()) == {"9"}, killed.stdout + killed.stderr
     assert make(*arguments).status == 0
-    whole = contents(tmp_path / "runs")
-    assert len(whole) == 2
+    whole = {**contents(tmp_path / "runs"), **contents(tmp_path / "runs", ".safetensors")}
+    assert len(whole) == 4
 
     for moment in moments:
         root = tmp_path / "killed" / moment
@@ -114,14 +117,14 @@ def test_killed_at_any_moment_then_the_same_command(make: Command, checkpoint: P
         finished = set() if moment == "run_json" else RunDir.open(path).completed()
         assert len(finished) == {"run_json": 0, "after_json": 2}.get(moment, 1), moment
         before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in path.glob("samples/*") if p.stem in finished}
-        assert len(before) == 2 * len(finished)
+        assert len(before) == 3 * len(finished)
         status, _, err = make(*arguments, f"runs_root={root}")
         assert (status, err) == (0, ""), moment
-        assert contents(root) == whole, moment
+        assert {**contents(root), **contents(root, ".safetensors")} == whole, moment
         assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before} == before, moment
         left = ("run.json.partial-", ".")  # an unfinished run.json and a lock: harmless, and seen by nobody
         names = {p.name for p in path.rglob("*") if p.is_file() and not p.name.startswith(left)}
-        assert names == {"run.json"} | {f"{Path(n).stem}{s}" for n in whole for s in (".mp4", ".json")}, moment
+        assert names == {"run.json"} | {*whole, *(f"{Path(n).stem}.json" for n in whole)}, moment
 
 
 def test_the_same_command_again_does_nothing(make: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

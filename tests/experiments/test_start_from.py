@@ -243,7 +243,7 @@ def folder(path: Path) -> Path:
 
 BAD = {
     "missing": (lambda d: d / "no.png", r"no\.png is not there"),
-    "folder": (lambda d: folder(d / "a.mp4"), r"a\.mp4 is not a file"),
+    "folder": (lambda d: folder(d / "a.mp4"), r"a\.mp4 is not a run directory"),
     "empty": (lambda d: text(d / "a.png", b""), r"a\.png is empty"),
     "text": (lambda d: text(d / "a.png"), r"cannot be read as an image or a video"),
     "cut png": (lambda d: cut(image(d / "a.png")), r"cannot be read as an image or a video"),

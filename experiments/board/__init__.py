@@ -1,0 +1,1 @@
+"""The leaderboard: which videos may stand in one table, the tables, the page."""
