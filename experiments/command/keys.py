@@ -23,6 +23,7 @@ from experiments.command.values import (
     Lengths,
     Many,
     NamedPoints,
+    Names,
     Pixels,
     Place,
     Places,
@@ -210,7 +211,7 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
 
 
 class HeadClasses(Keys):
@@ -314,7 +315,7 @@ class ExperimentRow(Keys):
 
 class Sweep(Keys):
     title: Text
-    panels: Words
+    panels: Annotated[list[str], Field(description="a list of names, such as [a,b]")]
 
 
 class Experiment(Keys):
