@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.values import (
     Any_,
+    Backend,
     Dtype,
     Frames,
     Grid,
@@ -56,6 +57,7 @@ class Rollout(Keys):
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -78,6 +80,7 @@ class Bench(Keys):
     lengths: Lengths | None
     device: Text
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 

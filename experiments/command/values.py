@@ -63,6 +63,9 @@ Threads = Annotated[int, count(1024)]
 Many = Annotated[int, count(10_000)]
 Frames = Annotated[int, count(LARGEST_SIZE)]
 Pixels = Annotated[int, count(8192)]
+Backend = Annotated[
+    Literal["plain", "packed", "compiled", "graphs"], Field(description="one of plain, packed, compiled, graphs")
+]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
 Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
 NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
