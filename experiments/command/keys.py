@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
+from experiments.command.experiment import Experiment, ExperimentRow
 from experiments.command.values import (
     Any_,
     Backend,
@@ -300,40 +301,6 @@ class SweepRun(Keys):
     dtype: Dtype
     shard: Text
     threads: Threads | None
-
-
-class ExperimentRow(Keys):
-    """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
-
-    label: Text
-    rollout: Annotated[list[Text], Field(min_length=1, description="a list of words for a rollout")]
-    at: Annotated[float, Field(allow_inf_nan=False, description="a number")] | None = None
-    own_weights: Switch = False
-    paper: Annotated[dict[str, float], Field(description="{metric: number, ...}")] | None = None
-
-
-class Sweep(Keys):
-    title: Text
-    panels: Words
-
-
-class Experiment(Keys):
-    """conf/experiment/."""
-
-    title: Text
-    source: Text | None
-    prompts_said: Text
-    said: Text | None
-    seconds: Seconds
-    prompts: Prompts
-    first: Frames | None
-    tiny_prompts: Prompts
-    published_prompts: Frames
-    protocol: Text
-    metrics: Annotated[dict[str, str], Field(description="{metric: mean, last, ..., or speed}")]
-    baseline: Text
-    sweep: Annotated[Sweep, Field(description="title and panels")] | None
-    rows: Annotated[dict[str, Any], Field(min_length=1, description="rows by name")]
 
 
 COMMANDS: dict[str, type[Keys]] = {

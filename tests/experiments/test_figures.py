@@ -54,12 +54,18 @@ def grid_runs(root: Path) -> list[Path]:
     ]
 
 
+def coherent_runs(root: Path) -> list[Path]:
+    scores: Any = {f"coherence_{s:g}s": lambda i, t, s=s: 1 / (1 + s) + i / 100 for s in (0.5, 2.0, 8.0)}
+    return [write_run(root, name, scores) for name in ("deep_sink", "self_forcing")]
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "drift": (scored_runs, ()),
     "filmstrip": (scored_runs, ("figure.metrics=[presence]", "figure.frames=3")),
     "sweep": (scored_runs, ()),
     "budget": (scored_runs, ("figure.cost=kv_tokens",)),
     "heatmap": (grid_runs, ("figure.x=sink_frames", "figure.y=budget_frames")),
+    "coherence": (coherent_runs, ()),
     "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
 }
 """Per figure: what writes the run directories of a small example, and words of the command line."""
