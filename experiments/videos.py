@@ -82,6 +82,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     g = spec.model.geometry
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
+    if spec.backend != "plain":
+        kept["backend"] = spec.backend
     if request.start is not None:
         kept["start_from"] = start_record(request.start)
     if isinstance(spec.model, WanSpec):

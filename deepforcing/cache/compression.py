@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -92,6 +93,10 @@ class ParticipativeCompression(Retention):
         past = max(self.recent_frames - chunk_frames, 0)
         return Needs(raw=True, origins=True, per_head=self.per_head, queries=past, every_pass=self.every_pass)
 
+    def pick(self, scores: Tensor, count: int, slot_tokens: int) -> Tensor:
+        """Which `count` of the candidates stay: int64 [B, G, count], ascending. scores: [B, G, T], T in whole slots."""
+        return scores.topk(count, dim=2).indices.sort(2).values
+
     def plan(self, view: View) -> Plan:
         past, sinks = len(view.slots), self.sink_frames
         if past + view.chunk <= self.window_frames:
@@ -102,6 +107,18 @@ class ParticipativeCompression(Retention):
         slots = count - max(view.chunk - self.recent_frames, 0)
         top = Top(self, past, view.chunk, count, (Slot("top", None),) * slots)
         return Plan((*range(sinks), top, *range(past - recent, past)))
+
+
+@dataclass(frozen=True)
+class FrameCompression(ParticipativeCompression):
+    """The same by whole frames: those whose tokens have the largest scores in sum. Every layer chooses for itself, and with
+    per_head every head. Not published: what single tokens add to the choice of frames."""
+
+    def pick(self, scores: Tensor, count: int, slot_tokens: int) -> Tensor:
+        of_frames = scores.reshape(*scores.shape[:2], -1, slot_tokens).sum(3)
+        frames = of_frames.topk(count // slot_tokens, dim=2).indices.sort(2).values
+        within = torch.arange(slot_tokens, device=scores.device)
+        return (frames[..., None] * slot_tokens + within).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -139,7 +156,7 @@ class Top:
         reuse = origin[2]
         if rule.reuse_limit is not None:
             candidates = candidates.masked_fill(reuse >= rule.reuse_limit, float("-inf"))
-        chosen = candidates.topk(count, dim=2).indices.sort(2).values
+        chosen = rule.pick(candidates, count, s)
         visible = None
         if rule.reuse_limit is not None and 2 * count > last - first:
             # Fewer new candidates than places: the limit may leave too few, and what is over it must not be seen.
@@ -156,8 +173,13 @@ class Top:
         key = past.layer * 1_000_003 + past.view.start
         keys = past.keys(range(self.past))
         if getattr(scorer, "apart", False):
-            return torch.cat([scorer.score(queries, k, key) for k in (keys, chunk.keys)], 2)
-        return scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
+            scores = torch.cat([scorer.score(queries, k, key) for k in (keys, chunk.keys)], 2)
+        else:
+            scores = scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
+        weigh: Callable[[Tensor], Tensor] | None = getattr(scorer, "weigh", None)
+        if weigh is None:
+            return scores
+        return scores * torch.cat([weigh(v) for v in (past.values(range(self.past)), chunk.values)], 2)
 
     def _queries(self, past: Past, chunk: Pass) -> Tensor:
         """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
-from experiments.command.experiment_keys import Experiment, ExperimentRow
+from experiments.command.experiment import Experiment, ExperimentRow
 from experiments.command.values import (
     Any_,
+    Backend,
     Dtype,
     Frames,
     Grid,
@@ -23,6 +24,7 @@ from experiments.command.values import (
     Lengths,
     Many,
     NamedPoints,
+    Names,
     Pixels,
     Place,
     Places,
@@ -57,6 +59,7 @@ class Rollout(Keys):
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -79,6 +82,7 @@ class Bench(Keys):
     lengths: Lengths | None
     device: Text
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -208,7 +212,7 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
 
 
 class HeadClasses(Keys):

@@ -15,6 +15,7 @@ from report_runs import write_run
 
 from deepforcing.prompts import Sample, prompts_from_texts
 from experiments.figures.budget import Budget
+from experiments.figures.coherence import Coherence
 from experiments.figures.heatmap import Heatmap
 from experiments.figures.pareto import Pareto, front
 from experiments.reproduction import work
@@ -216,6 +217,16 @@ def test_figures_of_sweeps_show_the_numbers_that_they_are_given(tmp_path: Path) 
     assert {run.y for run in pareto.runs if run.front} == {9.0, 10.0, 18.0, 20.0}
     with pytest.raises(ValueError, match=r"figure.cost=kv_frames is known of none of the runs"):
         Budget().read(runs)
+
+
+def test_the_coherence_curve_is_the_mean_at_every_distance(tmp_path: Path) -> None:
+    scores = {f"coherence_{s}s": lambda i, t, s=s: 1 / (1 + float(s)) + i / 10 for s in ("32", "0.5", "2")}
+    runs = [write_run(tmp_path, "deep_sink", scores)]
+    (course,) = Coherence(window_seconds=1.0).read(runs).runs
+    assert [point[0] for point in course.points] == [0.5, 2.0, 32.0]
+    assert [point[1] for point in course.points] == pytest.approx([1 / (1 + s) + 0.1 for s in (0.5, 2, 32)])
+    with pytest.raises(ValueError, match="the runs have no scores of coherence"):
+        Coherence().read([write_run(tmp_path, "other", {"colour_drift": lambda i, t: 0.0})])
 
 
 def test_the_front_is_what_nothing_beats() -> None:

@@ -1,4 +1,4 @@
-"""The keys of conf/experiment/: a published table or figure, row by row."""
+"""The keys of an experiment of the paper: a file in conf/experiment/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from experiments.command.values import Frames, Keys, Prompts, Seconds, Switch, Text, Words
+from experiments.command.values import Frames, Keys, Prompts, Seconds, Switch, Text
 
 
 class ExperimentRow(Keys):
@@ -21,7 +21,7 @@ class ExperimentRow(Keys):
 
 class Sweep(Keys):
     title: Text
-    panels: Words
+    panels: Annotated[list[str], Field(description="a list of names, such as [a,b]")]
 
 
 class Experiment(Keys):
