@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.experiment import Experiment, ExperimentRow
+from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
     Backend,
@@ -311,7 +312,7 @@ COMMANDS: dict[str, type[Keys]] = {
     "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
     "judge": Judge,
-    "first_light": FirstLight,
+    "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""
 

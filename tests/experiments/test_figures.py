@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 from report_runs import write_run
+from studies import write_study
 
 from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
 from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
@@ -67,6 +68,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "heatmap": (grid_runs, ("figure.x=sink_frames", "figure.y=budget_frames")),
     "coherence": (coherent_runs, ()),
     "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
+    "importances": (write_study, ()),
 }
 """Per figure: what writes the run directories of a small example, and words of the command line."""
 
