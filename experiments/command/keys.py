@@ -281,6 +281,7 @@ class StudyTable(Keys):
 class SweepRun(Keys):
     model: Group
     sweep: Group
+    launcher: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
     grid: Grid | None
