@@ -24,6 +24,7 @@ from experiments.command.values import (
     Lengths,
     Many,
     NamedPoints,
+    Names,
     Pixels,
     Place,
     Places,
@@ -211,7 +212,7 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
 
 
 class Paper(Keys):
@@ -296,6 +297,7 @@ class StudyTable(Keys):
 class SweepRun(Keys):
     model: Group
     sweep: Group
+    launcher: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
     grid: Grid | None

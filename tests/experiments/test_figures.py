@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 from report_runs import write_run
 
-from experiments.figures.drift import Curve, Drift, Panel, panel
+from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
 from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
 from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
@@ -120,7 +120,7 @@ def test_the_drawn_points_are_the_datas(tmp_path: Path) -> None:
     """Through the axes' own transform, and out of the svg that a page holds."""
     t, mean = [0.5, 2.5, 4.5, 9.5], [3.0, 1.0, math.nan, 8.0]
     low, high = [2.0, 0.5, math.nan, 7.0], [4.0, 1.5, math.nan, 9.0]
-    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, low, high)], 10.0, 5.0)
+    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, dict.fromkeys(BANDS, (low, high)))], 10.0, 5.0)
     with styled():
         canvas = Canvas()
         axes = canvas.add_axes((0.1, 0.1, 0.8, 0.8))
@@ -167,7 +167,8 @@ def test_curves_and_sweep_points_are_the_means_over_prompts(tmp_path: Path) -> N
 
 
 def test_svg_of_the_page_has_its_colours_and_ids_of_its_own() -> None:
-    curves = [Curve(i, f"run {i} <x>", COLOURS[i], [0.5, 1.5], [i, i + 1.0], [i, i], [i + 1.0] * 2) for i in range(3)]
+    bands = {band: ([0.0, 0.0], [3.0, 3.0]) for band in BANDS}
+    curves = [Curve(i, f"run {i} <x>", COLOURS[i], [0.5, 1.5], [i, i + 1.0], bands) for i in range(3)]
     one, two = (drift_svg(Panel('m "<', curves, 5.0, 2.0), index) for index in (0, 1))
     ids = [{e.attrib["id"] for e in ET.fromstring(svg).iter() if "id" in e.attrib} for svg in (one, two)]
     assert ids[0]
@@ -186,9 +187,8 @@ def test_svg_of_the_page_has_its_colours_and_ids_of_its_own() -> None:
 
 
 def test_names_at_the_ends_of_lines_keep_apart() -> None:
-    curves = [
-        Curve(i, f"run {i}", COLOURS[i], [0.5, 1.5], [1.0, 1.0 + i / 1000], *[[math.nan] * 2] * 2) for i in range(6)
-    ]
+    nothing = {band: ([math.nan] * 2,) * 2 for band in BANDS}
+    curves = [Curve(i, f"run {i}", COLOURS[i], [0.5, 1.5], [1.0, 1.0 + i / 1000], nothing) for i in range(6)]
     with styled():
         canvas = Canvas(figsize=(3.77, 2.1))
         axes = canvas.add_axes((0.1, 0.1, 0.6, 0.8))
