@@ -216,6 +216,22 @@ class Reproduce(Keys):
     beside: Names
 
 
+class Paper(Keys):
+    model: Group
+    only: Words
+    make: Switch
+    prompts: Prompts | None
+    first: Frames | None
+    seconds: Seconds | None
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+    parts: Annotated[dict[str, Any], Field(min_length=1, description="parts by name")]
+
+
 class HeadClasses(Keys):
     model: Group
     cache: Group
@@ -311,7 +327,7 @@ COMMANDS: dict[str, type[Keys]] = {
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "judge": Judge,
+    "judge": Judge, "paper": Paper,
     "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""

@@ -60,6 +60,27 @@ def coherent_runs(root: Path) -> list[Path]:
     return [write_run(root, name, scores) for name in ("deep_sink", "self_forcing")]
 
 
+def watched_runs(root: Path) -> list[Path]:
+    """What the probes write: three steps and a clean pass of two layers; two choices of a layer."""
+    run = write_run(root, "deep_forcing")
+    for file in (run / "samples").glob("*.json"):
+        (run / "probes").mkdir(exist_ok=True)
+        passes = [(step == 3, step % 3, layer) for step in range(4) for layer in range(2)]
+        kind, step, layer = np.array(passes).T
+        mass = np.random.default_rng(0).dirichlet(np.ones(6), (8, 2)).astype(np.float32)
+        slots = np.tile([0, 1, -1, 9, 10, 11], (8, 1))
+        np.savez(
+            run / "probes" / f"attention-{file.stem}.npz",
+            mass=mass, kind=kind, step=step, layer=layer, start=np.full(8, 9), slots=slots,
+        )  # fmt: skip
+        np.savez(
+            run / "probes" / f"chosen-{file.stem}.npz",
+            counts=np.array([[0, 3, 5, 0]]), choices=np.array([2]), size=4, start=np.array([9, 12]),
+            layer=np.array([0, 0]), frame=np.array([[1, 1, 2, 2]] * 2), place=np.array([[0, 1, 2, 3]] * 2),
+        )  # fmt: skip
+    return [run]
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "drift": (scored_runs, ()),
     "filmstrip": (scored_runs, ("figure.metrics=[presence]", "figure.frames=3")),
@@ -67,6 +88,9 @@ EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "budget": (scored_runs, ("figure.cost=kv_tokens",)),
     "heatmap": (grid_runs, ("figure.x=sink_frames", "figure.y=budget_frames")),
     "coherence": (coherent_runs, ()),
+    "attention": (watched_runs, ()),
+    "passes": (watched_runs, ()),
+    "slots": (watched_runs, ()),
     "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
     "importances": (write_study, ()),
 }
