@@ -95,7 +95,10 @@ class ChosenTokens:
     def draw(self, canvas: Canvas, data: list[ChosenOfRun]) -> None:
         columns = max(len(of.frames) for of in data)
         height, width = data[0].frames[0].pixels.shape[:2]
-        canvas.set_size_inches(PAGE, (PAGE * 0.95 / columns * height / width + 0.3) * len(data) + 0.3)
+        engine = canvas.get_layout_engine()
+        if engine is not None:
+            engine.set(h_pad=0.12)  # type: ignore[call-arg]
+        canvas.set_size_inches(PAGE, (PAGE * 0.95 / columns * height / width + 0.45) * len(data) + 0.3)
         grid = canvas.subplots(len(data), columns, squeeze=False)
         most = max(frame.share.max() for of in data for frame in of.frames)
         for line, of in zip(grid, data, strict=True):
@@ -104,7 +107,10 @@ class ChosenTokens:
             for axes, frame in zip(line, of.frames, strict=False):
                 axes.imshow(lit(frame, most))
                 axes.set_title(f"frame {frame.number}", fontweight="normal", fontsize=6)
-            line[0].text(0, 1.25, f"{of.label}, chunk from {of.start} on", transform=line[0].transAxes, fontsize=7)
+            named = line[0].text(
+                0, 1.25, f"{of.label}, chunk from {of.start} on", transform=line[0].transAxes, fontsize=7
+            )
+            named.set_in_layout(False)  # it may be wider than its frame
         canvas.suptitle(f"bright: chosen, at most by {most:.0%} of the layers", x=0.01, ha="left")
 
 

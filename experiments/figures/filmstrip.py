@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.figure import SubFigure
 
-CURVES, LETTER = 1.75, 0.075  # inches: height of the curves, width of a letter of a label
+CURVES, LETTER = 1.75, 0.085  # inches: height of the curves, width of a letter of a label
 MOST_FRAMES, MOST_ROWS = 100, 100
 PIXELS = 256  # of a frame's longer side, at most: more is not seen in print
 

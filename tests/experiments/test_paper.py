@@ -90,12 +90,12 @@ def test_the_page_says_what_is_there_and_what_is_missing(command: Command, check
     status, out, err = command("paper", *words)
     assert (status, err) == (0, "")
     assert "in all: 2 rollouts, 2 videos missing" in out
-    page = (tmp_path / "paper" / "index.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
     assert "make=true" in page
     assert "experiments.study make" in page
     assert "<img" not in page
     assert command("paper", "make=true", *words).status == 0
-    page = (tmp_path / "paper" / "index.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
     assert page.count("<img") == 2
     last = read_last_chunk(sorted((tmp_path / "runs").iterdir()))
     assert last.frames[-3:] == tuple(range(last.start, last.start + 3))
