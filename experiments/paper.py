@@ -40,11 +40,12 @@ def paper_task(config: DictConfig) -> int:
         drawn = draw(part, device, out, typed, over)
         pages.append(drawn)
         problems += drawn.problems
-    atomic_write_text(out / "index.html", page(pages))
+    index = out / ("index.html" if config.only == "all" else f"{'_'.join(part.name for part in parts)}.html")
+    atomic_write_text(index, page(pages))  # a page of some parts never takes the place of that of all
     missing = [each for each in pages if each.missing]
     for each in missing:
         over.print(f"missing of {each.part.title}: {'; '.join(each.missing)}", markup=False)
-    print(f"{len(pages) - len(missing)} of {len(pages)} parts are whole: {(out / 'index.html').absolute()}")
+    print(f"{len(pages) - len(missing)} of {len(pages)} parts are whole: {index.absolute()}")
     for problem in dict.fromkeys(problems):
         say(problem)
     return int(bool(problems))

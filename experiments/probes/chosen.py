@@ -4,7 +4,8 @@
 
 Writes <run>/probes/chosen-<sample>.npz. counts [layers, slots] int64: how often a token of that slot was chosen, over all
 chunks (of every head, where heads choose for themselves); slots in temporal order, the sink first, the chunk's own last.
-choices [layers]: choices made. size: tokens of a slot. Of at most `MOST` of the chunks, evenly spread, and of the last one,
+choices [layers]: choices made. size: tokens of a slot. heads: that choose for themselves, or 1.
+Of at most `MOST` of the chunks, evenly spread, and of the last one,
 per choice: start (first latent frame of the chunk), layer, frame and place [rows, tokens]: the latent frame that a chosen token
 comes from, and which of its tokens it is.
 """
@@ -32,7 +33,7 @@ class Chosen:
         self.kept: Thinned[Row] = Thinned(1, MOST)
         self.counts: dict[int, np.ndarray] = {}  # per layer [B, slots]
         self.choices: dict[int, int] = {}
-        self.size = 0
+        self.size, self.heads = 0, 1
 
     @staticmethod
     def file(folder: Path, sample: str) -> Path:
@@ -42,6 +43,7 @@ class Chosen:
     def __call__(self, seen: Seen) -> None:
         for chosen in (each for each in seen.chosen if isinstance(each, Selection)):
             self.size = seen.keys.shape[2] // len(seen.slots)
+            self.heads = chosen.indices.shape[1]
             slots = -(-chosen.scores.shape[2] // self.size)
             at = (chosen.indices // self.size).flatten(1).cpu().numpy()  # [B, G * n]
             counts = np.stack([np.bincount(row, minlength=slots) for row in at])
@@ -64,6 +66,6 @@ class Chosen:
             with atomic_path(self.file(self.folder, sample)) as partial, open(partial, "wb") as file:
                 np.savez_compressed(
                     file, counts=counts, choices=np.array([self.choices[layer] for layer in layers], np.int64),
-                    size=np.int64(self.size), start=np.array([row[0] for row in rows], np.int32),
+                    size=np.int64(self.size), heads=np.int64(self.heads), start=np.array([row[0] for row in rows], np.int32),
                     layer=np.array([row[1] for row in rows], np.int32), frame=origin[0], place=origin[1],
                 )  # fmt: skip

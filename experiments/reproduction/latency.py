@@ -54,7 +54,8 @@ def latency(runs: Mapping[str, Run], paper: Mapping[str, Mapping[str, float]], p
         devices |= {str((s.get("environment") or {}).get("device") or "unrecorded") for s in samples}
     on = ", ".join(sorted(devices)) or "–"
     of = markdown_text(f"Ours: model {planned.model}, {plural(len(wanted), 'video')} a row, on {on}.")
-    return "\n\n".join(["\n".join(lines), f"{of} {TIMED}"]) + "\n"
+    other = "" if planned.paper_model else " **Another model than the paper's: levels are not comparable.**"
+    return "\n\n".join(["\n".join(lines), f"{of}{other} {TIMED} Other work on the machine is in these times."]) + "\n"
 
 
 def rolled(sample: Mapping[str, object]) -> np.ndarray:

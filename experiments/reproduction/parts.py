@@ -53,7 +53,7 @@ class Row:
 @dataclass(frozen=True)
 class Part:
     """A table or figure. planned: its experiment; None where it is made elsewhere, by that command. figures: {file: words}.
-    latency: {row: the paper's numbers}."""
+    latency: {row: the paper's numbers}. table: whether the experiment's table belongs to it."""
 
     name: str
     title: str
@@ -61,6 +61,7 @@ class Part:
     planned: Planned | None = None
     figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    table: bool = True
     elsewhere: str | None = None
 
     def rows(self) -> dict[str, Row]:
@@ -111,7 +112,7 @@ def find_parts(config: DictConfig, words: Sequence[str]) -> list[Part]:
         figures = {str(file): [str(word) for word in words] for file, words in (of.get("figures") or {}).items()}
         for file in figures:
             check_format(Path(file))
-        parts.append(Part(str(name), str(of.title), own, made, figures, paper))
+        parts.append(Part(str(name), str(of.title), own, made, figures, paper, bool(of.get("table", True))))
     return parts
 
 
@@ -192,7 +193,7 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
     files, text, problems = [], "", []
     if part.latency:
         text = latency({name: read_runs([path])[0] for name, path in paths.items()}, part.latency, part.planned)
-    elif part.config.experiment.source is not None or not part.figures:
+    elif part.table:
         configs = {name: part.planned.configs[name] for name in whole}
         planned = replace(part.planned, configs=configs, left_out={**part.planned.left_out, **lacking})
         results = Results(runs=dict(paths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -75,9 +76,12 @@ def watched_runs(root: Path) -> list[Path]:
         )  # fmt: skip
         np.savez(
             run / "probes" / f"chosen-{file.stem}.npz",
-            counts=np.array([[0, 3, 5, 0]]), choices=np.array([2]), size=4, start=np.array([9, 12]),
-            layer=np.array([0, 0]), frame=np.array([[1, 1, 2, 2]] * 2), place=np.array([[0, 1, 2, 3]] * 2),
+            counts=np.array([[0, 3, 5, 0]]), choices=np.array([2]), size=4, heads=1, start=np.array([9, 12]),
+            layer=np.array([0, 0]), frame=np.array([[1, 2, 3, 4]] * 2), place=np.array([[0, 1, 2, 3]] * 2),
         )  # fmt: skip
+    record = json.loads((run / "run.json").read_text())
+    record["geometry"] = {"temporal_stride": 4, "height": 16, "width": 16, "spatial_stride": 4, "patch": 2}
+    (run / "run.json").write_text(json.dumps(record))
     return [run]
 
 
@@ -91,6 +95,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "attention": (watched_runs, ()),
     "passes": (watched_runs, ()),
     "slots": (watched_runs, ()),
+    "chosen": (watched_runs, ()),
     "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
     "importances": (write_study, ()),
 }

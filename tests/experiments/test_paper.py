@@ -10,6 +10,7 @@ from commands import RED, Command
 
 from deepforcing.runs import RunDir
 from experiments.figures.attention import read_last_chunk
+from experiments.figures.chosen import ChosenTokens
 from experiments.figures.passes import PassesAttention
 from experiments.figures.slots import Slots
 from experiments.probes.thinned import Thinned
@@ -40,10 +41,18 @@ def test_a_finished_sample_without_its_probe_data_is_made_again(
     assert file.stat().st_mtime_ns == made
 
 
+def data_of_start(file: Path, start: int) -> list[tuple[int, int]]:
+    """(frame, place) of all tokens that a chunk chose."""
+    with np.load(file, allow_pickle=False) as data:
+        at = data["start"] == start
+        return list(zip(data["frame"][at].ravel().tolist(), data["place"][at].ravel().tolist(), strict=True))
+
+
 def test_chosen_tokens_are_candidates_and_are_all_counted(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     run = small_deep_forcing(command, checkpoint, tmp_path, CHOSEN)
     (file,) = (run / "probes").iterdir()
     with np.load(file, allow_pickle=False) as data:
+        start = data["start"][0]
         tokens = int(data["size"])  # N - S - R = 1 frame's worth each time
         np.testing.assert_array_equal(data["counts"].sum(1), data["choices"] * tokens)
         assert data["counts"][:, :3].sum() == 0  # the sink is no candidate
@@ -53,6 +62,12 @@ def test_chosen_tokens_are_candidates_and_are_all_counted(command: Command, chec
         assert (data["place"] < tokens).all()
         for frame, place in zip(data["frame"], data["place"], strict=True):
             assert len(set(zip(frame.tolist(), place.tolist(), strict=True))) == tokens  # nothing twice
+    (of,) = ChosenTokens(start=int(start)).read([run])
+    first = data_of_start(file, int(start))
+    for frame in of.frames:
+        rows, columns = np.nonzero(frame.share)
+        drawn_places = set((rows * frame.share.shape[1] + columns).tolist())
+        assert drawn_places == {place for number, place in first if number == frame.number}
     (share,) = Slots().read([run])
     assert share.chosen.sum(1) == pytest.approx(1)
 
@@ -75,12 +90,12 @@ def test_the_page_says_what_is_there_and_what_is_missing(command: Command, check
     status, out, err = command("paper", *words)
     assert (status, err) == (0, "")
     assert "in all: 2 rollouts, 2 videos missing" in out
-    page = (tmp_path / "paper" / "index.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
     assert "make=true" in page
     assert "experiments.study make" in page
     assert "<img" not in page
     assert command("paper", "make=true", *words).status == 0
-    page = (tmp_path / "paper" / "index.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
     assert page.count("<img") == 2
     last = read_last_chunk(sorted((tmp_path / "runs").iterdir()))
     assert last.frames[-3:] == tuple(range(last.start, last.start + 3))
