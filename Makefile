@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo test check check-speed slow first-light gpu-table format notebooks train-tiny clean
+.PHONY: help setup demo paper paper-tiny test check check-speed slow first-light gpu-table format notebooks train-tiny clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -24,6 +24,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: setup  ## cache policies side by side on the embedded world, 60 s videos, report in reports/demo.html
 	$(PY) -m experiments.demo
+
+paper: setup  ## the paper's tables and figures that the runs on disk allow, in reports/paper/ (ARGS='model=wan2.1-1.3b device=cuda')
+	$(PY) -m experiments.paper $(ARGS)
+
+paper-tiny: setup  ## all of them on the embedded world, 2 prompts each, made and drawn in reports/paper/
+	$(PY) -m experiments.paper make=true first=2 $(ARGS)
 
 test: setup  ## the fast tests
 	$(PY) -m pytest -n 2

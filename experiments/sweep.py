@@ -16,22 +16,23 @@ WORDS = ("plan", "run")
 
 def plan_task(config: DictConfig) -> int:
     """Every point, what of it is there, what is left. Exit status 0, also where points are left out, which is said."""
-    from experiments.command.compose import chosen
     from experiments.command.terminal import console
     from experiments.request import pick_device
+    from experiments.sweeps.cluster import elsewhere, model_words
     from experiments.sweeps.plan import in_all, lines, what_is_left
     from experiments.sweeps.points import find_points
     from experiments.sweeps.work import columns_of
 
     columns_of(config)
-    points = find_points(config, model_of(chosen()))
+    here = not elsewhere(config)
+    points = find_points(config, model_words(), here)
     left = what_is_left(points, str(config.shard), config.seconds_per_chunk)
     over = console()
     for line in lines(left):
         over.print(line)
     for name, why in points.left_out.items():
         over.print(f"left out: {name}: {why}")
-    over.print(in_all(left, pick_device(str(config.device))))
+    over.print(in_all(left, pick_device(str(config.device), here)))
     return 0
 
 
@@ -43,6 +44,7 @@ def run_task(config: DictConfig) -> int:
     from experiments.command.terminal import console
     from experiments.reproduction.work import REAL
     from experiments.request import pick_device
+    from experiments.sweeps.cluster import elsewhere, model_words, run_elsewhere
     from experiments.sweeps.plan import in_all, what_is_left
     from experiments.sweeps.points import find_points
     from experiments.sweeps.report import report
@@ -53,8 +55,9 @@ def run_task(config: DictConfig) -> int:
     if out.suffix != ".md":
         raise ValueError(f"out={out} must end in .md; the .csv and the figures go beside it")
     columns = columns_of(config)
-    points = find_points(config, model_of((choices, typed)))
-    device = pick_device(str(config.device))
+    here = not elsewhere(config)
+    points = find_points(config, model_words(), here)
+    device = pick_device(str(config.device), here)
     check_output(out)
     over = console()
     for name, why in points.left_out.items():
@@ -62,12 +65,12 @@ def run_task(config: DictConfig) -> int:
     over.print(in_all(what_is_left(points, str(config.shard), config.seconds_per_chunk), device))
     keep_freed_memory()
     plan, problems = planned(config, points, columns), []
-    failed: dict[str, str] = {}
-    for point in points.made:
+    failed = {} if here else run_elsewhere(points, config, typed, over)
+    for point in points.made if here else ():
         results = run_point(point, plan, config, device, over)
         failed |= results.failed
         problems += results.problems
-    real = make_real(plan, config, device, over)
+    real = make_real(plan, config, device if here else pick_device("auto"), over)
     text = report(points, failed, columns, config, real.runs.get(REAL.name), out)
     print(f"\n{text}\nreport: {out.absolute()}")
     for problem in problems:
@@ -80,12 +83,6 @@ def run_task(config: DictConfig) -> int:
             )
         )
     return int(bool(failed or problems))
-
-
-def model_of(of: tuple[dict[str, str], list[str]]) -> list[str]:
-    """What was typed of the model, for the rollouts: `model=` and its keys."""
-    choices, typed = of
-    return [f"model={choices['model']}", *(word for word in typed if word.lstrip("+~").startswith("model."))]
 
 
 def work(arguments: list[str]) -> int | None:

@@ -165,7 +165,7 @@ class Top:
         origin = origin.gather(3, chosen.expand(3, -1, -1, -1))
         origin[2] += 1
         tokens = Tokens(keys.gather(2, index), values.gather(2, index), origin, visible)
-        return tokens, Selection(past.layer, start, chosen + first, scores)
+        return tokens, Selection(past.layer, start, chosen + first, scores, origin[:2])
 
     def _scores(self, past: Past, chunk: Pass) -> Tensor:
         """float32 [B, H, T]."""

@@ -15,7 +15,7 @@ from experiments.results.foreign import PROTOCOL as FOREIGN
 from experiments.results.foreign import THEIRS
 from experiments.tables.cost import cost_notes
 from experiments.tables.estimate import interval, number
-from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid_out, value_and_interval, verdict
+from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid_out, value, value_and_interval, verdict
 from experiments.tables.render import markdown
 from experiments.tables.table import COST, KNOWN, PERCENT, Column, Row, Table, build
 from experiments.tables.text import markdown_text
@@ -189,7 +189,8 @@ def grid(board: Board, hrefs: dict[str, str]) -> Grid:
     def lay(row: str, column: Column) -> Cell:
         cell, difference, places = table.cell(row, column), table.difference(row, column), table.decimals(column)
         pieces = [Piece(number(cell.value, places))]
-        if around := interval(cell, places):
+        around = interval(cell, places)
+        if around and column not in COST:  # what a policy reads is the same for every prompt
             pieces.append(Piece(around, small=True))
         if math.isfinite(difference.value):
             told = number(difference.value, places, sign=True)
@@ -220,9 +221,11 @@ def cell_n(cell: Cell) -> float:
 def as_markdown(board: Board) -> str:
     """Means with intervals, the differences below them, then the notes."""
     table = board.table
-    means = laid_out(
-        table, table.rows, table.cell, lambda row, c: value_and_interval(table.cell(row, c), table.decimals(c))
-    )
+
+    def lay(row: str, column: Column) -> Cell:
+        return (value if column in COST else value_and_interval)(table.cell(row, column), table.decimals(column))
+
+    means = laid_out(table, table.rows, table.cell, lay)
     heads = [means.heads[0], *(Head(c.heading, kind_word(c)) for c in table.columns)]
     parts = [f"## {markdown_text(title(board))}"]
     parts += [markdown_text(foreign_words(board.group))] if board.group.foreign else []

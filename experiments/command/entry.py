@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Task = Callable[["DictConfig"], int | None]
 Check = Callable[["DictConfig", bool], object]
 FAILED = 2
+SAME_WISH = 1.0  # seconds
 
 
 class Ended(KeyboardInterrupt):
@@ -32,12 +34,18 @@ class Ended(KeyboardInterrupt):
 
 
 class Signals:
-    """Which signal asked for the end, if one did. Libraries may take the exception for a failure of their own."""
+    """Which signal asked for the end, if one did. Libraries may take the exception for a failure of their own.
+
+    What comes within a second of it is the same wish: an impatient finger, or a terminal that hangs up and ends.
+    """
 
     asked: int | None = None
+    at = 0.0
 
     def end(self, number: int, frame: FrameType | None = None) -> None:
-        self.asked = number
+        if self.asked is not None and time.monotonic() < self.at + SAME_WISH:
+            return
+        self.asked, self.at = number, time.monotonic()
         raise Ended(number)
 
 
@@ -124,5 +132,8 @@ def ending_by(signals: Signals) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for (
+            number,
+            handler,
+        ) in before.items():  # at exit another signal ends at once; Python's own handler has a traceback
+            signal.signal(number, handler if signals.asked is None else signal.SIG_DFL)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from experiments.command.values import Frames, Keys, Prompts, Seconds, Switch, Text, Words
+from experiments.command.values import Frames, Keys, Prompts, Seconds, Switch, Text
 
 
 class ExperimentRow(Keys):
@@ -21,7 +21,7 @@ class ExperimentRow(Keys):
 
 class Sweep(Keys):
     title: Text
-    panels: Words
+    panels: Annotated[list[str], Field(description="a list of names, such as [a,b]")]
 
 
 class Experiment(Keys):

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.experiment import Experiment, ExperimentRow
+from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
     Backend,
@@ -24,6 +25,7 @@ from experiments.command.values import (
     Lengths,
     Many,
     NamedPoints,
+    Names,
     Pixels,
     Place,
     Places,
@@ -211,7 +213,23 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
+
+
+class Paper(Keys):
+    model: Group
+    only: Words
+    make: Switch
+    prompts: Prompts | None
+    first: Frames | None
+    seconds: Seconds | None
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+    parts: Annotated[dict[str, Any], Field(min_length=1, description="parts by name")]
 
 
 class HeadClasses(Keys):
@@ -280,6 +298,7 @@ class StudyTable(Keys):
 class SweepRun(Keys):
     model: Group
     sweep: Group
+    launcher: Group
     budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
     policies: Words | None
     grid: Grid | None
@@ -308,8 +327,8 @@ COMMANDS: dict[str, type[Keys]] = {
     "table": Table, "export": Export, "leaderboard": Leaderboard,
     "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "judge": Judge,
-    "first_light": FirstLight,
+    "judge": Judge, "paper": Paper,
+    "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""
 

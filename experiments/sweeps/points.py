@@ -74,8 +74,9 @@ class Points:
 Asked = tuple[str, tuple[str, ...], str, int | None]  # name, words, policy, budget
 
 
-def find_points(config: DictConfig, model: Sequence[str]) -> Points:
-    """Everything that the sweep asks for. model: words for the rollouts that choose it.
+def find_points(config: DictConfig, model: Sequence[str], here: bool = True) -> Points:
+    """Everything that the sweep asks for. model: words for the rollouts that choose it. here: whether points will run on this
+    machine, whose devices are looked at only then.
 
     Raises ValueError for words that no rollout takes, and where no point is left that can run.
     """
@@ -109,7 +110,7 @@ def find_points(config: DictConfig, model: Sequence[str]) -> Points:
             point[key] = config[key]
         OmegaConf.resolve(point)
         try:
-            request = check_request(point)
+            request = check_request(point, here)
         except (ValueError, InstantiationException) as error:
             left_out[name] = describe(error)
             continue

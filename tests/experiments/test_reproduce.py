@@ -140,6 +140,8 @@ def test_a_row_that_fails_does_not_lose_the_others(
         ("first=0", r"first=0 must be a whole number of at least 1"),
         ("seconds=0", r"seconds=0 must be a positive number"),
         ("ends=0", r"ends=0 must be a positive number"),
+        ("beside=beauty", r"metric beauty is unknown; there are .*progress"),
+        ("experiment=sink_depth experiment.sweep.panels=presence", r"experiment.sweep.*panels"),
         ("beside=[beauty]", r"metric beauty is unknown; there are .*progress"),
         ("experiment.metrics.dynamic_degree=best", r"dynamic_degree: best is not one of mean, first, last"),
         ("experiment=table1_60s seconds=2", r"row rolling_forcing: 9 latent frames are less than one rolling window"),
