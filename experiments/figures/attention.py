@@ -100,7 +100,7 @@ def probe_files(run: Run, file: Any) -> list[Path]:
 
 
 def last_chunk(file: Path) -> tuple[int, tuple[int, ...], np.ndarray[Any, Any]]:
-    with np.load(file, allow_pickle=False) as data:
+    with np.load(file) as data:
         last = data["start"] == data["start"].max()
         mass, kind, step, layer, slots = (data[key][last] for key in ("mass", "kind", "step", "layer", "slots"))
         start = int(data["start"].max())

@@ -64,7 +64,7 @@ class ChosenTokens:
         if not 0 <= self.prompt < len(files):
             raise ValueError(f"prompt={self.prompt} must be one of 0..{len(files) - 1}: {run.label} has {len(files)}")
         file = files[self.prompt]
-        with np.load(file, allow_pickle=False) as data:
+        with np.load(file) as data:
             starts, frame, place, size = data["start"], data["frame"], data["place"], int(data["size"])
             choosers = len(data["choices"]) * int(data["heads"])
         kept = [int(start) for start in np.unique(starts)]

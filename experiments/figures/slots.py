@@ -55,7 +55,7 @@ class Slots:
 
 def share_of(file: Path) -> np.ndarray[Any, Any] | None:
     """None where nothing was chosen."""
-    with np.load(file, allow_pickle=False) as data:
+    with np.load(file) as data:
         counts, choices, size = data["counts"], data["choices"], int(data["size"])
     made: np.ndarray[Any, Any] = counts / (choices[:, None] * size) if size else counts
     return made if made.size else None

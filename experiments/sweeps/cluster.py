@@ -107,6 +107,7 @@ class Task:
     def work(self, config: DictConfig) -> list[str]:
         """What went wrong."""
         from eval.allocator import keep_freed_memory
+        from experiments.command.terminal import console
         from experiments.request import pick_device
         from experiments.sweeps.points import find_points
         from experiments.sweeps.work import columns_of, planned, run_point
@@ -118,7 +119,7 @@ class Task:
         plan = replace(plan, samples=tuple(shard(list(plan.samples), self.of)))
         config.shard = "0/1"  # of these samples all are scored
         keep_freed_memory()
-        results = run_point(point, plan, config, pick_device(str(config.device)), Console())
+        results = run_point(point, plan, config, pick_device(str(config.device)), console())
         return [*results.failed.values(), *results.problems]
 
     def checkpoint(self) -> Any:
