@@ -23,8 +23,10 @@ def test_told_to_end_while_the_last_chunks_are_written(tmp_path: Path, monkeypat
         join(thread, timeout)
 
     monkeypatch.setattr(threading.Thread, "join", interrupted)
-    with pytest.raises(KeyboardInterrupt), WriterThread(VideoWriter(tmp_path / "a.mp4", 16, 16, fps=16)) as video:
-        for _ in range(3):
-            video.write(np.zeros((4, 16, 16, 3), np.uint8))
+    video = WriterThread(VideoWriter(tmp_path / "a.mp4", 16, 16, fps=16)).__enter__()
+    for _ in range(3):
+        video.write(np.zeros((4, 16, 16, 3), np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        video.__exit__(None, None, None)
     assert not list(tmp_path.iterdir())
     assert not told[0].is_alive()
