@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo test check slow first-light gpu-table format notebooks train-tiny train-crowd train-pan clean
+.PHONY: help setup demo paper paper-tiny test check check-speed slow first-light gpu-table format notebooks train-tiny train-crowd train-pan clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -25,6 +25,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup  ## cache policies side by side on the embedded world, 60 s videos, report in reports/demo.html
 	$(PY) -m experiments.demo
 
+paper: setup  ## the paper's tables and figures that the runs on disk allow, in reports/paper/ (ARGS='model=wan2.1-1.3b device=cuda')
+	$(PY) -m experiments.paper $(ARGS)
+
+paper-tiny: setup  ## all of them on the embedded world, 2 prompts each, made and drawn in reports/paper/
+	$(PY) -m experiments.paper make=true first=2 $(ARGS)
+
 test: setup  ## the fast tests
 	$(PY) -m pytest -n 2
 
@@ -33,6 +39,10 @@ check: setup  ## what CI runs: format, lint, types, tests
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pytest -n 2
+
+check-speed: setup  ## this commit beside its parent, chunk by chunk in turn: the ratio of processor times
+	$(PY) -m benchmarks.check_speed
+	$(PY) -m benchmarks.check_speed cache=deep_forcing
 
 slow: setup  ## the slow tests
 	$(PY) -m pytest -m slow

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from deepforcing import backend
 from deepforcing.frames import sent
 from deepforcing.generator import Generator, GeneratorSpec, Model
 from deepforcing.stopwatch import Stopwatch
@@ -31,6 +32,7 @@ def timed(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -
     clock = Stopwatch(device)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         job = Generator(spec, model, device).job(PROMPT, "bench", 0, total, clock)
+        job = replace(job, steady=backend.steady(model.wan))
         try:
             model.decoder()
         except ValueError:
@@ -64,6 +66,7 @@ def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
         "cache": spec.cache.name,
         "device": name,
         "dtype": spec.dtype,
+        "backend": spec.backend,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

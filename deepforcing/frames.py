@@ -5,11 +5,18 @@ Shapes: B videos, N frames, H and W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from deepforcing.rollout.chunkwise import Chunk
+from deepforcing.stopwatch import Laps
+
+if TYPE_CHECKING:
+    from deepforcing.yuv import Frames
 
 
 def levels(pixels: Tensor) -> Tensor:
@@ -62,3 +69,37 @@ def sent(pixels: Tensor, latents: Tensor) -> OnTheWay:
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
     return OnTheWay(held[0], held[1], held[2], copied)
+
+
+@dataclass(frozen=True)
+class PixelChunk:
+    """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
+    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
+    stored: as chunkwise.Chunk has them. latents: [F, C, Y, X] on the CPU, in the run's dtype."""
+
+    start: int
+    frames: Frames
+    tokens: float
+    stored: int
+    seconds: dict[str, float]
+    latents: Tensor
+
+
+class NonFiniteError(ArithmeticError):
+    """A chunk holds NaN or Inf."""
+
+
+def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnTheWay, laps: Laps) -> list[PixelChunk]:
+    """A chunk when it is on the CPU, a part for each video. Raises NonFiniteError."""
+    way.wait()
+    for (_, prompt_id, seed), good in zip(videos, way.finite.tolist(), strict=True):
+        if not good:
+            raise NonFiniteError(
+                f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
+                "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
+            )
+    seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
+    return [
+        PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds, latents)
+        for own, latents in zip(way.frames, way.latents, strict=True)
+    ]

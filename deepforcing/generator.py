@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from deepforcing import script
+from deepforcing import backend, script
 from deepforcing.cache.observe import Watch
 from deepforcing.cache.policy import CachePolicy
-from deepforcing.frames import OnTheWay, sent
+from deepforcing.frames import OnTheWay, PixelChunk, handed_over, sent
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
@@ -26,7 +26,7 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.transformer import CausalWan
+from deepforcing.wan.transformer import Backend, CausalWan
 
 if TYPE_CHECKING:
     from deepforcing.yuv import Frames
@@ -90,28 +90,10 @@ class ModelSpec(Protocol):
 
 
 @dataclass(frozen=True)
-class PixelChunk:
-    """One video's chunk. frames: uint8 [N, H, W, 3] on the CPU, as they are written. seconds: of "denoise", "commit",
-    "decode", which on a GPU may run beside each other; in a batch an equal share of what all its videos took. tokens,
-    stored: as chunkwise.Chunk has them. latents: [F, C, Y, X] on the CPU, in the run's dtype."""
-
-    start: int
-    frames: Frames
-    tokens: float
-    stored: int
-    seconds: dict[str, float]
-    latents: Tensor
-
-
-class NonFiniteError(ArithmeticError):
-    """A chunk holds NaN or Inf."""
-
-
-@dataclass(frozen=True)
 class GeneratorSpec:
     """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
 
-    rule: how chunks follow each other (rollout/rules.py).
+    rule: how chunks follow each other (rollout/rules.py). backend: how passes are computed (backend.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
     draws for one video, for comparing with them (see rollout/noise.py), or "release", the same from the seed of Deep
     Forcing's release: every prompt has the same noise. There a sample's seed k stands for the release's k-th process
@@ -126,8 +108,11 @@ class GeneratorSpec:
     dtype: str = "float32"
     noise: str = "keyed"
     rule: Rule = field(default_factory=Chunkwise)
+    backend: Backend = "plain"
 
     def __post_init__(self) -> None:
+        if self.backend not in backend.BACKENDS:
+            raise ValueError(f"backend={self.backend!r} must be one of {', '.join(backend.BACKENDS)}")
         if self.noise not in NOISES:
             raise ValueError(f"noise={self.noise!r} must be one of {', '.join(NOISES)}")
         if self.dtype not in DTYPES:
@@ -207,6 +192,8 @@ class GeneratorSpec:
         given = {} if start_from is None else {"start_from": start_from}
         if self.noise != "keyed":
             given["noise_drawn_on"] = device
+        if self.backend != "plain":
+            given["backend"] = self.backend
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -229,6 +216,7 @@ class Generator:
 
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
+        backend.use(model.wan, spec.backend)
 
     def generate(
         self,
@@ -262,7 +250,8 @@ class Generator:
         Raises NonFiniteError naming the chunk when the model produced NaN or Inf.
         """
         clock = Stopwatch(self.device)
-        job = replace(self.batch_job(videos, total_frames, clock, initial, watch), goes_on=goes_on)
+        job = self.batch_job(videos, total_frames, clock, initial, watch)
+        job = replace(job, steady=backend.steady(self.model.wan), goes_on=goes_on)
         if self.device.type == "cuda" and self.spec.rule.decodes_beside:
             job = replace(job, stream=torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
         ahead: tuple[Chunk, OnTheWay, Laps] | None = None
@@ -329,19 +318,3 @@ class Generator:
             noise, dtype, self.device, clock.lap, None if initial is None else initial.expand(len(videos), -1, -1, -1, -1),
             cuts.pop(), watch,
         )  # fmt: skip
-
-
-def handed_over(videos: Sequence[tuple[str, str, int]], chunk: Chunk, way: OnTheWay, laps: Laps) -> list[PixelChunk]:
-    """A chunk when it is on the CPU, a part for each video. Raises NonFiniteError."""
-    way.wait()
-    for (_, prompt_id, seed), good in zip(videos, way.finite.tolist(), strict=True):
-        if not good:
-            raise NonFiniteError(
-                f"chunk at latent frame {chunk.start} holds NaN or Inf (prompt {prompt_id}, seed {seed}); "
-                "the checkpoint or the dtype is at fault: try dtype=float32 or another checkpoint"
-            )
-    seconds = {part: value / len(videos) for part, value in laps.seconds().items()}
-    return [
-        PixelChunk(chunk.start, own.numpy(), chunk.tokens, chunk.stored, seconds, latents)
-        for own, latents in zip(way.frames, way.latents, strict=True)
-    ]

@@ -18,16 +18,16 @@ import errno
 import fcntl
 import hashlib
 import json
-import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from deepforcing.plain_json import check_json
 from deepforcing.records import (
     NAME,
     SCHEMA,
@@ -52,6 +52,7 @@ class Named(Protocol):
 
 
 Planned = TypeVar("Planned", bound=Named)
+Also = Callable[[str], bool] | None  # whether what else a sample needs is there
 
 
 def canonical_json(value: object) -> str:
@@ -60,7 +61,7 @@ def canonical_json(value: object) -> str:
     Raises ValueError, saying where, for anything else: NaN and infinities, keys that are not strings, paths, tensors,
     NumPy numbers, enums. 1 and 1.0 differ: give every field one type.
     """
-    _check_json(value, "identity")
+    check_json(value, "identity")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -198,9 +199,10 @@ class RunDir:
         """Names of the finished samples: the json is whole, and the video has the size that it records."""
         return {record["sample"] for record in self.samples()}
 
-    def todo(self, plan: Sequence[Planned], latents: bool = False) -> list[Planned]:
-        """What of the plan is not finished, in the plan's order. latents: without its latents none is."""
-        done = {record["sample"] for record in self.samples() if not latents or self.has_latents(record)}
+    def todo(self, plan: Sequence[Planned], latents: bool = False, also: Also = None) -> list[Planned]:
+        """What of the plan is not finished, in the plan's order. latents: without its latents none is. also: whether what an
+        observer writes of a sample is there, without which none is either."""
+        done = {record["sample"] for record in self.samples() if self._whole(record, latents, also)}
         return [item for item in plan if item.name not in done]
 
     def has_latents(self, record: Mapping[str, Any]) -> bool:
@@ -212,7 +214,7 @@ class RunDir:
             return False
 
     @contextlib.contextmanager
-    def claim(self, sample: str, latents: bool = False) -> Iterator[bool]:
+    def claim(self, sample: str, latents: bool = False, also: Callable[[str], bool] | None = None) -> Iterator[bool]:
         """Work on one sample alone. True: make it. False: leave it, another process is at it or has finished it.
 
         The lock is flock's: the system releases it when its process dies, however it dies. So whoever holds it may
@@ -221,7 +223,7 @@ class RunDir:
         """
         with _lock(self._samples / f".{_checked(sample)}.lock", wait=False) as held:
             finished = self._finished(sample) if held else None
-            if not held or (finished is not None and (not latents or self.has_latents(finished))):
+            if not held or (finished is not None and self._whole(finished, latents, also)):
                 yield False
                 return
             for leftover in (*self._samples.glob(f"{sample}.partial.*"), *self._samples.glob(f"{sample}.*.partial-*")):
@@ -242,6 +244,9 @@ class RunDir:
         check(SampleRecord, full, video.with_suffix(".json"))
         atomic_write_json(video.with_suffix(".json"), full)
         return full
+
+    def _whole(self, record: Mapping[str, Any], latents: bool, also: Also) -> bool:
+        return (not latents or self.has_latents(record)) and (also is None or also(str(record["sample"])))
 
     @property
     def _json(self) -> Path:
@@ -284,24 +289,6 @@ def check_writable(root: str | Path, min_free_bytes: int = MIN_FREE_BYTES, key: 
     if free < min_free_bytes:
         message = f"only {free / 1e6:.0f} MB free, at least {min_free_bytes / 1e6:.0f} MB are needed; {advice}"
         raise OSError(errno.ENOSPC, message, str(root))
-
-
-def _check_json(value: object, where: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str:
-                raise ValueError(f"{where} has the key {key!r}, which is not a string")
-            _check_json(item, f"{where}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_json(item, f"{where}[{index}]")
-    elif type(value) is float:
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, which has no place in an identity")
-    elif value is not None and type(value) not in (bool, int, str):
-        # Subclasses too: NumPy floats and enums have reprs of their own.
-        kind = type(value).__name__
-        raise ValueError(f"{where} is of type {kind}, expected plain JSON: str, int, float, bool, None, list or dict")
 
 
 def _sizes(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,12 +57,21 @@ class WriterThread:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._dropping = kind is not None
-        self._waiting.put(None)
-        self._thread.join()
+        try:
+            self._end()
+        except BaseException as told:  # to end, while the last chunks are written
+            self._dropping = True
+            self._end()
+            self.writer.__exit__(type(told), told, told.__traceback__)
+            raise
         if kind is None and self._error is not None:
             self.writer.__exit__(type(self._error), self._error, self._error.__traceback__)
             raise self._error
         self.writer.__exit__(kind, error, trace)
+
+    def _end(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
 
     def _work(self) -> None:
         while (frames := self._waiting.get()) is not None:

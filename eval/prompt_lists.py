@@ -75,6 +75,11 @@ def in_sequence(prompts: Sequence[str], videos: Sequence[Path]) -> dict[str, str
             f"it has {len(prompts)} prompts for {len(videos)} videos and does not say which is whose; one a video is "
             f"needed, or {BY_NAME}"
         )
+    for number, prompt in enumerate(prompts, start=1):  # "a.mp4, a cat" is a list by name that lost its ending
+        if named := next((video.name for video in videos if plain(video.name) in plain(prompt)), None):
+            raise ValueError(
+                f"it goes by the order of the file names, and prompt {number} holds {shown(named)}; give {BY_NAME}"
+            )
     try:
         ordered = in_order(videos)
     except ValueError as error:

@@ -17,6 +17,7 @@ DEFAULT_LENGTHS = "lengths=[60,600]"
 
 def bench_task(config: DictConfig) -> None:
     from benchmarks.rollout import by_length, describe, summary, timed  # torch: --help does without
+    from deepforcing import backend
     from deepforcing.generator import DTYPES
     from experiments.request import build_spec, check_room, pick_device, set_threads
 
@@ -24,6 +25,7 @@ def bench_task(config: DictConfig) -> None:
     set_threads(config.threads)
     timed_chunks, repeats = config.chunks, config.repeats
     spec = build_spec(config)
+    backend.check(spec.backend, device, DTYPES[spec.dtype])
     if config.lengths is not None:
         if not config.lengths:
             raise ValueError("lengths=[] is empty; give seconds, as in lengths=[60,600]")

@@ -25,7 +25,8 @@ def export_task(config: DictConfig) -> None:
     check_place_of(out)
     runs = read_runs(find_runs(words(config.runs)))
     check_writable(out.parent, key="out")
-    export(runs, out)
+    metrics = words(config.metrics)
+    export(runs, out, None if metrics == ["all"] else metrics)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     console().print(
         f"{len(runs)} runs, {sum(len(run.samples) for run in runs)} videos, {size / 1e6:.1f} MB: {out.absolute()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from deepforcing import backend
 from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
 from deepforcing.continuation import Continuation, latents_file, read_continuation
@@ -58,6 +59,8 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     total_frames = spec.latent_frames(float(config.seconds))
     device = pick_device(str(config.device), here)
     set_threads(config.threads)
+    if here:
+        backend.check(spec.backend, device, DTYPES[spec.dtype])
     batch, watch = whole(config.batch, "batch"), None if config.watch is None else str(config.watch)
     if watch is not None:
         find_observer(watch)
@@ -128,7 +131,7 @@ def build_spec(config: DictConfig) -> GeneratorSpec:
     cache = instantiate(config.cache, _convert_="object")
     make = instantiate(config.generator, _convert_="object", _partial_=True)
     spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
-    return spec
+    return replace(spec, backend=config.get("backend", "plain"))
 
 
 class Observer(Protocol):

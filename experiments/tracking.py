@@ -282,5 +282,5 @@ def upload(paths: Sequence[Path], seconds: float) -> str:
 
 def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"[:300]
+        return f"{error.filename2 or error.filename}: {error.strerror}"[:300]
     return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -38,7 +38,8 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
     spec, plan, total_frames = request.spec, request.plan, request.total_frames
     record = run_record(config, request)
     run = RunDir.create(str(config.runs_root), request.name, request.identity, record)
-    todo = run.todo(plan, request.latents)
+    also = probed(request.watch, run)
+    todo = run.todo(plan, request.latents, also)
     chunks = total_frames // spec.chunk_frames
     console.print(
         f"{run.path}: {len(plan)} videos of {spec.model.geometry.seconds(total_frames):.1f} s, "
@@ -63,12 +64,16 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
 
             for group in batches(todo, request):
                 with contextlib.ExitStack() as claims:
-                    mine = [sample for sample in group if claims.enter_context(run.claim(sample.name, request.latents))]
+                    mine = [
+                        sample
+                        for sample in group
+                        if claims.enter_context(run.claim(sample.name, request.latents, also))
+                    ]
                     for _ in range((len(group) - len(mine)) * chunks):  # other processes are at those
                         advance()
                     if mine:
                         make_samples(run, generator, mine, request, clip, advance)
-        left = len(run.todo(plan, request.latents))
+        left = len(run.todo(plan, request.latents, also))
         if left:
             console.print(
                 f"{left} videos are left to other processes; run the same command again to see to them", style="yellow"
@@ -82,6 +87,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     g = spec.model.geometry
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
+    if spec.backend != "plain":
+        kept["backend"] = spec.backend
     if request.start is not None:
         kept["start_from"] = start_record(request.start)
     if isinstance(spec.model, WanSpec):
@@ -216,6 +223,12 @@ def make_samples(
                 "chunks": rows,
             }
         )
+
+
+def probed(name: str | None, run: RunDir) -> Callable[[str], bool] | None:
+    """Whether a sample has what the observer of that name writes; None: there is none, or it does not say what it writes."""
+    file = None if name is None else getattr(find_observer(name), "file", None)
+    return None if file is None else lambda sample: file(run.path / "probes", sample).is_file()
 
 
 @contextlib.contextmanager

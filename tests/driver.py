@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.alignment import NAMED, ReleaseSink
-from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.compression import FrameCompression, ParticipativeCompression
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.observe import Seen, Selection
 from deepforcing.cache.policy import Alignment, CachePolicy, Retention, View
 from deepforcing.cache.retention import KeepAll, SinkWindow
-from deepforcing.cache.scorers import Random
+from deepforcing.cache.scorers import Random, ValueAware
 from deepforcing.wan.config import WanConfig
 
 CONFIG = WanConfig(dim=28, num_heads=2, num_layers=2)  # head 14: 7 pairs, 3 of time, 2 of rows, 2 of columns
@@ -29,6 +29,10 @@ CHUNKS = 9
 def compression(**changes: object) -> ParticipativeCompression:
     sizes = {"window_frames": 12, "sink_frames": 3, "budget_frames": 9, "recent_frames": 4, **changes}
     return ParticipativeCompression(**sizes)  # type: ignore[arg-type]
+
+
+def frame_compression(**changes: object) -> FrameCompression:
+    return FrameCompression(**vars(compression(**changes)))
 
 
 RETENTIONS: dict[str, Retention] = {
@@ -51,6 +55,9 @@ RETENTIONS: dict[str, Retention] = {
     "pc_exhausted": compression(budget_frames=12, sink_frames=2, reuse_limit=1),
     "pc_no_top": compression(budget_frames=7),
     "pc_no_sink": compression(sink_frames=0, window_frames=11, budget_frames=8),
+    "pc_frames": frame_compression(),
+    "pc_frames_per_head_reuse": frame_compression(per_head=True, reuse_limit=2),
+    "pc_value_aware": compression(scorer=ValueAware()),
     "pc_every_pass": compression(every_pass=True, recent_frames=5, reuse_limit=7),
 }
 ALIGNMENTS: dict[str, Alignment] = {**NAMED, "release": ReleaseSink(16)}

@@ -28,9 +28,10 @@ def scored_run(
     protocol: str = "windows",
     weights: str = "",
     size: int = 128,
+    tokens: Sequence[float] = (),
     **record: Any,
 ) -> Path:
-    """Windows, or clips, of 2 s; a video's sha256 is that of its name."""
+    """Windows, or clips, of 2 s; a video's sha256 is that of its name. tokens: that each chunk's passes read."""
     run = root / f"{name}-{hashlib.sha256(repr((name, seconds, checkpoint, size)).encode()).hexdigest()[:8]}"
     (run / "samples").mkdir(parents=True)
     identity = {"model": {"name": "tiny", "checkpoint": checkpoint}}
@@ -56,6 +57,7 @@ def scored_run(
                 "video": f"{sample}.mp4",
             }
             video |= {"sha256": digest, "fps": 16, "frames": 16 * seconds, "width": size, "height": 128, "schema": 1}
+            video |= {"chunks": [{"tokens": count, "denoise_s": 0.1} for count in tokens]}
             (run / "samples" / f"{sample}.json").write_text(json.dumps(video))
             for metric, value in values.items():
                 for t in range(seconds // 2):

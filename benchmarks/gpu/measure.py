@@ -21,13 +21,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu.card import attention_seconds, describe, pass_flops, rate, wait
 from benchmarks.gpu.rows import Measured
 from benchmarks.gpu.size import Size
+from deepforcing import backend
 from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model
 from deepforcing.stopwatch import Stopwatch
 from deepforcing.wan.model import WanModel
+from deepforcing.wan.transformer import Backend
 
+FASTER: tuple[Backend, ...] = ("compiled", "graphs")
+PASSES = ("passes", "self_forcing", "deep_forcing", "ratio", "aligned")
+ROWS_OF = {
+    "passes": PASSES, "faster": PASSES,
+    "vae": ("vae",), "tiny": ("tiny",), "memory": ("memory", "growth"), "vbench": ("vbench",),
+}  # fmt: skip
+"""Rows that a group fills; if it ends without a word they say why."""
 Tell = Callable[[Measured | dict[str, Any]], None]
 PROMPT = "a red disc starts at the left and circles clockwise on a slate background"
-PLAIN = "plain"
+PLAIN: Backend = "plain"
 
 
 def failure(error: BaseException) -> str:
@@ -87,12 +96,22 @@ class Laps:
 class Rollout:
     """A policy's rollout without decoding that goes on for ever, its window full."""
 
-    def __init__(self, size: Size, policy: str, model: Model, device: torch.device, total: int, batch: int = 1) -> None:
-        spec = size.spec(policy)
+    def __init__(
+        self,
+        size: Size,
+        policy: str,
+        model: Model,
+        device: torch.device,
+        total: int,
+        batch: int = 1,
+        mode: Backend = PLAIN,
+    ) -> None:
+        spec = size.spec(policy, backend=mode)
         self.clock = Laps(device)
         videos = [(PROMPT, f"gpu{i}", i) for i in range(batch)]
         job = Generator(spec, model, device).batch_job(videos, total * spec.chunk_frames, Stopwatch(device))
-        self.made = spec.rule.generate(replace(job, codec=None, clock=self.clock.lap))
+        job = replace(job, codec=None, clock=self.clock.lap, steady=backend.steady(model.wan))
+        self.made = spec.rule.generate(job)
         for _ in range(size.fill):
             self.tokens = next(self.made)[0].tokens
 
@@ -117,14 +136,31 @@ def card(size: Size, device: torch.device, tell: Tell, until: float) -> None:
 
 
 def passes(size: Size, device: torch.device, tell: Tell, until: float) -> None:
-    """4 denoising passes and the clean one, three policies in turn."""
-    every = ("passes", "self_forcing", "deep_forcing", "ratio", "aligned")
-    with surviving(tell, every), torch.inference_mode():
+    """4 denoising passes and the clean one, three policies in turn, by plain PyTorch."""
+    with surviving(tell, ROWS_OF["passes"]):
+        by_backend(size, device, tell, until, PLAIN)
+
+
+def faster(size: Size, device: torch.device, tell: Tell, until: float) -> None:
+    """The same by torch.compile, then with CUDA graphs."""
+    for mode in FASTER:
+        with surviving(tell, ROWS_OF["faster"], mode):
+            by_backend(size, device, tell, until, mode)
+
+
+def by_backend(size: Size, device: torch.device, tell: Tell, until: float, mode: Backend) -> None:
+    backend.check(mode, device, DTYPES[size.dtype])
+    with torch.inference_mode():
         model = size.spec("self_forcing").model.build(device, DTYPES[size.dtype])
-        measure_policies(size, model, device, tell, until, PLAIN)
+        measure_policies(size, model, device, tell, until, mode)
 
 
-def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell, until: float, mode: str) -> None:
+def modes(device: torch.device) -> tuple[Backend, ...]:
+    """Of whole videos: the fastest first, because time may be up after it."""
+    return ("graphs", PLAIN) if device.type == "cuda" else (PLAIN,)
+
+
+def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell, until: float, mode: Backend) -> None:
     total = size.fill + (size.warm_ups + size.repeats) * size.chunks
     rollouts: dict[str, Rollout] = {}
     rows = {
@@ -134,7 +170,7 @@ def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell,
     }
     for policy, of in rows.items():
         with surviving(tell, of, mode):
-            rollouts[policy] = Rollout(size, policy, model, device, total)
+            rollouts[policy] = Rollout(size, policy, model, device, total, mode=mode)
     taken: dict[str, list[list[dict[str, float]]]] = {policy: [] for policy in rollouts}
     for repeat in range(size.warm_ups + size.repeats):
         for policy in list(rollouts):
@@ -196,40 +232,50 @@ def decode_flops(model: WanModel, size: Size, device: torch.device) -> float:
 
 def vae(size: Size, device: torch.device, tell: Tell, until: float) -> None:
     """Steady chunks of one video, decoded by the Wan VAE and written."""
-    with surviving(tell, ("vae",)), torch.inference_mode():
-        spec = size.spec("self_forcing", "vae")
-        model: Any = spec.model.build(device, DTYPES[size.dtype])
-        s, frames = size.model.geometry.tokens_per_frame, 3 * size.model.geometry.temporal_stride
-        flops = 5 * pass_flops(size.model.config, 3 * s, 21 * s) + decode_flops(model, size, device)
-        skip = size.fill + size.warm_ups * size.chunks
-        total = (skip + size.repeats * size.chunks) * spec.chunk_frames
-        at: list[float] = []
-        for seconds in end_to_end(spec, model, device, total):
-            at.append(seconds)
-            if time.time() > until:
-                break
-        ends = at[skip - 1 :: size.chunks]
-        values = [frames * size.chunks / (b - a) for a, b in pairwise(ends)]
-        singles = [frames / (b - a) for a, b in zip(at[skip - 1 :], at[skip:], strict=False)]
-        # Chunks are handed over when the writer takes them: only several together say how fast the whole is.
-        tell(Measured("vae", PLAIN, values, values, flops, note=f"{len(singles)} chunks in repeats of {size.chunks}"))
+    for mode in modes(device):
+        with surviving(tell, ("vae",), mode), torch.inference_mode():
+            one_vae(size, device, tell, until, mode)
+
+
+def one_vae(size: Size, device: torch.device, tell: Tell, until: float, mode: Backend) -> None:
+    spec = size.spec("self_forcing", "vae", backend=mode)
+    model: Any = spec.model.build(device, DTYPES[size.dtype])
+    s, frames = size.model.geometry.tokens_per_frame, 3 * size.model.geometry.temporal_stride
+    flops = 5 * pass_flops(size.model.config, 3 * s, 21 * s) + decode_flops(model, size, device)
+    skip = size.fill + size.warm_ups * size.chunks
+    total = (skip + size.repeats * size.chunks) * spec.chunk_frames
+    at: list[float] = []
+    for seconds in end_to_end(spec, model, device, total):
+        at.append(seconds)
+        if time.time() > until:
+            break
+    ends = at[skip - 1 :: size.chunks]
+    values = [frames * size.chunks / (b - a) for a, b in pairwise(ends)]
+    singles = [frames / (b - a) for a, b in zip(at[skip - 1 :], at[skip:], strict=False)]
+    # Chunks are handed over when the writer takes them: only several together say how fast the whole is.
+    tell(Measured("vae", mode, values, values, flops, note=f"{len(singles)} chunks in repeats of {size.chunks}"))
 
 
 def tiny(size: Size, device: torch.device, tell: Tell, until: float) -> None:
     """Whole videos by the tiny decoder, the growing window and the file's end included."""
-    with surviving(tell, ("tiny",)), torch.inference_mode():
-        spec = size.spec("self_forcing", "taehv")
-        model: Any = spec.model.build(device, DTYPES[size.dtype])
-        total = spec.latent_frames(size.minute)
-        frames, fps = size.model.geometry.pixel_frames(total), []
-        list(end_to_end(spec, model, device, 3 * size.fill))  # warm
-        for _ in range(size.repeats):
-            began = time.time()
-            *_, seconds = end_to_end(spec, model, device, total)
-            fps.append(frames / seconds)
-            if time.time() + (time.time() - began) > until:
-                break
-        tell(Measured("tiny", PLAIN, fps, note=f"{size.minute:g} s, {frames} frames; the warm-up was shorter"))
+    for mode in modes(device):
+        with surviving(tell, ("tiny",), mode), torch.inference_mode():
+            one_tiny(size, device, tell, until, mode)
+
+
+def one_tiny(size: Size, device: torch.device, tell: Tell, until: float, mode: Backend) -> None:
+    spec = size.spec("self_forcing", "taehv", backend=mode)
+    model: Any = spec.model.build(device, DTYPES[size.dtype])
+    total = spec.latent_frames(size.minute)
+    frames, fps = size.model.geometry.pixel_frames(total), []
+    list(end_to_end(spec, model, device, 3 * size.fill))  # warm
+    for _ in range(size.repeats):
+        began = time.time()
+        *_, seconds = end_to_end(spec, model, device, total)
+        fps.append(frames / seconds)
+        if time.time() + (time.time() - began) > until:
+            break
+    tell(Measured("tiny", mode, fps, note=f"{size.minute:g} s, {frames} frames; the warm-up was shorter"))
 
 
 def memory(size: Size, device: torch.device, tell: Tell, until: float) -> None:
@@ -290,10 +336,6 @@ def vbench(size: Size, device: torch.device, tell: Tell, until: float) -> None:
 
 
 GROUPS: dict[str, Callable[[Size, torch.device, Tell, float], None]] = {
-    "card": card, "passes": passes, "vae": vae, "tiny": tiny, "memory": memory, "vbench": vbench, "batches": batches,
+    "card": card, "passes": passes, "faster": faster, "vae": vae, "tiny": tiny, "memory": memory, "vbench": vbench,
+    "batches": batches,
 }  # fmt: skip
-ROWS_OF = {
-    "passes": ("passes", "self_forcing", "deep_forcing", "ratio", "aligned"),
-    "vae": ("vae",), "tiny": ("tiny",), "memory": ("memory", "growth"), "vbench": ("vbench",),
-}  # fmt: skip
-"""Rows that a group fills; if it ends without a word they say why."""

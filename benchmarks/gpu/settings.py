@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMES = ("full", "toy")
-GROUPS = ("card", "passes", "vae", "tiny", "memory", "vbench", "batches")
+GROUPS = ("card", "passes", "faster", "vae", "tiny", "memory", "vbench", "batches")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from deepforcing.geometry import Geometry
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.model import WanSpec
+from deepforcing.wan.transformer import Backend
 
 POLICIES = {
     "self_forcing": CachePolicy(SinkWindow(21), name="self_forcing"),
@@ -39,12 +40,18 @@ class Size:
     vbench: tuple[str, ...] = ("seconds=60", "networks=full")
     batches: tuple[int, ...] = (1, 2, 4, 8)
 
-    def spec(self, policy: str, decoder: str | None = None, steps: tuple[int, ...] | None = None) -> GeneratorSpec:
+    def spec(
+        self,
+        policy: str,
+        decoder: str | None = None,
+        steps: tuple[int, ...] | None = None,
+        backend: Backend = "plain",
+    ) -> GeneratorSpec:
         """decoder: "vae", "taehv", or None: latents alone."""
         model = replace(self.model, vae="none") if decoder != "vae" else self.model
         model = replace(model, decoder="taehv") if decoder == "taehv" else model
         schedule = Schedule() if steps is None else Schedule(steps)
-        return GeneratorSpec(policy, model, POLICIES[policy], schedule, dtype=self.dtype)
+        return GeneratorSpec(policy, model, POLICIES[policy], schedule, dtype=self.dtype, backend=backend)
 
 
 # What a CPU can run through in seconds: for trying out, its numbers say nothing.

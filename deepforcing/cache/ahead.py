@@ -42,18 +42,18 @@ def most_slots(retention: Retention, chunk_frames: int, total_frames: int, commi
 
 def reads_all(retention: Retention, chunk_frames: int) -> bool:
     """Whether denoising reads all that is stored."""
-    return all(plan.reads is None for _, plan in plans(retention, chunk_frames, _long(retention, chunk_frames)))
+    return all(plan.reads is None for _, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)))
 
 
 def makes_content(retention: Retention, chunk_frames: int) -> bool:
     """Whether slots are ever made anew."""
-    every = plans(retention, chunk_frames, _long(retention, chunk_frames))
+    every = plans(retention, chunk_frames, long_video(retention, chunk_frames))
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
 
 
 def waits_for_queries(retention: Retention, chunk_frames: int) -> bool:
     """Whether slots are ever made from what a chunk's first pass computes."""
-    every = plans(retention, chunk_frames, _long(retention, chunk_frames))
+    every = plans(retention, chunk_frames, long_video(retention, chunk_frames))
     return any(not isinstance(item, int) and item.waits for _, plan in every for item in plan.stored)
 
 
@@ -61,7 +61,7 @@ def check_positions(retention: Retention, alignment: Alignment, chunk_frames: in
     """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
         return
-    for view, plan in plans(retention, chunk_frames, _long(retention, chunk_frames)):
+    for view, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)):
         slots = stored(view, plan)
         read = slots if plan.reads is None else [slots[i] for i in plan.reads]
         for slot, position in zip(read, alignment.positions(replace(view, slots=tuple(read))), strict=True):
@@ -72,5 +72,6 @@ def check_positions(retention: Retention, alignment: Alignment, chunk_frames: in
                 )
 
 
-def _long(retention: Retention, chunk_frames: int) -> int:
+def long_video(retention: Retention, chunk_frames: int) -> int:
+    """Latent frames after which a retention does what it will go on doing."""
     return 2 * (retention.capacity(chunk_frames) or 0) + 4 * chunk_frames

@@ -12,6 +12,7 @@ Shapes: B batch, H heads, L query tokens, D head dim.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -277,6 +278,12 @@ class Split:
     @property
     def steady(self) -> bool:
         return all(memory.steady for memory in self.memories)
+
+    def state(self) -> tuple[int, ...] | None:
+        """See CacheMemory. Heads keep their tensors once they have parted ways."""
+        states = [memory.state() for memory in self.memories]
+        known = [state for state in states if state is not None]
+        return tuple(itertools.chain(*known)) if len(known) == len(states) else None
 
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor:
         """Self-attention over past and chunk, every head in its band (Memory protocol)."""

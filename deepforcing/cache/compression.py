@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from deepforcing.cache.budget import share
 from deepforcing.cache.observe import Selection
 from deepforcing.cache.policy import Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
 from deepforcing.cache.scorers import QueryKey, Scorer
@@ -70,6 +72,17 @@ class ParticipativeCompression(Retention):
                 f"current chunk; use {chunk_frames + 1} or more"
             )
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """Compressed at every chunk, so that all passes read the same: the window is the budget (the preset, 21 to 16, reads
+        16 and 19 in turn). The sink keeps its share of the budget, chosen tokens have the rest, a frame's worth at least."""
+        sink = min(share(self.sink_frames, self.budget_frames, frames), frames - self.recent_frames - 1)
+        if sink < min(self.sink_frames, 1):
+            raise ValueError(
+                f"a sink, a frame's worth of chosen tokens and recent_frames={self.recent_frames} need "
+                f"{self.recent_frames + 2} latent frames"
+            )
+        return {"window_frames": frames, "budget_frames": frames, "sink_frames": sink}
+
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames
 
@@ -79,6 +92,10 @@ class ParticipativeCompression(Retention):
     def needs(self, chunk_frames: int) -> Needs:
         past = max(self.recent_frames - chunk_frames, 0)
         return Needs(raw=True, origins=True, per_head=self.per_head, queries=past, every_pass=self.every_pass)
+
+    def pick(self, scores: Tensor, count: int, slot_tokens: int) -> Tensor:
+        """Which `count` of the candidates stay: int64 [B, G, count], ascending. scores: [B, G, T], T in whole slots."""
+        return scores.topk(count, dim=2).indices.sort(2).values
 
     def plan(self, view: View) -> Plan:
         past, sinks = len(view.slots), self.sink_frames
@@ -90,6 +107,18 @@ class ParticipativeCompression(Retention):
         slots = count - max(view.chunk - self.recent_frames, 0)
         top = Top(self, past, view.chunk, count, (Slot("top", None),) * slots)
         return Plan((*range(sinks), top, *range(past - recent, past)))
+
+
+@dataclass(frozen=True)
+class FrameCompression(ParticipativeCompression):
+    """The same by whole frames: those whose tokens have the largest scores in sum. Every layer chooses for itself, and with
+    per_head every head. Not published: what single tokens add to the choice of frames."""
+
+    def pick(self, scores: Tensor, count: int, slot_tokens: int) -> Tensor:
+        of_frames = scores.reshape(*scores.shape[:2], -1, slot_tokens).sum(3)
+        frames = of_frames.topk(count // slot_tokens, dim=2).indices.sort(2).values
+        within = torch.arange(slot_tokens, device=scores.device)
+        return (frames[..., None] * slot_tokens + within).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -127,7 +156,7 @@ class Top:
         reuse = origin[2]
         if rule.reuse_limit is not None:
             candidates = candidates.masked_fill(reuse >= rule.reuse_limit, float("-inf"))
-        chosen = candidates.topk(count, dim=2).indices.sort(2).values
+        chosen = rule.pick(candidates, count, s)
         visible = None
         if rule.reuse_limit is not None and 2 * count > last - first:
             # Fewer new candidates than places: the limit may leave too few, and what is over it must not be seen.
@@ -136,7 +165,7 @@ class Top:
         origin = origin.gather(3, chosen.expand(3, -1, -1, -1))
         origin[2] += 1
         tokens = Tokens(keys.gather(2, index), values.gather(2, index), origin, visible)
-        return tokens, Selection(past.layer, start, chosen + first, scores)
+        return tokens, Selection(past.layer, start, chosen + first, scores, origin[:2])
 
     def _scores(self, past: Past, chunk: Pass) -> Tensor:
         """float32 [B, H, T]."""
@@ -144,8 +173,13 @@ class Top:
         key = past.layer * 1_000_003 + past.view.start
         keys = past.keys(range(self.past))
         if getattr(scorer, "apart", False):
-            return torch.cat([scorer.score(queries, k, key) for k in (keys, chunk.keys)], 2)
-        return scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
+            scores = torch.cat([scorer.score(queries, k, key) for k in (keys, chunk.keys)], 2)
+        else:
+            scores = scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
+        weigh: Callable[[Tensor], Tensor] | None = getattr(scorer, "weigh", None)
+        if weigh is None:
+            return scores
+        return scores * torch.cat([weigh(v) for v in (past.values(range(self.past)), chunk.values)], 2)
 
     def _queries(self, past: Past, chunk: Pass) -> Tensor:
         """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""

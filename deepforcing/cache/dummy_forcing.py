@@ -57,6 +57,9 @@ class DummyForcing(Banded):
                     f"{least * chunk_frames} or more"
                 )
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        raise ValueError("its heads read different numbers of frames, and which head does what is found in every video")
+
     def capacity(self, chunk_frames: int) -> int | None:
         return self._whole.capacity(chunk_frames)
 

@@ -88,6 +88,10 @@ class EchoForcing(Retention):
     def anchors(self, chunk_frames: int) -> int:
         return self.window_frames - self.compressed_frames - self.recent_frames - chunk_frames
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """The window: what is neither compressed nor recent nor the chunk is anchors."""
+        return {"window_frames": frames}
+
     @property
     def history(self) -> int:
         """Latent frames to recall from, the recent ones included."""

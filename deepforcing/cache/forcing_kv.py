@@ -87,6 +87,12 @@ class ForcingKV(Banded):
                 f"use {patches(None, slot_tokens)}, or null"
             )
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """Static heads read as much as dynamic ones (as published a frame less): the newest frames have of the dynamic heads'
+        room the larger half, patches the other."""
+        room = frames - chunk_frames - self.sink_frames
+        return {"static_frames": room, "recent_frames": (room + 1) // 2, "patch_frames": room // 2}
+
     @property
     def _whole(self) -> SinkRecent:
         return SinkRecent(self.sink_frames, max(self.static_frames, self.recent_frames))

@@ -20,7 +20,7 @@ Shapes: B batch, H heads, D head dim, S tokens per frame (slot), T tokens, L que
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,11 +44,12 @@ Positions = list[int | None]
 @dataclass
 class Pending:
     """What this chunk asks of every layer before its first read: contents with their buffer slots, then moves (from, to),
-    then turns (neighbouring buffer slots, their positions)."""
+    then turns (neighbouring buffer slots, their positions). rotations: of turns by whole frames, the same for all layers."""
 
     contents: list[tuple[Content, list[int]]]
     moves: list[tuple[int, int]]
     turns: list[tuple[list[int], Positions]]
+    rotations: dict[int, Tensor] = field(default_factory=dict)
 
 
 class KVCache:
@@ -314,13 +315,15 @@ class KVCache:
                 if tokens.keys.shape[2] > len(at) * s:
                     frame, place, _ = tokens.origin[..., over]
                     spill = rotate(tokens.keys[:, :, over], self.rope.tokens(frame, place)), tokens.values[:, :, over]
-        for places, positions in pending.turns:
+        for n, (places, positions) in enumerate(pending.turns):
             turned, p = slice(places[0] * s, places[-1] * s + s), positions[0]
             if places[0] in self.scattered and store.origin is not None:
                 frame, place, _ = store.origin[:, :, :, turned]
                 store.turn(turned, self.rope.tokens(frame if p is None else torch.full_like(frame, p), place))
             else:
-                store.turn(turned, self.rope.frames([0 if p is None else p for p in positions]))
+                if n not in pending.rotations:
+                    pending.rotations[n] = self.rope.frames([0 if p is None else p for p in positions])
+                store.turn(turned, pending.rotations[n])
         if not self.waiting:
             self.pending = Pending([], [], [])
         return tuple(says for _, says, _ in made if says is not None), spill
@@ -330,13 +333,9 @@ class KVCache:
         first = torch.tensor(list(slots), dtype=torch.int64)[:, None] * self.slot_tokens
         return (first + torch.arange(self.slot_tokens)).flatten().to(self.device, non_blocking=True)
 
-    # ---- for parity and figures -----------------------------------------------------------------------------------
-
     def keys(self, layer: int, rotated: bool = True) -> Tensor:
-        """The stored keys of `layer`, past in temporal order, then chunk: [B, T, H, D].
-
-        rotated: as last read; otherwise without rotary embedding (only where the policy keeps those).
-        """
+        """For parity and figures: the stored keys of `layer`, past in temporal order, then chunk: [B, T, H, D]. rotated: as
+        last read; otherwise without rotary embedding (only where the policy keeps those)."""
         store = self.layers[layer]
         buffer = store.k if rotated else store.raw
         if buffer is None:

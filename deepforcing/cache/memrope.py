@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from deepforcing.cache.budget import share
 from deepforcing.cache.policy import Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
 
 EPS = 1e-8
@@ -50,6 +51,10 @@ class MemRope(Retention):
 
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames
+
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """The window; the sink keeps its share of it."""
+        return {"window_frames": frames, "sink_frames": share(self.sink_frames, self.window_frames, frames)}
 
     def role(self, frame: int) -> str:
         return "sink" if frame < self.sink_frames else "tail"

@@ -21,13 +21,15 @@ class Selection:
     """One layer's choice of tokens at one compression.
 
     start: first frame of the chunk. indices: int64 [B, G, n] into the past tokens in temporal order followed by the
-    chunk's, G = heads if they choose for themselves, else 1. scores: float32 [B, G, T] of all of those.
+    chunk's, G = heads if they choose for themselves, else 1. scores: float32 [B, G, T] of all of those. origin: int64
+    [2, B, G, n], the latent frame that each comes from, and its place in it.
     """
 
     layer: int
     start: int
     indices: Tensor
     scores: Tensor
+    origin: Tensor
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Shapes: B batch, H heads, D head dim, L query tokens, T key tokens, P = D/2 chan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from deepforcing.cache.switch import Recompute
 
 
+@runtime_checkable
 class CacheMemory(Protocol):
     """The transformer's memory for one pass. steady: it does the same as the last of its kind, so the pass can be compiled."""
 
     @property
     def steady(self) -> bool: ...
+    def state(self) -> tuple[int, ...] | None:
+        """Addresses and sizes of all that a pass touches beside the model and its input: while they are the same, a recording
+        of it holds. None: it cannot be recorded."""
+        ...
+
     def attend(self, layer: int, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor) -> Tensor: ...
 
 
@@ -69,6 +75,10 @@ def hold(held: Tensor | None, new: Tensor) -> Tensor:
     return held.copy_(new, non_blocking=True)
 
 
+def address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 class Steady:
     """One kind of pass. See `settle` for what it holds."""
 
@@ -92,6 +102,17 @@ class Steady:
     @property
     def steady(self) -> bool:
         return not self.watchers
+
+    def state(self) -> tuple[int, ...] | None:
+        """See CacheMemory. Everything held here keeps its place while its shape stays (`hold`)."""
+        parts = (self.own, self.rotation, self.key_rotation, self.index, self.origin, self.bias)
+        found = [self.used, self.kind == "commit", *map(address, (*parts, *(self.by_frame or ())))]
+        for layer in self.layers:
+            tensors = layer.tensors()
+            if tensors is None:
+                return None
+            found += map(address, tensors)
+        return tuple(found)
 
     def settle(
         self, start: int, own: Tensor, rotation: Tensor, key_rotation: Tensor, index: Tensor | None, used: int
@@ -188,6 +209,10 @@ class First:
     """A chunk's first pass where content waits for it: makes each layer's content, then attends."""
 
     steady = False
+
+    def state(self) -> None:
+        """It does what differs from chunk to chunk."""
+        return None
 
     def __init__(self, cache: KVCache, then: Steady) -> None:
         self.cache, self.then = cache, then

@@ -197,7 +197,7 @@ class Needs:
 
 
 class Retention(Protocol):
-    """What is stored and read. Sizes in latent frames."""
+    """What is stored and read. Sizes in latent frames. A method `budget` sets it to a number of frames read (budget.py)."""
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""

@@ -67,6 +67,14 @@ class RelaxForcing(Retention):
                 "Relax Forcing stores 120"
             )
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """What is read beside the chunk: a quarter each for history and tail, the rest is sink, as published (2 + 1 + 1)."""
+        part = (frames - chunk_frames) // 4
+        if not part:
+            raise ValueError(f"sink, history, tail and the chunk need {chunk_frames + 4} latent frames")
+        sizes = {"sink_frames": frames - chunk_frames - 2 * part, "history_frames": part, "tail_frames": part}
+        return {**sizes, "candidates": max(self.candidates, 4 * part)}
+
     def capacity(self, chunk_frames: int) -> int | None:
         return self.window_frames + self.history_frames
 

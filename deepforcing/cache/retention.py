@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from deepforcing.cache.budget import share
 from deepforcing.cache.policy import Pass, Past, Plan, Retention, Slot, Tokens, View
 
 
@@ -58,6 +59,11 @@ class SinkWindow(Retention):
 
     def role(self, frame: int) -> str:
         return "sink" if frame < self.sink_frames else "tail"
+
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        """The window; the sink keeps its share of it, at least a frame where there is one."""
+        sink = share(self.sink_frames, self.window_frames, frames)
+        return {"window_frames": frames, "sink_frames": max(min(sink, frames - chunk_frames), min(self.sink_frames, 1))}
 
     def plan(self, view: View) -> Plan:
         stored = self._newest(len(view.slots), view.chunk)

@@ -30,6 +30,9 @@ class RollingSink(Retention):
                 "replayed frames, the chunk before and the current one; Rolling Sink uses 21"
             )
 
+    def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
+        return {"window_frames": frames}
+
     def capacity(self, chunk_frames: int) -> int | None:
         return 2 * self.window_frames - chunk_frames
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 class Scorer(Protocol):
     """A scorer whose score of a key does not depend on the other keys may say so with a class attribute
-    `apart = True`: past and chunk are then scored apart, without copying them together."""
+    `apart = True`: past and chunk are then scored apart, without copying them together. With a method
+    `weigh(values_BHTD)`, float32 [B, H, T], its scores are multiplied by what that makes of the values."""
 
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         """Importance of every key for every head, float32 [B, H, T]. key: an int that differs per layer and chunk."""
@@ -70,6 +71,18 @@ class AttentionMass:
         for first in range(0, queries_BHLD.shape[2], self.block):
             mass += (queries_BHLD[:, :, first : first + self.block].float() @ keys).softmax(3).sum(2)
         return mass
+
+
+@dataclass(frozen=True)
+class ValueAware(AttentionMass):
+    """AttentionMass times the L1 norm of the token's value: what it adds to outputs, not only how much it is looked at.
+
+    Source: VATP (Guo et al., EMNLP 2024), a rule for language models: attention times value norm. Deviation: attention there is
+    of the latest queries under a causal mask; here it is that of the queries that the policy scores by.
+    """
+
+    def weigh(self, values_BHTD: Tensor) -> Tensor:
+        return values_BHTD.float().abs().sum(3)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ class Layer(ABC):
     def shift(self, source: Tensor, to: Tensor) -> None:
         """Keys and values to other places, all at once. Whole slots."""
 
+    def tensors(self) -> tuple[Tensor | None, ...] | None:
+        """All that a pass reads and writes here, if it does so in place; None: it makes new ones."""
+        return None
+
     def settle(self) -> None:
         """The chunk that was put last is past."""
         return None
@@ -170,6 +174,9 @@ class DenseLayer(Layer):
         self.k = torch.empty(turned, dtype=dtype, device=device)
         self.v = torch.empty(shape, dtype=dtype, device=device)
         self.raw = torch.empty(shape, dtype=dtype, device=device) if room.raw else None
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.k, self.v, self.raw, self.origin, self.visible, self.past_queries
 
     def put(self, at: Tensor, k: Tensor, v: Tensor) -> None:
         self.k.index_copy_(2, at, k)

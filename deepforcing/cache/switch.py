@@ -29,6 +29,10 @@ class Recompute:
 
     steady = False
 
+    def state(self) -> None:
+        """It is one pass between two chunks."""
+        return None
+
     def __init__(self, cache: KVCache, keep_sink: bool) -> None:
         cache.absorb()
         self.cache = cache

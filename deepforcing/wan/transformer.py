@@ -14,7 +14,7 @@ C latent channels, Y and X latent height and width, T text tokens.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 
 from deepforcing.wan.attention import attend
 from deepforcing.wan.config import WanConfig
+
+Backend = Literal["plain", "packed", "compiled", "graphs"]
+"""How a model computes its passes (deepforcing/backend.py)."""
 
 
 class Memory(Protocol):
@@ -84,6 +87,10 @@ class Attention(nn.Module):
     def heads(self, x_BLE: Tensor) -> Tensor:
         return x_BLE.view(*x_BLE.shape[:2], self.num_heads, -1).transpose(1, 2)
 
+    def project(self, x_BLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the same tokens."""
+        return self.queries(x_BLE), self.keys(x_BLE), self.values(x_BLE)
+
     def queries(self, x_BLE: Tensor) -> Tensor:
         return self.heads(self.norm_q(self.q(x_BLE)))
 
@@ -117,17 +124,30 @@ class Block(nn.Module):
     def forward(
         self, layer: int, x_BFSE: Tensor, time_BF6E: Tensor, text_k: Tensor, text_v: Tensor, memory: Memory
     ) -> Tensor:
-        shape = x_BFSE.shape
-        e = (self.modulation + time_BF6E).unsqueeze(3).unbind(2)  # shift, scale, gate of attention, then of the FFN
-        h = self.modulated(x_BFSE, e[0], e[1]).flatten(1, 2)
-        attn = self.self_attn
-        o = memory.attend(layer, attn.queries(h), attn.keys(h), attn.values(h))
-        x_BFSE = torch.addcmul(x_BFSE, attn.out(o).view(shape), e[2])
+        q, k, v = self.before(x_BFSE, time_BF6E)
+        return self.after(x_BFSE, time_BF6E, memory.attend(layer, q, k, v), text_k, text_v)
+
+    # What stands before and after self-attention is two functions of tensors, the same for every layer, cache and chunk: so
+    # each is compiled once (backend.py).
+
+    def before(self, x_BFSE: Tensor, time_BF6E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Self-attention's queries, keys and values, [B, H, L, D]."""
+        e = self.modulation_of(time_BF6E)
+        return self.self_attn.project(self.modulated(x_BFSE, e[0], e[1]).flatten(1, 2))
+
+    def after(self, x_BFSE: Tensor, time_BF6E: Tensor, o_BHLD: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
+        """The rest of the block. o: self-attention's output."""
+        shape, e = x_BFSE.shape, self.modulation_of(time_BF6E)
+        x_BFSE = torch.addcmul(x_BFSE, self.self_attn.out(o_BHLD).view(shape), e[2])
         h = self.norm3(x_BFSE).flatten(1, 2)
         cross = self.cross_attn
         x_BFSE = x_BFSE + cross.out(attend(cross.queries(h), text_k, text_v)).view(shape)
         h = self.ffn(self.modulated(x_BFSE, e[3], e[4]))
         return torch.addcmul(x_BFSE, h, e[5])
+
+    def modulation_of(self, time_BF6E: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of attention, then of the FFN, each [B, F, 1, E]."""
+        return (self.modulation + time_BF6E).unsqueeze(3).unbind(2)
 
 
 class Head(nn.Module):
@@ -150,6 +170,7 @@ class CausalWan(nn.Module):
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.config = config
+        self.backend: Backend = "plain"
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, kernel_size=config.patch, stride=config.patch)
         self.text_embedding = nn.Sequential(

@@ -37,7 +37,10 @@ class Paired:
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over prompts in every window: run, metric (and protocol), t_start, t_end, mean, low, high, n."""
+    """Mean over prompts in every window: run, metric (and protocol), t_start, t_end, mean, low, high, p10, p90, n.
+
+    p10, p90: percentiles of the prompts themselves, between which four fifths of them lie.
+    """
     parts = []
     keys = series(table)
     spans = ["t_start", "t_end"]
@@ -49,8 +52,9 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
         of = bounds[rows["metric"].iloc[0]]
         mean, low, high, n = mean_interval(matrix.to_numpy(dtype=np.float64), of)
         part = matrix.columns.to_frame(index=False)
+        part = part.assign(p10=matrix.quantile(0.1).to_numpy(), p90=matrix.quantile(0.9).to_numpy())
         parts.append(part.assign(**dict(zip(keys, key, strict=True)), mean=mean, low=low, high=high, n=n))
-    columns = [*keys, "t_start", "t_end", "mean", "low", "high", "n"]
+    columns = [*keys, "t_start", "t_end", "mean", "low", "high", "p10", "p90", "n"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 

@@ -19,7 +19,7 @@ from experiments.results.runs import Run
 from experiments.results.scores import read_scores
 from experiments.tables.comparisons import find_sources
 from experiments.tables.layout import means
-from experiments.tables.render import terminal
+from experiments.tables.show import show
 from experiments.tables.text import csv_text, markdown_text
 
 
@@ -73,8 +73,7 @@ def make(asked: Asked, console: Console) -> Path:
         atomic_write_text(asked.out.with_suffix(ending), written)
     for board in made:
         console.print(f"\n{title(board)}: {len(board.table.rows)} rows", style="bold")
-        for part in terminal(means(board.table), console.width):
-            console.print(part, soft_wrap=False)
+        show(means(board.table), console, asked.out.with_suffix(".md"))
     if len(made) > 1:
         console.print(f"{len(made)} tables: {apart(made)}")
     console.print(f"leaderboard: {asked.out.absolute()}")

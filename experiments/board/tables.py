@@ -15,7 +15,7 @@ from experiments.results.foreign import PROTOCOL as FOREIGN
 from experiments.results.foreign import THEIRS
 from experiments.tables.cost import cost_notes
 from experiments.tables.estimate import interval, number
-from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid_out, value_and_interval, verdict
+from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid_out, value, value_and_interval, verdict
 from experiments.tables.render import markdown
 from experiments.tables.table import COST, KNOWN, PERCENT, Column, Row, Table, build
 from experiments.tables.text import markdown_text
@@ -112,8 +112,6 @@ def board(group: Group, columns: Sequence[Column], base: str | None, ends: float
     columns = [*columns, *(COST if group.cost is not None and len(group.cost.table) else ())]
     table = build(group.scores, rows, columns, base if len(rows) > 1 else None, ends)
     columns = [column for column in table.columns if table.measured(column)]
-    if any(column in columns for column in COST):
-        columns = [column for column in table.columns if column in columns or column in COST]
     if columns:
         table = replace(table, rows=ranked(table, columns[0]))
     table = replace(table, columns=tuple(columns))
@@ -161,6 +159,8 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
     found.append(INTERVALS)
     if group.cost is not None:
         found += cost_notes(table, group.cost)
+        blank = [column.title for column in COST if len(group.cost.table) and column not in table.columns]
+        found += [f"No column, for no record says it: {join(blank)}."] if blank else []
     lacking = [f"{column.title} of {table.label(row.name)}" for row in table.rows for column in table.compared
                if not table.cell(row.name, column).n]  # fmt: skip
     if lacking:
@@ -193,7 +193,8 @@ def grid(board: Board, hrefs: dict[str, str]) -> Grid:
     def lay(row: str, column: Column) -> Cell:
         cell, difference, places = table.cell(row, column), table.difference(row, column), table.decimals(column)
         pieces = [Piece(number(cell.value, places))]
-        if around := interval(cell, places):
+        around = interval(cell, places)
+        if around and column not in COST:  # what a policy reads is the same for every prompt
             pieces.append(Piece(around, small=True))
         if math.isfinite(difference.value):
             told = number(difference.value, places, sign=True)
@@ -224,9 +225,11 @@ def cell_n(cell: Cell) -> float:
 def as_markdown(board: Board) -> str:
     """Means with intervals, the differences below them, then the notes."""
     table = board.table
-    means = laid_out(
-        table, table.rows, table.cell, lambda row, c: value_and_interval(table.cell(row, c), table.decimals(c))
-    )
+
+    def lay(row: str, column: Column) -> Cell:
+        return (value if column in COST else value_and_interval)(table.cell(row, column), table.decimals(column))
+
+    means = laid_out(table, table.rows, table.cell, lay)
     heads = [means.heads[0], *(Head(c.heading, kind_word(c)) for c in table.columns)]
     parts = [f"## {markdown_text(title(board))}"]
     parts += [markdown_text(foreign_words(board.group))] if board.group.foreign else []

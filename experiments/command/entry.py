@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Task = Callable[["DictConfig"], int | None]
 Check = Callable[["DictConfig", bool], object]
 FAILED = 2
+SAME_WISH = 1.0  # seconds
 
 
 class Ended(KeyboardInterrupt):
@@ -31,12 +34,18 @@ class Ended(KeyboardInterrupt):
 
 
 class Signals:
-    """Which signal asked for the end, if one did. Libraries may take the exception for a failure of their own."""
+    """Which signal asked for the end, if one did. Libraries may take the exception for a failure of their own.
+
+    What comes within a second of it is the same wish: an impatient finger, or a terminal that hangs up and ends.
+    """
 
     asked: int | None = None
+    at = 0.0
 
     def end(self, number: int, frame: FrameType | None = None) -> None:
-        self.asked = number
+        if self.asked is not None and time.monotonic() < self.at + SAME_WISH:
+            return
+        self.asked, self.at = number, time.monotonic()
         raise Ended(number)
 
 
@@ -63,6 +72,7 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
 
     def main() -> None:
         take_every_character()
+        let_threads_sleep()
         if any(a in ("-h", "--help") for a in sys.argv[1:]):
             status = guarded(lambda: print(help_of()), nothing_lost=True)
         else:
@@ -79,6 +89,13 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
             sys.exit(status)
 
     return main
+
+
+def let_threads_sleep() -> None:
+    """What `make` sets, unless the user has set either: threads that spin for long cost several times the work where cores
+    are shared, and those that sleep at once are slow to wake. OpenMP reads it when torch is imported, which is later."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="20000")
 
 
 def guarded(work: Callable[[], int | None], signals: Signals | None = None, nothing_lost: bool = False) -> int:
@@ -115,5 +132,8 @@ def ending_by(signals: Signals) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for (
+            number,
+            handler,
+        ) in before.items():  # at exit another signal ends at once; Python's own handler has a traceback
+            signal.signal(number, handler if signals.asked is None else signal.SIG_DFL)

@@ -9,17 +9,23 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
+from experiments.command.experiment import Experiment, ExperimentRow
+from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
+    Backend,
     Dtype,
     Frames,
+    Grid,
     Group,
     Keys,
     Lengths,
     Many,
+    NamedPoints,
+    Names,
     Pixels,
     Place,
     Places,
@@ -32,6 +38,7 @@ from experiments.command.values import (
     Words,
     checked,
     count,
+    listed,
     number,
 )
 
@@ -53,6 +60,7 @@ class Rollout(Keys):
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -75,6 +83,7 @@ class Bench(Keys):
     lengths: Lengths | None
     device: Text
     dtype: Dtype
+    backend: Backend
     threads: Threads | None
 
 
@@ -152,6 +161,7 @@ class Table(Keys):
 
 class Export(Keys):
     runs: Places | None
+    metrics: Words
     out: Place | None
 
 
@@ -203,7 +213,23 @@ class Reproduce(Keys):
     threads: Threads | None
     window_seconds: Window
     ends: Seconds
-    beside: Words
+    beside: Names
+
+
+class Paper(Keys):
+    model: Group
+    only: Words
+    make: Switch
+    prompts: Prompts | None
+    first: Frames | None
+    seconds: Seconds | None
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place
+    device: Text
+    dtype: Dtype
+    threads: Threads | None
+    parts: Annotated[dict[str, Any], Field(min_length=1, description="parts by name")]
 
 
 class HeadClasses(Keys):
@@ -237,6 +263,19 @@ class FirstLight(Keys):
     ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
 
 
+class Judge(Keys):
+    runs: Places | None
+    endpoint: Text | None
+    vlm: Text | None
+    key_variable: Text
+    prompt: Text | None
+    frames: Annotated[int, count(256)]
+    size: Pixels
+    tries: Annotated[int, count(100)]
+    timeout: Seconds
+    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
+
+
 class StudyMake(Keys):
     runs: Places | None
     out: Place
@@ -256,46 +295,40 @@ class StudyTable(Keys):
     paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
 
 
-class ExperimentRow(Keys):
-    """A row of conf/experiment/: words for a rollout, its place in the sweep, and what the paper printed."""
-
-    label: Text
-    rollout: Annotated[list[Text], Field(min_length=1, description="a list of words for a rollout")]
-    at: Annotated[float, Field(allow_inf_nan=False, description="a number")] | None = None
-    own_weights: Switch = False
-    paper: Annotated[dict[str, float], Field(description="{metric: number, ...}")] | None = None
-
-
-class Sweep(Keys):
-    title: Text
-    panels: Words
-
-
-class Experiment(Keys):
-    """conf/experiment/."""
-
-    title: Text
-    source: Text
-    prompts_said: Text
-    said: Text | None
-    seconds: Seconds
+class SweepRun(Keys):
+    model: Group
+    sweep: Group
+    launcher: Group
+    budgets: Annotated[list[Frames], BeforeValidator(listed)] | None
+    policies: Words | None
+    grid: Grid | None
+    points: NamedPoints | None
+    baseline: Text | None
     prompts: Prompts
     first: Frames | None
-    tiny_prompts: Prompts
-    published_prompts: Frames
+    seconds: Seconds
+    seeds: Any_
+    metrics: Words
     protocol: Text
-    metrics: Annotated[dict[str, str], Field(description="{metric: mean, last, ..., or speed}")]
-    baseline: Text
-    sweep: Annotated[Sweep, Field(description="title and panels")] | None
-    rows: Annotated[dict[str, Any], Field(min_length=1, description="rows by name")]
+    number: Text
+    window_seconds: Window
+    ends: Seconds
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    runs_root: Place
+    out: Place | None
+    device: Text
+    dtype: Dtype
+    shard: Text
+    threads: Threads | None
 
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
     "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce,
+    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "first_light": FirstLight,
+    "judge": Judge, "paper": Paper,
+    "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""
 

@@ -30,6 +30,10 @@ def words(value: Any) -> Any:
     return found
 
 
+def names(value: Any) -> Any:
+    return listed(words(value))
+
+
 def paths(value: Any) -> Any:
     found = words(value)
     return [os.path.expanduser(item) for item in found] if isinstance(found, list) else os.path.expanduser(found)
@@ -54,6 +58,9 @@ Switch = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, BeforeValidator(text), Field(description="text")]
 Place = Annotated[str, BeforeValidator(path), Field(min_length=1, description="one path: give a directory or a file")]
 Words = Annotated[Any, PlainValidator(words), Field(description="a name or a list of names, such as [a,b]")]
+Names = Annotated[
+    Any, PlainValidator(names), Field(description="a name or a list of names, such as [a,b]")
+]  # a list, read
 Places = Annotated[Any, PlainValidator(paths), Field(description="a path or a list of paths, such as [a,b]")]
 Prompts = Annotated[Any, PlainValidator(paths), Field(description="a suite, a text file or a list of texts")]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, description=LENGTH)]
@@ -63,7 +70,12 @@ Threads = Annotated[int, count(1024)]
 Many = Annotated[int, count(10_000)]
 Frames = Annotated[int, count(LARGEST_SIZE)]
 Pixels = Annotated[int, count(8192)]
+Backend = Annotated[
+    Literal["plain", "packed", "compiled", "graphs"], Field(description="one of plain, packed, compiled, graphs")
+]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
+Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
+NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]
 
 
 class Keys(BaseModel):

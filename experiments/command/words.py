@@ -33,7 +33,7 @@ def describe(error: BaseException) -> str:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename and error.strerror:  # without "[Errno 2]"
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename2 or error.filename}: {error.strerror}"  # of two, where it was to go
     if "not enough memory" in text or "can't allocate memory" in text:
         return f"out of memory: {text[:160]}; what is finished stays"
     if isinstance(error, (ValueError, OSError, ArithmeticError)):

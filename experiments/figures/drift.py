@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 MOST_PANELS = 60
+# What a band around a mean can be: the mean's 95 % interval, or where four fifths of the prompts are.
+BANDS = {"interval": ("low", "high"), "spread": ("p10", "p90")}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's curve: window middles in seconds, mean and interval per window; NaN where nothing was measured."""
+    """One run's curve: window middles in seconds, mean and bands per window; NaN where nothing was measured."""
 
     run: int  # index of the run among those that are drawn together
     label: str
     ink: Ink
     t: Sequence[float]
     mean: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # of BANDS: low and high
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Panel:
     train_seconds: float | None = None
 
 
-def panel(axes: Axes, data: Panel) -> None:
-    """Lines and bands; a missing window breaks a line, it is not bridged."""
+def panel(axes: Axes, data: Panel, bands: Collection[str] = ("interval",)) -> None:
+    """Lines and bands; a missing window breaks a line, it is not bridged. bands: of BANDS."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(0, data.seconds)
@@ -54,8 +55,10 @@ def panel(axes: Axes, data: Panel) -> None:
     axes.margins(y=0.06)
     for curve in data.curves:
         colour = curve.ink.light
-        if any(map(math.isfinite, curve.low)):
-            axes.fill_between(curve.t, curve.low, curve.high, color=colour, alpha=BAND, lw=0).set_gid("band")
+        for band in bands:
+            low, high = curve.bands[band]
+            if any(map(math.isfinite, low)):
+                axes.fill_between(curve.t, low, high, color=colour, alpha=BAND, lw=0).set_gid(band)
         (line,) = axes.plot(curve.t, curve.mean, color=colour, ls=curve.ink.line, label=curve.label)
         line.set_gid("line")
         alone = lonely(curve.mean)
@@ -91,8 +94,8 @@ def panels(
             rows = of.get((run.name, metric))
             if rows is not None and rows["mean"].notna().any():
                 t = ((rows["t_start"] + rows["t_end"]) / 2).tolist()
-                mean, low, high = (rows[column].tolist() for column in ("mean", "low", "high"))
-                curves.append(Curve(i, names[i], ink[i], t, mean, low, high))
+                bands = {band: (rows[low].tolist(), rows[high].tolist()) for band, (low, high) in BANDS.items()}
+                curves.append(Curve(i, names[i], ink[i], t, rows["mean"].tolist(), bands))
         found.append(Panel(Column(metric).words, curves, seconds, train))
     return found
 
@@ -145,10 +148,19 @@ def legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """metrics: a panel each; None: all. window_seconds: of the curves; None: the length that the runs were scored with."""
+    """metrics: a panel each; None: all. window_seconds: of the curves; None: the length that the runs were scored with. band:
+    around the lines, "interval" of the mean, "spread" of the prompts (their 10th to 90th percentile), or null for none.
+
+    Raises ValueError for another band.
+    """
 
     metrics: str | tuple[str, ...] | None = None
     window_seconds: float | None = None
+    band: str | None = "interval"
+
+    def __post_init__(self) -> None:
+        if self.band is not None and self.band not in BANDS:
+            raise ValueError(f"figure.band={self.band!r} must be {', '.join(BANDS)} or null")
 
     def read(self, runs: Sequence[Path]) -> list[Panel]:
         found = read_panels(in_order(runs), self.metrics, self.window_seconds)
@@ -165,7 +177,7 @@ class Drift:
             if each is None:
                 axes.set_axis_off()
                 continue
-            panel(axes, each)
+            panel(axes, each, [self.band] if self.band else [])
             axes.set_title(each.title)
         for axes in grid.flat[max(0, len(data) - columns) : len(data)]:
             axes.set_xlabel("seconds", color=SOFT)

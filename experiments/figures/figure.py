@@ -86,10 +86,12 @@ def save(canvas: Canvas, out: Path) -> None:
         size = f"{width:.0f} x {height:.0f} inches"
         raise ValueError(f"the figure would be {size}, at most {LARGEST}: give it fewer runs or panels")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with styled(), atomic_path(out) as partial:
-        canvas.savefig(partial, format=out.suffix[1:], metadata=METADATA[out.suffix])
-        if out.suffix == ".svg":
-            Path(partial).write_text(renumbered(Path(partial).read_text(encoding="utf-8")), encoding="utf-8")
+    drawing = io.BytesIO()  # matplotlib's pdf writer hides what the system says of a full disk
+    with styled():
+        canvas.savefig(drawing, format=out.suffix[1:], metadata=METADATA[out.suffix])
+    data = drawing.getvalue()
+    with atomic_path(out) as partial:
+        Path(partial).write_bytes(renumbered(data.decode()).encode() if out.suffix == ".svg" else data)
 
 
 def renumbered(svg: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.figure import SubFigure
 
-CURVES, LETTER = 1.75, 0.075  # inches: height of the curves, width of a letter of a label
+CURVES, LETTER = 1.75, 0.085  # inches: height of the curves, width of a letter of a label
 MOST_FRAMES, MOST_ROWS = 100, 100
 PIXELS = 256  # of a frame's longer side, at most: more is not seen in print
 
@@ -70,7 +70,7 @@ class Filmstrip:
                 else "the runs share no finished sample"
             )
         metrics = None if self.metrics is None else [self.metrics] if isinstance(self.metrics, str) else self.metrics
-        panels = [] if metrics == () else read_panels(found, metrics, self.window_seconds)
+        panels = [] if metrics is not None and not metrics else read_panels(found, metrics, self.window_seconds)
         ink = inks([run.label for run in found], [run.is_real for run in found])
         samples = [next(s for s in run.samples if s["sample"] == shared[self.prompt]) for run in found]
         strips = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ def files(model: object) -> Iterator[tuple[Finding, float]]:
     published |= {file.local(model.root).parent: file for file in TOKENIZER}
     manifest = Manifest(model.root)
     name = model.generator.rpartition(".")[2] if model.checkpoint is None else model.checkpoint
-    weights = f"python -m experiments.weights {name if name in RELEASES else 'self_forcing'}"
+    place = "" if model.weights_root is None else f" root={shlex.quote(str(model.root))}"
+    weights = f"python -m experiments.weights {name if name in RELEASES else 'self_forcing'}{place}"
     for what, path in model.files().items():
         file = published.get(path)
         if not path.exists():

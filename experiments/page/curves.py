@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.figures.drift import Panel, panel
+from experiments.figures.drift import BANDS, Panel, panel
 from experiments.figures.end_labels import MOST_LABELS, end_labels
 from experiments.figures.figure import styled
 from experiments.figures.style import COLUMN, NOTE, SOFT
@@ -23,7 +23,7 @@ def drift_svg(data: Panel, index: int) -> str:
         right = RIGHT if labelled else BARE
         box = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + right) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT)
         axes = canvas.add_axes(box)
-        panel(axes, data)
+        panel(axes, data, BANDS)
         if data.train_seconds and data.train_seconds < data.seconds:
             at, above = (data.train_seconds, 1), axes.get_xaxis_transform()
             axes.text(*at, " trained length", style="italic", size=NOTE, color=SOFT, transform=above, va="bottom")

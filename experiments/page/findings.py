@@ -13,7 +13,13 @@ from experiments.tables.table import Column
 from experiments.tables.words import found_only, join, marks, plural
 
 IN_FULL = 3  # metrics of one sentence that are told with their numbers; the others by name
-KINDS = (("better", "better in"), ("worse", "worse in"), ("different", "different, in no better direction, in"))
+UNTESTED = "untested"
+KINDS = (
+    ("better", "better in"),
+    ("worse", "worse in"),
+    ("different", "different, in no better direction, in"),
+    (UNTESTED, "differs by"),
+)
 
 
 def findings(
@@ -22,10 +28,11 @@ def findings(
     """One entry per run: how the baseline moves, and how the others' last seconds differ from the baseline's."""
     base, found = runs[baseline], []
     known = [metric for metric in metrics if numbers.scored(base.name, metric)]
-    moved = [metric for metric in known if numbers.cell("drift", base.name, metric).excludes_zero]
+    tested = has_intervals(numbers)
+    moved = [metric for metric in known if not tested or numbers.cell("drift", base.name, metric).excludes_zero]
     if known:
         full = [_moved(numbers, base.name, metric) for metric in moved[:IN_FULL]]
-        names = [Column(metric).words for metric in moved[IN_FULL:]]
+        names = [Column(metric).words for metric in moved[IN_FULL:] if tested]
         parts = ["; ".join(full)] if full else []
         parts += [f"{'also ' if full else ''}{join(names)}"] if names else []
         still = len(known) - len(moved)
@@ -37,28 +44,36 @@ def findings(
     return found
 
 
+def has_intervals(numbers: OverTime) -> bool:
+    """Whether there are two prompts anywhere. One gives no interval, and nothing is said of any."""
+    return any(
+        numbers.cell("drift", row.name, m).n > 1 for row in numbers.tables["drift"].rows for m in numbers.metrics
+    )
+
+
 def _moved(numbers: OverTime, run: str, metric: str) -> str:
     decimals = numbers.decimals(metric)
     first, last = (number(numbers.cell(which, run, metric).value, decimals) for which in ("first", "last"))
     drift = numbers.cell("drift", run, metric)
     told, around = number(drift.value, decimals, sign=True), interval(drift, decimals, sign=True)
-    return f"{Column(metric).words} {first} → {last} (drift {told} {around}{drift.star})"
+    told = f"{told} {around}".strip()
+    return f"{Column(metric).words} {first} → {last} (drift {told}{drift.star})"
 
 
 def _against(numbers: OverTime, run: Run, base: Run, metrics: Sequence[str], ends: float) -> str:
     groups: dict[str, list[str]] = {kind: [] for kind, _ in KINDS}
-    unclear = 0
+    unclear, tested = 0, has_intervals(numbers)
     for metric in metrics:
         difference = numbers.difference("last", run.name, metric)
         if not difference.n:
             continue
-        kind = verdict(difference, Column(metric, "last", PROTOCOL))
+        kind = verdict(difference, Column(metric, "last", PROTOCOL)) if tested else UNTESTED
         if not kind:
             unclear += 1
             continue
         decimals = numbers.decimals(metric)
         told, around = number(difference.value, decimals, sign=True), interval(difference, decimals, sign=True)
-        groups[kind].append(f"{Column(metric).words} {told} {around}{difference.star}")
+        groups[kind].append(f"{Column(metric).words} {f'{told} {around}'.strip()}{difference.star}")
     parts = []
     for kind, words in KINDS:
         if items := groups[kind]:
@@ -78,7 +93,7 @@ def findings_notes(numbers: OverTime, metrics: Sequence[str]) -> list[str]:
     compared = [difference for difference in found if difference.n > 1]
     counts = sorted({difference.n for difference in compared})
     if not compared:
-        return ["One prompt gives no interval: nothing here can be told from chance."]
+        return ["One prompt: nothing here can be told from chance."]
     prompts = plural(counts[0], "prompt") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} prompts"
     note = (
         f"In brackets: 95 % intervals over {prompts}, differences paired by prompt and seed. Of "
@@ -111,7 +126,7 @@ def survivors(numbers: OverTime, metrics: Sequence[str], ends: float) -> list[st
 
 
 def movement_note(numbers: OverTime) -> str:
-    return (
-        "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them. Means over prompts, with "
-        f"95 % intervals; slope: {marks(numbers.tables['slope'].tests)}."
-    )
+    note = "Slope: least squares over the windows of a video. Fluctuation: standard deviation over them."
+    if not has_intervals(numbers):
+        return note
+    return f"{note} Means over prompts, with 95 % intervals; slope: {marks(numbers.tables['slope'].tests)}."

@@ -14,15 +14,16 @@ from eval.metrics.vbench.quality import QUALITY, REWARD
 from eval.protocol import Protocol
 from eval.store import other_weights
 from experiments.command.outputs import check_output
+from experiments.figures.drift import in_order as swept_in_order
 from experiments.page import sentences
 from experiments.page.context import Numbers, Options, page_html
-from experiments.page.findings import survivors
+from experiments.page.findings import has_intervals, survivors
 from experiments.page.settings import Report, baseline_index
 from experiments.page.tables import in_short, line_by_line
-from experiments.results.runs import Run, find_runs, read_runs, with_common_samples
+from experiments.results.runs import Run, find_runs, with_common_samples
 from experiments.results.scores import read_scores
 from experiments.tables.cost import cost_table
-from experiments.tables.layout import downwards
+from experiments.tables.layout import means
 from experiments.tables.over_time import (
     OverTime,
     chief_metrics,
@@ -34,7 +35,8 @@ from experiments.tables.over_time import (
     scored_samples,
     windows_and_wholes,
 )
-from experiments.tables.render import markdown, terminal
+from experiments.tables.render import markdown
+from experiments.tables.show import show
 from experiments.tables.table import PERCENT, Column, Table
 from experiments.tables.text import csv_text, markdown_text
 from experiments.tables.vbench import PROTOCOLS, as_markdown, choose_metrics, of_runs
@@ -56,7 +58,7 @@ def compare_protocols(scores: pd.DataFrame, runs: Sequence[Run], baseline: str, 
 def make(report: Report, console: Console) -> Path:
     """Read the runs, write page and tables, print the tables. Returns the page's path."""
     check_output(report.out)
-    runs = read_runs(find_runs(report.runs))
+    runs = swept_in_order(find_runs(report.runs))
     runs = with_common_samples(runs) if report.common else runs
     names = [run.name for run in runs]
     baseline = baseline_index(runs, report.baseline)
@@ -80,6 +82,7 @@ def make(report: Report, console: Console) -> Path:
         max_rows=report.max_rows,
         page_megabytes=report.page_megabytes,
         problems=tuple(problems),
+        out=report.out.absolute(),
         commands=tuple(commands(runs, report, lengths, [c.columns[0].protocol for c in comparisons])),
     )
     with console.status("drawing the page (large videos are made smaller for it)"):
@@ -90,17 +93,15 @@ def make(report: Report, console: Console) -> Path:
         atomic_write_text(report.out.with_suffix(".csv"), csv_text(flat(numbers, cost, window)))
         both = f"first {report.ends:g} s → last {report.ends:g} s"
         console.print(f"windows of {window:g} s: {both}, and the drift (last minus first)")
-        for part in terminal(in_short(numbers, runs, chief), console.width):
-            console.print(part, soft_wrap=False)
+        show(in_short(numbers, runs, chief), console, report.out.with_suffix(".md"))
     if numbers.metrics or comparisons or cost.columns:
         text = markdown_tables(numbers, comparisons, cost, runs, report.ends, window)
         atomic_write_text(report.out.with_suffix(".md"), text)
     for comparison in comparisons:
-        for part in terminal(downwards(comparison, comparison.columns[0].protocol), console.width):
-            console.print(part, soft_wrap=False)
+        console.print(comparison.columns[0].protocol)
+        show(means(comparison), console, report.out.with_suffix(".md"))
     if cost.columns and not comparisons:
-        for part in terminal(downwards(cost, "cost"), console.width):
-            console.print(part, soft_wrap=False)
+        show(means(cost), console, report.out.with_suffix(".md"))
         console.print(" ".join(cost.notes), highlight=False, markup=False, soft_wrap=True)
     for comparison in comparisons:
         notes = [note for note in comparison.notes if INTERVALS not in note]  # those the page says
@@ -118,12 +119,11 @@ def markdown_tables(
     """What the page says in numbers, for a README."""
     parts = []
     if numbers.metrics:
+        tests = f"{numbers.tables['drift'].tests} drifts, or all {numbers.tables['last'].comparisons} differences"
+        bold = f"Bold: the interval excludes zero; *: also after Holm's adjustment for all {tests} from the baseline."
         notes = [
             f"Protocol: windows of {window:g} s.",
-            INTERVALS,
-            "Bold: the interval excludes zero; *: also after Holm's adjustment for all "
-            f"{numbers.tables['drift'].tests} drifts, or all {numbers.tables['last'].comparisons} differences from the "
-            "baseline.",
+            *([INTERVALS, bold] if has_intervals(numbers) else ["One prompt: nothing here can be told from chance."]),
             *([REWARD] if QUALITY.name in numbers.metrics else []),
             *survivors(numbers, numbers.metrics, ends),
         ]

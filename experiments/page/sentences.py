@@ -61,13 +61,33 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
     return [first, trained + measured]
 
 
-def curves_note(silent: Sequence[str]) -> str:
-    """How to read the curves. silent: titles of metrics that have no value anywhere."""
-    note = (
-        "Lines are means over prompts, bands their 95 % intervals. A gap means that nothing could be measured there. The "
-        "value axes need not start at zero."
-    )
+def curves_note(silent: Sequence[str], tested: bool) -> str:
+    """How to read the curves. silent: titles of metrics that have no value anywhere. tested: there are several prompts."""
+    lines = "Lines are means over prompts, bands as chosen above. " if tested else "One prompt. "
+    note = f"{lines}A gap means that nothing could be measured there. The value axes need not start at zero."
     return note + (f" Scored, but without any value: {join(silent)}." if silent else "")
+
+
+def table_note(ends: float, tests: int) -> str:
+    """tests: drifts of the report that have an interval."""
+    if not tests:
+        return f"First {ends:g} s → last {ends:g} s of the video; below, the drift (last minus first)."
+    return (
+        f"Means over prompts: first {ends:g} s → last {ends:g} s of each video; below, the drift (last minus first) with its "
+        "95 % interval over prompts. Bold: better in the last seconds than every other run (real video aside), each paired "
+        "95 % interval excluding zero. *: the drift is also told from zero after Holm's adjustment for all "
+        f"{tests} drifts of this report."
+    )
+
+
+def paired_note(baseline: str, tested: bool) -> str:
+    if not tested:
+        return f"Run minus {baseline}, of the same prompt and seed. Marks of one line share a scale."
+    return (
+        f"Run minus {baseline}, paired by prompt and seed, with 95 % intervals. Green: better, the interval excluding zero; "
+        "red: worse, likewise; no colour: the interval includes zero, or neither direction is better. Marks of one line "
+        "share a scale."
+    )
 
 
 def problems(runs: Sequence[Run], scored: Mapping[str, int], arguments: str = "") -> list[dict[str, str]]:
@@ -127,8 +147,8 @@ def _making(run: Run) -> tuple[str, str, str, str, str]:
     )
 
 
-def caveats(runs: Sequence[Run], scored: bool, vbench: bool) -> list[str]:
-    """scored: there are curves. vbench: there are tables by VBench's protocols."""
+def caveats(runs: Sequence[Run], scored: bool, vbench: bool, tested: bool) -> list[str]:
+    """scored: there are curves. vbench: there are tables by VBench's protocols. tested: there are several prompts."""
     found = []
     worlds = [WORLDS[name] for name in dict.fromkeys(run.record.get("world") for run in runs) if name in WORLDS]
     for world in worlds:
@@ -147,8 +167,9 @@ def caveats(runs: Sequence[Run], scored: bool, vbench: bool) -> list[str]:
             "whole way works, and no measure of quality."
         )
     if scored:
+        of = f"{INTERVALS} They are" if tested else "These numbers are"
         found += [
-            f"{INTERVALS} They are of the prompts of these runs and of one set of weights, and say nothing of other "
+            f"{of} of the prompts of these runs and of one set of weights, and say nothing of other "
             "prompts, other lengths or a model trained again.",
             "Frame differences and optical flow mistake jitter for motion, and a video that repeats its first seconds "
             "does not drift: read motion beside progress, and every drift beside replay, where they were scored.",

@@ -44,14 +44,15 @@ def first_and_last(numbers: OverTime, runs: Sequence[Run], metrics: Sequence[str
         return Cell((*_first_to_last(numbers, run, metric, " → "), *below))
 
     heads = tuple(
-        Head(Column(metric).words, f"{Column(metric).unit} {Column(metric).arrow}".strip()) for metric in metrics
+        Head(Column(metric).words, f"{Column(metric).unit} {Column(metric).arrow}".strip(), metric=metric)
+        for metric in metrics
     )
     rows = tuple((Head(run.label), tuple(cell(run.name, metric) for metric in metrics)) for run in runs)
     return Grid("run", heads, rows)
 
 
 def in_short(numbers: OverTime, runs: Sequence[Run], metrics: Sequence[str]) -> Grid:
-    """Metrics by runs, for the terminal: "first→last" and below it the drift."""
+    """Runs by metrics, for the terminal: "first→last" and below it the drift."""
 
     def cell(run: str, metric: str) -> Cell:
         if not numbers.scored(run, metric):
@@ -59,8 +60,8 @@ def in_short(numbers: OverTime, runs: Sequence[Run], metrics: Sequence[str]) -> 
         drift = number(numbers.cell("drift", run, metric).value, numbers.decimals(metric), sign=True)
         return Cell((*_first_to_last(numbers, run, metric, "→"), Piece(drift, small=True)))
 
-    rows = [(Head(_with_arrow(metric)), tuple(cell(run.name, metric) for run in runs)) for metric in metrics]
-    return Grid("metric", tuple(Head(run.label) for run in runs), tuple(rows))
+    rows = [(Head(run.label), tuple(cell(run.name, metric) for metric in metrics)) for run in runs]
+    return Grid("run", tuple(Head(_with_arrow(metric)) for metric in metrics), tuple(rows))
 
 
 def _first_to_last(numbers: OverTime, run: str, metric: str, to: str) -> tuple[Piece, Piece]:
@@ -116,7 +117,7 @@ def paired(numbers: OverTime, which: str, runs: Sequence[Run], metrics: Sequence
         cells = [
             _paired_cell(e, Column(metric, "last", PROTOCOL), numbers.decimals(metric), known, prompts) for e in found
         ]
-        lines.append((Head(_with_arrow(metric)), tuple(cells)))
+        lines.append((Head(_with_arrow(metric), metric=metric), tuple(cells)))
     return Grid("metric", tuple(Head(run.label) for run in runs), tuple(lines))
 
 
@@ -137,7 +138,7 @@ def both_ends(table: Table, ends: float) -> Grid:
         title = f"{Column(column.metric).words}, last / first {ends:g} s" if decay else _with_arrow(column.metric)
         unit = "motion decay: 1 is as much as at first" if decay else column.value.description
         cells = [value_and_interval(table.cell(row.name, column), table.decimals(column)) for row in table.rows]
-        lines.append((Head(title, unit), tuple(cells)))
+        lines.append((Head(title, unit, metric=column.metric), tuple(cells)))
     return Grid("", tuple(Head(row.label) for row in table.rows), tuple(lines))
 
 
@@ -153,7 +154,8 @@ def slopes(numbers: OverTime, runs: Sequence[Run]) -> Grid:
         return Cell((*told.pieces, Piece(f"fluctuation {fluctuation}", small=True)))
 
     lines = [
-        (Head(_with_arrow(m), Column(m).value.unit), tuple(cell(run.name, m) for run in runs)) for m in numbers.metrics
+        (Head(_with_arrow(m), Column(m).value.unit, metric=m), tuple(cell(run.name, m) for run in runs))
+        for m in numbers.metrics
     ]
     return Grid("", tuple(Head(run.label) for run in runs), tuple(lines))
 

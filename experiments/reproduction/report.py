@@ -61,7 +61,7 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
     cost = cost_table(made, list(read))
     done = Done(
         title=str(experiment.title),
-        source=str(experiment.source),
+        source=experiment.source and str(experiment.source),
         prompts_said=str(experiment.prompts_said),
         said=experiment.said and str(experiment.said),
         model=planned.model,

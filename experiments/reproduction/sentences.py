@@ -20,12 +20,13 @@ from experiments.tables.words import INTERVALS, found_only, join, marks, plural
 @dataclass(frozen=True)
 class Done:
     """What the sentences are about. prompts_said: how ours are the paper's prompts, or not. paper_model: whether it is the
-    paper's. own_prompts: whether others than the experiment's were asked for. dtype: the paper's is bfloat16. runs: by row;
-    not_run: {row: why}; absent: {metric: why}; other_world: metrics that do not apply; figure: a file's name.
+    paper's. own_prompts: whether others than the experiment's were asked for. source: None where no paper has numbers. dtype:
+    the paper's is bfloat16. runs: by row; not_run: {row: why}; absent: {metric: why}; other_world: metrics that do not apply;
+    figure: a file's name.
     """
 
     title: str
-    source: str
+    source: str | None
     prompts_said: str
     said: str | None
     model: str
@@ -70,13 +71,19 @@ class Done:
 
 def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
     """Markdown. published: the paper's columns; windows: those measured without any network; cost: see tables.cost."""
-    parts = [f"# {done.title}", *opening(done), "## Ours beside the paper's", beside(published)]
+    parts = [
+        f"# {done.title}",
+        *opening(done),
+        "## Ours beside the paper's" if done.source else "## Scores",
+        beside(published),
+    ]
     fps = (
         " FPS as measured here, once the window is full."
         if any(c.metric == FPS.name for c in published.columns)
         else ""
     )
-    parts.append(f"{protocol_words(done)} Scores × 100, as the paper prints them; a dash: no number.{fps} {INTERVALS}")
+    printed = "Scores × 100, as the paper prints them;" if done.source else "VBench's scores × 100;"
+    parts.append(f"{protocol_words(done)} {printed} a dash: no number.{fps} {INTERVALS}")
     if any(column.metric == QUALITY.name for column in published.columns):
         parts.append(REWARD)
     if done.said:
@@ -120,6 +127,8 @@ def opening(done: Done) -> list[str]:
         else ""
     )
     first = f"Ours: model {markdown_text(done.model)}{of}, {videos}, made on {join(devices) if devices else 'nothing'}."
+    if done.source is None:
+        return [first]
     paper = f"The paper's numbers: Wan2.1-T2V-1.3B, {plural(done.paper_prompts, 'prompt')} ({done.source})."
     if done.differs:
         last = (
@@ -160,7 +169,7 @@ def window_words(done: Done, windows: Table) -> list[str]:
         words += (
             f"Only frames in which a {thing} was found count for {names}: read them beside {share.replace('_', ' ')}. "
         )
-    return [f"{words}The paper has no such numbers."]
+    return [f"{words}{'The paper has no such numbers.' if done.source else ''}".strip()]
 
 
 def run_words(done: Done, row: PaperRow) -> str:

@@ -56,6 +56,11 @@ def make_videos(planned: Planned, results: Results, out: Console) -> None:
             results.fail(row, error)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next row's memory is planned from what the device has free
+    make_reference(planned, results)
+
+
+def make_reference(planned: Planned, results: Results) -> None:
+    """The real videos of the embedded world's prompts, beside its rows; a schedule has none."""
     if planned.world is not None and not any(is_schedule(sample.prompt.text) for sample in planned.samples):
         config = next(iter(planned.configs.values()))
         seconds = float(config.seconds)

@@ -39,8 +39,8 @@ from experiments.results.exported import (
 from experiments.results.runs import Run
 
 
-def export(runs: Sequence[Run], out: Path) -> Path:
-    """Write the folder, whole or not at all; an earlier export at its place is replaced.
+def export(runs: Sequence[Run], out: Path, metrics: Sequence[str] | None = None) -> Path:
+    """Write the folder, whole or not at all; an earlier export at its place is replaced. metrics: None for all.
 
     Raises ValueError for runs without finished videos or without scores, and where something else is at its place.
     """
@@ -48,6 +48,13 @@ def export(runs: Sequence[Run], out: Path) -> Path:
     if exported := [run for run in runs if run.exported]:
         raise ValueError(f"{exported[0].path} came in an exported folder: copy that")
     scores = stored([open_run(run.path) for run in runs], None, None)[SCORE_COLUMNS]
+    if metrics is not None:
+        lacking = [metric for metric in metrics if metric not in set(scores["metric"])]
+        if lacking:
+            raise ValueError(
+                f"metrics={lacking[0]} was not scored; there are {', '.join(sorted(set(scores['metric'])))}"
+            )
+        scores = scores[scores["metric"].isin(metrics)]
     for run in runs:
         if not run.samples:
             raise ValueError(f"{run.path} has no finished videos")

@@ -40,12 +40,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number. href:
-    where it leads on a page."""
+    """Of a column or row. unit: smaller, with the better direction. run: of which run it is the label, by its number. metric:
+    of which it is the title. href: where it leads on a page."""
 
     text: str
     unit: str = ""
     run: int | None = None
+    metric: str = ""
     href: str = ""
 
 
@@ -85,20 +86,12 @@ def laid_out(table: Table, rows: Sequence[Row], behind: Lookup, lay: Callable[[s
     for row in rows:
         counts = words(prompts_behind([behind(row.name, column) for column in table.columns]))
         lines.append((Head(row.label), (*counts, *(lay(row.name, column) for column in table.columns))))
-    return Grid("run", (Head("prompts"), *(Head(column.heading) for column in table.columns)), tuple(lines))
+    heads = (Head(column.heading, metric=column.metric) for column in table.columns)
+    return Grid("run", (Head("prompts"), *heads), tuple(lines))
 
 
 def means(table: Table) -> Grid:
     return laid_out(table, table.rows, table.cell, lambda row, c: value(table.cell(row, c), table.decimals(c)))
-
-
-def downwards(table: Table, corner: str) -> Grid:
-    """Means alone, columns below each other and rows side by side, as a terminal has room for them."""
-    lines = []
-    for column in table.columns:
-        cells = [value(table.cell(row.name, column), table.decimals(column)) for row in table.rows]
-        lines.append((Head(column.title), tuple(cells)))
-    return Grid(corner, tuple(Head(row.label) for row in table.rows), tuple(lines))
 
 
 def differences(table: Table) -> Grid:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 from rich import box
@@ -14,7 +15,7 @@ from rich.text import Text
 from experiments.tables.layout import Cell, Grid, Head, Piece
 from experiments.tables.text import latex_text, markdown_text
 
-NARROWEST = 13  # letters of a column in the terminal
+NARROWEST = 13  # letters that the heads of rows have in the terminal, or a third of the line
 
 
 def markdown(grid: Grid) -> str:
@@ -68,12 +69,16 @@ def latex(parts: Sequence[tuple[str, Grid]], caption: str) -> str:
 
 
 def page(grid: Grid, kind: str = "") -> Markup:
-    """A table element. kind: its class. Heads that are labels of runs have the run's colour."""
+    """A table element. kind: its class. Heads that are labels of runs have the run's colour; they and titles of metrics carry
+    data-run and data-metric, by which the page's script finds what belongs to a run or a metric.
+    """
 
     def head(of: Head, number: bool) -> str:
         unit = f"<small>{html.escape(of.unit)}</small>" if of.unit else ""
         text = link(html.escape(of.text), of.href) if of.run is None else run_label(of)
-        return f'<th class="num">{text}{unit}</th>' if number else f"<th>{text}{unit}</th>"
+        about = f' data-run="{of.run}"' if of.run is not None else ""
+        about += f' data-metric="{html.escape(of.metric)}"' if of.metric else ""
+        return f'<th class="num"{about}>{text}{unit}</th>' if number else f"<th{about}>{text}{unit}</th>"
 
     def piece(of: Piece) -> str:
         text = html.escape(of.text)
@@ -102,29 +107,55 @@ def link(text: str, href: str) -> str:
 
 def run_label(head: Head) -> str:
     colour = f"--c: var(--run{head.run})"
-    return f'<span class="run-label" style="{colour}"><span class="swatch"></span>{html.escape(head.text)}</span>'
+    inside = f'<span class="swatch"></span>{html.escape(head.text)}'
+    return f'<a class="run-label" href="#run{head.run}" style="{colour}">{inside}</a>'
 
 
-def terminal(grid: Grid, width: int) -> Iterator[Terminal]:
-    """As many columns side by side as there is room for; small pieces on lines of their own."""
-    name = max(len(_head(head)) for head, _ in grid.rows) + 1
-    parts: list[list[int]] = [[]]
-    room = width - name
-    for i, head in enumerate(grid.heads):
-        wanted = max(NARROWEST, *(len(line) for line in _head(head).split("\n"))) + 1
-        if parts[-1] and room < wanted:
-            parts.append([])
-            room = width - name
-        parts[-1].append(i)
-        room -= wanted
-    for part in parts:
-        table = Terminal(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column(Text(grid.corner), no_wrap=True)
-        for i in part:
-            table.add_column(Text(_head(grid.heads[i])), justify="right", no_wrap=True)
-        for head, cells in grid.rows:
-            table.add_row(Text(_head(head)), *(_terminal_cell(cells[i]) for i in part))
-        yield table
+def terminal(grid: Grid, width: int) -> tuple[Terminal, list[str]]:
+    """The table in so many letters a line, and the heads of what was left out of it: the last columns, or none where rows and
+    columns change places and then all have room. Small pieces are on lines of their own.
+    """
+    most = max(NARROWEST, width // 3)  # of the rows' heads
+    if fitting(grid, width, most) < len(grid.heads):
+        turned = transposed(grid)
+        grid = turned if fitting(turned, width, most) == len(turned.heads) else grid
+    count = max(1, fitting(grid, width, most))
+    table = Terminal(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(Text(grid.corner), width=front(grid, most), overflow="fold")
+    for i, head in enumerate(grid.heads[:count]):
+        column = letters(grid, i)
+        lines = textwrap.wrap(_head(head), column, break_long_words=False, break_on_hyphens=False)
+        table.add_column(Text("\n".join(lines)), justify="right", width=column, no_wrap=True)
+    for head, cells in grid.rows:
+        table.add_row(Text(_head(head)), *map(_terminal_cell, cells[:count]))
+    return table, [_head(head) for head in grid.heads[count:]]
+
+
+def front(grid: Grid, most: int) -> int:
+    """Letters of the column of the rows' heads."""
+    return min(most, max(len(grid.corner), *(len(_head(head)) for head, _ in grid.rows), 1))
+
+
+def letters(grid: Grid, column: int) -> int:
+    """Of a column: a head is broken between words, a number not at all."""
+    lines = [line for _, cells in grid.rows for line in _terminal_cell(cells[column]).plain.split("\n")]
+    return max(map(len, [*_head(grid.heads[column]).split(), *lines]))
+
+
+def fitting(grid: Grid, width: int, most: int) -> int:
+    """How many of the columns have room. Two letters are between columns, one at each end of the line."""
+    room = width - 2 - front(grid, most)
+    for i in range(len(grid.heads)):
+        room -= 2 + letters(grid, i)
+        if room < 0:
+            return i
+    return len(grid.heads)
+
+
+def transposed(grid: Grid) -> Grid:
+    """Rows as columns."""
+    rows = [(head, tuple(cells[i] for _, cells in grid.rows)) for i, head in enumerate(grid.heads)]
+    return Grid(grid.corner, tuple(head for head, _ in grid.rows), tuple(rows))
 
 
 def _terminal_cell(cell: Cell) -> Text:

@@ -34,7 +34,10 @@ DIMENSIONS = (
 )
 PERCENT = (*DIMENSIONS, QUALITY.name)  # printed x 100, as papers do
 FPS = Value("fps", "frames a second", None, "pixel frames a second, once the window is full")
-KNOWN = {value.name: value for value in (*VALUES, QUALITY, FPS, *COSTS)}
+JUDGED = Value(
+    "visual_stability", "0 to 100", True, "as a vision-language model judges the whole video (experiments.judge)"
+)
+KNOWN = {value.name: value for value in (*VALUES, QUALITY, FPS, JUDGED, *COSTS)}
 LEVELS = (
     "mean",
     "first",

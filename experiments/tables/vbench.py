@@ -93,7 +93,13 @@ def compare(
         table = build(every, rows, [*columns, *COST], baseline, ends)
     else:
         table = build(scores, rows, columns, baseline, ends)
+    return with_notes(table, scores, number, ends, cost)
+
+
+def with_notes(table: Table, scores: pd.DataFrame, number: str, ends: float, cost: Costs | None = None) -> Table:
+    """What a reader must know of a table of these scores. Its rows are called as the scores' runs."""
     said: tuple[str, ...] = ()
+    (protocol,) = set(scores["protocol"]) or {"windows"}
     if number != "mean":
         said = (f"Numbers: {NUMBERS[number][0].format(ends=ends)}.",)
         if scores.groupby(["run", "sample"])["t_end"].max().round().nunique() > 1:

@@ -32,7 +32,7 @@ from naive import softmax_attention, split_of, turn_frames
 from torch import Tensor
 
 from deepforcing.cache.alignment import ReleaseSink
-from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.compression import FrameCompression, ParticipativeCompression
 from deepforcing.cache.policy import CachePolicy, Plan, Retention, View
 from deepforcing.cache.retention import KeepAll, SinkWindow
 
@@ -125,7 +125,8 @@ def test_batch_item_equals_its_own_run(retention: str, alignment: str) -> None:
     if isinstance(RETENTIONS[retention], ParticipativeCompression) and "no_top" not in retention:
         assert chosen
     if "random" not in retention and "no_top" not in retention and "exhausted" not in retention:
-        assert all(not torch.equal(s.indices[0], s.indices[1]) for s in chosen)
+        differ = [not torch.equal(s.indices[0], s.indices[1]) for s in chosen]
+        assert any(differ) if "frames" in retention else all(differ)  # of few frames two videos may choose the same
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
@@ -155,8 +156,18 @@ class LateCompression(ParticipativeCompression):
         return super().role(frame - self.origin)
 
 
+@dataclass(frozen=True)
+class LateFrameCompression(FrameCompression):
+    origin: int = 0
+
+    def role(self, frame: int) -> str:
+        return super().role(frame - self.origin)
+
+
 def late(retention: Retention, origin: int) -> Retention:
-    kinds = {SinkWindow: LateSinkWindow, ParticipativeCompression: LateCompression}
+    kinds = {
+        SinkWindow: LateSinkWindow, ParticipativeCompression: LateCompression, FrameCompression: LateFrameCompression
+    }  # fmt: skip
     kind = kinds.get(type(retention))
     if kind is None:
         return retention

@@ -64,6 +64,8 @@ def test_rounding_does_not_grow_over_300_chunks() -> None:
         (lambda: ParticipativeCompression(budget_frames=22), 3, "must not exceed window_frames=21"),
         (lambda: ParticipativeCompression(sink_frames=21), 3, "below window_frames=21"),
         (lambda: ParticipativeCompression(recent_frames=2), 3, "recent_frames=2"),
+        (lambda: ParticipativeCompression(sink_frames=-1), 3, "sink_frames=-1"),
+        (lambda: ParticipativeCompression(recent_frames=0), 3, "recent_frames=0"),
         (lambda: ParticipativeCompression(reuse_limit=0), 3, "at least 1"),
         (lambda: ParticipativeCompression(queries="past", recent_frames=3), 3, "use 4 or more"),
         (lambda: ParticipativeCompression(queries="noisy"), 3, "'denoising', 'past' or 'both'"),  # type: ignore[arg-type]
@@ -99,3 +101,35 @@ def test_unknown_alignment_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="absolute, sink, unified, slot"):
         CachePolicy(KeepAll(), "sinks")
     assert CachePolicy(KeepAll(), "deepforcing.cache.alignment.Absolute").alignment == Absolute()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuch.module.Alignment", "cannot be imported"),
+        ("deepforcing.cache.alignment.Nothing", "cannot be imported"),
+        ("deepforcing.cache.retention.KeepAll", "is no Alignment"),
+        ("fractions.Fraction", "is no Alignment"),
+    ],
+)
+def test_a_dotted_alignment_that_is_none(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        CachePolicy(KeepAll(), name)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_an_alignment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepforcing.cache.alignment.Half", type("Half", (), {"relative": True}), raising=False)
+    with pytest.raises(ValueError, match="needs `relative` and `positions"):
+        CachePolicy(KeepAll(), "deepforcing.cache.alignment.Half")
+
+
+def test_a_retention_is_shown_all_tokens_of_a_frame() -> None:
+    asked = []
+
+    class Asks(SinkWindow):
+        def check_model(self, config: WanConfig, slot_tokens: int) -> None:
+            asked.append(slot_tokens)
+
+    KVCache(CachePolicy(Asks(9), "slot"), WanConfig(dim=28, num_heads=2, num_layers=1), (2, 5), CHUNK, 30)
+    assert set(asked) == {10}

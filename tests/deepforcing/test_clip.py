@@ -14,7 +14,8 @@ from deepforcing.cache.compression import ParticipativeCompression
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.clip import check_length, read_clip
-from deepforcing.generator import Generator, GeneratorSpec, PixelChunk
+from deepforcing.frames import PixelChunk
+from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.rollout.rules import Chunkwise, Rolling
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.stopwatch import Stopwatch

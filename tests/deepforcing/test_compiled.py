@@ -7,46 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from steady import CONFIG, POLICIES, SCHEDULE
 from torch import Tensor
 
-from deepforcing.cache.alignment import ReleaseSink
-from deepforcing.cache.bands import BandedPolicy
-from deepforcing.cache.compression import ParticipativeCompression
-from deepforcing.cache.dummy_forcing import DummyForcing
-from deepforcing.cache.forcing_kv import ForcingKV
-from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.observe import Seen
-from deepforcing.cache.policy import CachePolicy
-from deepforcing.cache.pyramid_forcing import PyramidForcing, PyramidPositions
-from deepforcing.cache.retention import SinkWindow
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.noise import KeyedNoise
 from deepforcing.rollout.rolling import rolling
 from deepforcing.rollout.rules import Rolling
-from deepforcing.rollout.schedule import Schedule
-from deepforcing.wan.config import WanConfig
 from deepforcing.wan.weights import random_wan
 
-CONFIG = WanConfig(
-    dim=28, ffn_dim=32, freq_dim=16, in_dim=3, out_dim=3, num_heads=2, num_layers=2, text_dim=10, text_len=4
-)
 MODEL = random_wan(CONFIG)
-SCHEDULE = Schedule((1000, 500))
 CHUNKS = 40
-POLICIES = {
-    "self_forcing": CachePolicy(SinkWindow(21)),
-    "sink": CachePolicy(SinkWindow(21, 10)),
-    "deep_sink": CachePolicy(SinkWindow(21, 10), "sink"),
-    "deep_forcing": CachePolicy(ParticipativeCompression(), "unified"),
-    "deep_forcing_release": CachePolicy(ParticipativeCompression(reuse_limit=7, every_pass=True), ReleaseSink(16)),
-    "longlive": CachePolicy(SinkWindow(12, 3)),
-    "rolling_forcing": CachePolicy(SinkWindow(15, 3), "sink"),
-    "dummy_forcing": BandedPolicy(DummyForcing()),
-    "forcing_kv": BandedPolicy(ForcingKV(HeadClasses(((), (0,)), 2))),
-    "pyramid_forcing": BandedPolicy(PyramidForcing(((-1, 2), (1, 2))), PyramidPositions()),
-    "commit_frames": CachePolicy(SinkWindow(12, 3), "sink", commit_frames=6),
-}
 
 
 class Graphs:

@@ -12,10 +12,10 @@ from naive import softmax_attention, turn
 from torch import Tensor
 
 from deepforcing.cache.alignment import NAMED
-from deepforcing.cache.compression import ParticipativeCompression
+from deepforcing.cache.compression import FrameCompression, ParticipativeCompression
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
-from deepforcing.cache.scorers import QueryKey, Random
+from deepforcing.cache.scorers import QueryKey, Random, ValueAware
 from deepforcing.wan.config import WanConfig
 
 CONFIG = WanConfig(dim=40, num_heads=2, num_layers=2)
@@ -100,14 +100,23 @@ class Reference:
         scores = torch.zeros(total, dtype=torch.float64)
         for h in range(len(self.heads)):
             keys = self.turned(everything[h])
+            sizes = torch.stack([t.v.abs().sum() for t in everything[h]])
             for i in range(queries.shape[1]):  # query by query: no sum is taken out of the product
-                scores += keys @ queries[h, i]
+                logits = keys @ queries[h, i]
+                if isinstance(rule.scorer, ValueAware):
+                    scores += torch.softmax(logits / D**0.5, 0) * sizes
+                else:
+                    scores += logits
         count = (rule.budget_frames - rule.sink_frames - rule.recent_frames) * S
         free = [
             i
             for i in range(rule.sink_frames * S, total - rule.recent_frames * S)
             if rule.reuse_limit is None or everything[0][i].chosen < rule.reuse_limit
         ]
+        if isinstance(
+            rule, FrameCompression
+        ):  # the tokens of a frame stand side by side: every one counts as their sum
+            scores = torch.stack([scores[i // S * S : i // S * S + S].sum() for i in range(total)])
         best: list[int] = []
         for _ in range(min(count, len(free))):
             best.append(max((i for i in free if i not in best), key=lambda i: float(scores[i])))
@@ -188,6 +197,11 @@ RULES = {
     "per_head": compression(per_head=True),
     "reuse3": compression(reuse_limit=3),
     "reuse1": compression(reuse_limit=1),
+    "value_aware": compression(scorer=ValueAware()),
+    "value_aware_per_head": compression(scorer=ValueAware(), per_head=True),
+    "frames": FrameCompression(**vars(compression())),
+    "frames_per_head": FrameCompression(**vars(compression(per_head=True))),
+    "frames_value_aware": FrameCompression(**vars(compression(scorer=ValueAware(), reuse_limit=3))),
     "per_head_reuse1": compression(per_head=True, reuse_limit=1, queries="denoising"),
 }
 

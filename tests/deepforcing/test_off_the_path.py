@@ -17,8 +17,8 @@ from torch import Tensor
 from deepforcing import generator as generators
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
-from deepforcing.frames import OnTheWay, finite, levels, sent
-from deepforcing.generator import Generator, GeneratorSpec, NonFiniteError
+from deepforcing.frames import NonFiniteError, OnTheWay, finite, levels, sent
+from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.rollout.chunkwise import Chunk
 from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.tiny.model import TinySpec

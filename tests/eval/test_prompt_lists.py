@@ -52,6 +52,8 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path, name: str, separator:
         ("header.csv", "video,prompt,prompt\na.mp4,x,y\n", "line 1 names a column twice"),
         ("semicolon.csv", "video;prompt\na.mp4;x\n", "separated by commas"),
         ("tabs.csv", "video\tprompt\na.mp4\tx\n", "separated by commas"),
+        ("renamed.txt", "a.mp4,one\nb c.mp4,two\né.mp4,three\n", r"prompt 1 holds a\.mp4; give a \.json of"),
+        ("renamed.txt", "one\ntwo\ne\u0301.mp4: three\n", r"prompt 3 holds é\.mp4; give a \.json of"),
         ("empty.csv", "", "it is empty"),
         ("nameless.csv", "video,prompt\n,x\n", "line 2: every row needs a video and a prompt"),
         ("wide.txt", "one\ntwo\nthree\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),

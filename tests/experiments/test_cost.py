@@ -142,6 +142,7 @@ def test_every_table_of_runs_says_what_they_cost(command: Command, tmp_path: Pat
     status, out, _ = command("report", f"runs={tmp_path}/runs/*", f"out={tmp_path}/page.html", "ends=1")
     assert status == 0
     page = (tmp_path / "page.html").read_text()
-    for text in (out, page, (tmp_path / "page.md").read_text()):
+    assert "KV" in out
+    for text in (page, (tmp_path / "page.md").read_text()):
         assert all(Column(c.metric, "cost").title in text for c in COST)
     assert "kv_tokens" in (tmp_path / "page.csv").read_text().splitlines()[0]

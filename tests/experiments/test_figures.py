@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -18,8 +19,9 @@ from hydra.utils import instantiate
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 from report_runs import write_run
+from studies import write_study
 
-from experiments.figures.drift import Curve, Drift, Panel, panel
+from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
 from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
 from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
@@ -43,10 +45,59 @@ def scored_runs(root: Path) -> list[Path]:
     ]
 
 
+def grid_runs(root: Path) -> list[Path]:
+    """Two sinks by two budgets, less one."""
+    scores: Any = {"colour_drift": lambda i, t: i + t, "motion_magnitude": lambda i, t: 2.0 * t}
+    return [
+        write_run(
+            root, "deep_forcing", scores, {"sink_frames": sink, "budget_frames": n}, name=f"deep-{sink:04x}{n:04x}"
+        )
+        for sink, n in ((3, 9), (6, 9), (6, 12))
+    ]
+
+
+def coherent_runs(root: Path) -> list[Path]:
+    scores: Any = {f"coherence_{s:g}s": lambda i, t, s=s: 1 / (1 + s) + i / 100 for s in (0.5, 2.0, 8.0)}
+    return [write_run(root, name, scores) for name in ("deep_sink", "self_forcing")]
+
+
+def watched_runs(root: Path) -> list[Path]:
+    """What the probes write: three steps and a clean pass of two layers; two choices of a layer."""
+    run = write_run(root, "deep_forcing")
+    for file in (run / "samples").glob("*.json"):
+        (run / "probes").mkdir(exist_ok=True)
+        passes = [(step == 3, step % 3, layer) for step in range(4) for layer in range(2)]
+        kind, step, layer = np.array(passes).T
+        mass = np.random.default_rng(0).dirichlet(np.ones(6), (8, 2)).astype(np.float32)
+        slots = np.tile([0, 1, -1, 9, 10, 11], (8, 1))
+        np.savez(
+            run / "probes" / f"attention-{file.stem}.npz",
+            mass=mass, kind=kind, step=step, layer=layer, start=np.full(8, 9), slots=slots,
+        )  # fmt: skip
+        np.savez(
+            run / "probes" / f"chosen-{file.stem}.npz",
+            counts=np.array([[0, 3, 5, 0]]), choices=np.array([2]), size=4, heads=1, start=np.array([9, 12]),
+            layer=np.array([0, 0]), frame=np.array([[1, 2, 3, 4]] * 2), place=np.array([[0, 1, 2, 3]] * 2),
+        )  # fmt: skip
+    record = json.loads((run / "run.json").read_text())
+    record["geometry"] = {"temporal_stride": 4, "height": 16, "width": 16, "spatial_stride": 4, "patch": 2}
+    (run / "run.json").write_text(json.dumps(record))
+    return [run]
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "drift": (scored_runs, ()),
     "filmstrip": (scored_runs, ("figure.metrics=[presence]", "figure.frames=3")),
     "sweep": (scored_runs, ()),
+    "budget": (scored_runs, ("figure.cost=kv_tokens",)),
+    "heatmap": (grid_runs, ("figure.x=sink_frames", "figure.y=budget_frames")),
+    "coherence": (coherent_runs, ()),
+    "attention": (watched_runs, ()),
+    "passes": (watched_runs, ()),
+    "slots": (watched_runs, ()),
+    "chosen": (watched_runs, ()),
+    "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
+    "importances": (write_study, ()),
 }
 """Per figure: what writes the run directories of a small example, and words of the command line."""
 
@@ -76,7 +127,7 @@ def test_the_drawn_points_are_the_datas(tmp_path: Path) -> None:
     """Through the axes' own transform, and out of the svg that a page holds."""
     t, mean = [0.5, 2.5, 4.5, 9.5], [3.0, 1.0, math.nan, 8.0]
     low, high = [2.0, 0.5, math.nan, 7.0], [4.0, 1.5, math.nan, 9.0]
-    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, low, high)], 10.0, 5.0)
+    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, dict.fromkeys(BANDS, (low, high)))], 10.0, 5.0)
     with styled():
         canvas = Canvas()
         axes = canvas.add_axes((0.1, 0.1, 0.8, 0.8))
@@ -123,7 +174,8 @@ def test_curves_and_sweep_points_are_the_means_over_prompts(tmp_path: Path) -> N
 
 
 def test_svg_of_the_page_has_its_colours_and_ids_of_its_own() -> None:
-    curves = [Curve(i, f"run {i} <x>", COLOURS[i], [0.5, 1.5], [i, i + 1.0], [i, i], [i + 1.0] * 2) for i in range(3)]
+    bands = {band: ([0.0, 0.0], [3.0, 3.0]) for band in BANDS}
+    curves = [Curve(i, f"run {i} <x>", COLOURS[i], [0.5, 1.5], [i, i + 1.0], bands) for i in range(3)]
     one, two = (drift_svg(Panel('m "<', curves, 5.0, 2.0), index) for index in (0, 1))
     ids = [{e.attrib["id"] for e in ET.fromstring(svg).iter() if "id" in e.attrib} for svg in (one, two)]
     assert ids[0]
@@ -142,9 +194,8 @@ def test_svg_of_the_page_has_its_colours_and_ids_of_its_own() -> None:
 
 
 def test_names_at_the_ends_of_lines_keep_apart() -> None:
-    curves = [
-        Curve(i, f"run {i}", COLOURS[i], [0.5, 1.5], [1.0, 1.0 + i / 1000], *[[math.nan] * 2] * 2) for i in range(6)
-    ]
+    nothing = {band: ([math.nan] * 2,) * 2 for band in BANDS}
+    curves = [Curve(i, f"run {i}", COLOURS[i], [0.5, 1.5], [1.0, 1.0 + i / 1000], nothing) for i in range(6)]
     with styled():
         canvas = Canvas(figsize=(3.77, 2.1))
         axes = canvas.add_axes((0.1, 0.1, 0.6, 0.8))

@@ -169,6 +169,17 @@ def test_what_goes_wrong_is_one_line(error: Exception, said: str) -> None:
         assert "\n" not in m.problem
 
 
+def test_backends_that_are_not_here_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_here(mode: str, *_: Any) -> None:
+        raise ValueError(f"backend={mode} does not work here: no compiler")
+
+    monkeypatch.setattr(measure.backend, "check", not_here)
+    told = told_by("faster")
+    assert {(m.row, m.mode) for m in told} == {(row, mode) for row in measure.PASSES for mode in ("compiled", "graphs")}
+    assert all("no compiler" in m.problem for m in told)
+    assert measure.modes(torch.device("cuda"))[0] == "graphs"
+
+
 def test_end_to_end_and_memory() -> None:
     quick = replace(TOY, repeats=1, fill=2)
     vae = rows_of(told_by("vae", quick))["vae"]
@@ -231,8 +242,8 @@ def fake(name: str, settings: Settings, out: Path, seconds: float) -> str | None
 
 def test_what_was_told_before_a_bad_end_counts() -> None:
     result = table.measured(Settings(groups=GROUPS), torch.device("cuda"), fake)
-    assert [row["row"] for row in result["rows"]] == list(ROWS)
-    rows = {row["row"]: row for row in result["rows"]}
+    assert list(dict.fromkeys(row["row"] for row in result["rows"])) == list(ROWS)
+    rows = {row["row"]: row for row in result["rows"] if row["mode"]}
     good = rows["self_forcing"]
     assert (good["median"], good["p95"], good["repeats"], good["met"]) == (31.0, 20.0, 3, False)
     assert good["floor"] == pytest.approx(12 / (2.02e14 / 7e14))
@@ -241,7 +252,7 @@ def test_what_was_told_before_a_bad_end_counts() -> None:
     assert rows["vae"]["problem"] == NOT_REACHED
     assert result["batches"] == {"1": {"fps": 30.0}, "2": "out of memory"}
     text = markdown(result)
-    assert text.count("\n| ") == len(ROWS) + 2
+    assert text.count("\n| ") == len(result["rows"]) + 2
     for part in ("**H100**", "31 FPS", "it ended with status -11", "cudnn 11.00 ms", "driver 5", NOT_REACHED):
         assert part in text
 
@@ -299,7 +310,10 @@ def test_the_whole_table_on_a_cpu(command: Command, tmp_path: Path) -> None:
     outcome = command("bench", "gpu-table", "size=toy", "device=cpu", "minutes=6", f"out={tmp_path}")
     assert outcome.status == 0, outcome.err
     result = json.loads((tmp_path / "gpu_table.json").read_text())
-    assert [row["row"] for row in result["rows"]] == list(ROWS)
-    assert {row["problem"] for row in result["rows"]} == {None}
+    assert list(dict.fromkeys(row["row"] for row in result["rows"])) == list(ROWS)
+    no_gpu = {row["row"] for row in result["rows"] if row["mode"] == "graphs"}
+    assert no_gpu == set(measure.PASSES)
+    for row in result["rows"]:
+        assert (row["problem"] is None) == (row["mode"] != "graphs")
     assert result["problems"] == {}
     assert (tmp_path / "gpu_table.md").read_text() in outcome.out

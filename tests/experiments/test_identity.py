@@ -306,12 +306,13 @@ def test_published_identities_stay(words: str, frames: int, name: str) -> None:
 
 OTHER_RUN = {
     "model": "+model.pixel_scale=4", "cache": "cache=sink", "generator": "generator.noise=upstream", "seconds": "seconds=2",
-    "start_from": "start_from={clip}", "dtype": "dtype=bfloat16",
+    "start_from": "start_from={clip}", "dtype": "dtype=bfloat16", "backend": "backend=packed",
 }  # fmt: skip
 SAME_RUN = {  # batch: last bits, as the device; each sample's record says it
     "prompts": "prompts=dev", "seeds": "seeds=[5,6]", "name": "name=another", "label": "label=another",
     "runs_root": "runs_root={clip}.runs", "shard": "shard=1/2", "device": "device=auto", "threads": "threads=1",
     "batch": "batch=2", "watch": "watch=experiments.probes.attention.Attention",
+    "latents": "latents=keep",
 }  # fmt: skip
 
 

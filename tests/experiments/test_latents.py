@@ -15,7 +15,8 @@ from wan_files import CONFIG, write_taehv
 
 from deepforcing import video
 from deepforcing.cache.ahead import waits_for_queries
-from deepforcing.generator import Generator, GeneratorSpec, PixelChunk
+from deepforcing.frames import PixelChunk
+from deepforcing.generator import Generator, GeneratorSpec
 from deepforcing.prompts import Prompt
 from experiments.command.compose import compose
 from experiments.command.conf import groups

@@ -134,6 +134,21 @@ def test_runs_and_their_export_give_the_same_three_files(command: Command, tmp_p
         assert (tmp_path / "a" / f"page.{ending}").read_bytes() == (tmp_path / "b" / f"page.{ending}").read_bytes()
 
 
+def test_costs_stand_beside_scores_and_are_no_comparison(command: Command, tmp_path: Path) -> None:
+    runs = [
+        scored_run(tmp_path, name, level(1.0), tokens=counts)
+        for name, counts in (("one", (16, 32, 48)), ("two", (8, 8)))
+    ]
+    folder = export(read_runs(runs), tmp_path / "folder")
+    for words in (f"runs=[{runs[0]},{runs[1]}]", f"folders={folder}"):
+        table = drawn(command, tmp_path, words).set_index(["run", "metric"])
+        assert [table.loc[(run.name, "kv_tokens"), "mean"] for run in runs] == [32, 8]
+        assert table.xs("kv_tokens", level="metric")["difference"].isna().all()
+        assert set(table["comparisons"]) == {2}
+        assert "kv_stored" not in table.index.get_level_values("metric"), "no record says it"
+    assert "KV stored" in (tmp_path / "page.md").read_text()
+
+
 def test_labels_are_text_and_numbers_lead_to_videos(command: Command, tmp_path: Path) -> None:
     evil = "=cmd()|<script>alert(1)</script>"
     run = scored_run(tmp_path / "ru ns#1", "one", level(1.0), label=evil)

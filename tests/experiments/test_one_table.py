@@ -90,8 +90,7 @@ def test_what_was_not_scored_is_a_dash_in_every_format() -> None:
 
 def formats(grid: Grid) -> dict[str, str]:
     out = io.StringIO()
-    for part in terminal(grid, 200):
-        Console(file=out, width=400, color_system=None).print(part)
+    Console(file=out, width=400, color_system=None).print(terminal(grid, 200)[0])
     return {
         "markdown": markdown(grid),
         "latex": latex([("", grid)], "").replace("{[}", "[").replace("$-$", "−").replace("\\textbar{}", "|"),
@@ -140,18 +139,33 @@ def test_a_table_stays_one_whatever_its_words(lines: list[tuple[str, str, str]],
     assert len(re.findall(r"</?[a-z]+(?: class=\"[a-z ]*\")?>", drawn)) == drawn.count("<")
     body = latex([("", grid)], "").split("\\midrule")[1].split("\\bottomrule")[0]
     assert len(re.findall(r"(?<!\\)&", body.replace("\\\\", "\n"))) == 2 * len(lines)
-    for part in terminal(grid, 80):
-        Console(file=io.StringIO(), width=200).print(part)
+    Console(file=io.StringIO(), width=200).print(terminal(grid, 80)[0])
 
 
-def test_a_terminal_shows_as_many_columns_as_fit() -> None:
-    heads = tuple(Head(f"column number {i}") for i in range(6))
-    grid = Grid("", heads, ((Head("row"), tuple(Cell((Piece(str(i)),)) for i in range(6))),))
-    assert [len(table.columns) - 1 for table in terminal(grid, 200)] == [6]
-    narrow = [len(table.columns) - 1 for table in terminal(grid, 40)]
-    assert sum(narrow) == 6
-    assert len(narrow) == 3
-    assert [len(table.columns) - 1 for table in terminal(grid, 5)] == [1] * 6
+def test_a_terminal_shows_as_many_columns_as_fit_and_says_what_it_left_out() -> None:
+    heads = tuple(Head(f"number_{i} ↓") for i in range(6))
+    rows = tuple(
+        (Head(f"a long name of run {i}"), tuple(Cell((Piece(f"{i}.{j}"),)) for j in range(6))) for i in range(30)
+    )
+    for width in (120, 80, 60, 40, 10):
+        table, left_out = terminal(Grid("run", heads, rows), width)
+        shown = len(table.columns) - 1
+        assert left_out == [head.text for head in heads[shown:]]
+        assert shown == {120: 6, 80: 5, 60: 3, 40: 2, 10: 1}[width]
+        out = io.StringIO()
+        Console(file=out, width=width, color_system=None).print(table)
+        assert max(map(len, out.getvalue().splitlines())) <= width
+        if width >= 40:
+            assert "29.1" in out.getvalue(), "nothing that is shown is cut"
+
+
+def test_a_terminal_changes_rows_and_columns_where_all_then_have_room() -> None:
+    heads = tuple(Head(f"a metric of this name, number {i}") for i in range(12))
+    rows = tuple((Head(name), tuple(Cell((Piece(f"{j}.5"),)) for j in range(12))) for name in ("one", "two"))
+    table, left_out = terminal(Grid("run", heads, rows), 60)
+    assert not left_out
+    assert [str(column.header) for column in table.columns] == ["run", "one", "two"]
+    assert table.row_count == 12
 
 
 def test_a_table_without_differences_says_nothing_of_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from commands import RED, Command
 
 from deepforcing.runs import RunDir
 from experiments.command.outputs import check_output
+from experiments.figures.figure import FORMATS, save
 
 
 @pytest.fixture
@@ -62,6 +64,23 @@ def test_a_place_that_cannot_be_written(
     assert (status, err.count("\n")) == (2, 1)
     assert f"{whole}: cannot write the file: No space left on device" in err
     assert not list(whole.parent.iterdir())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_figure_that_does_not_fit_is_named(tmp_path: Path, ending: str) -> None:
+    """A limit on the file's size takes the path that a full disk takes; matplotlib's pdf writer fails once more over it."""
+    from matplotlib.figure import Figure
+
+    canvas, out = Figure(), tmp_path / f"figure{ending}"
+    canvas.subplots()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        with pytest.raises(OSError, match=f"cannot write the file: File too large: .*figure{ending}"):
+            save(canvas, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 LONG_WORK = [

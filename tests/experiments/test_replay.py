@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
 from safetensors.torch import load_file, save_file
 
+from deepforcing import backend as backends
+from deepforcing.wan.transformer import Backend, CausalWan
 from experiments.cli import CONF
+from experiments.parity import recording
 from experiments.parity.published import policy_of
 from experiments.parity.systems import SYSTEMS
 from experiments.replay import main
@@ -55,6 +59,36 @@ def test_recorded_fixture_replays(directory: Path, capsys: pytest.CaptureFixture
         assert tensors[0]["latent_frames_compared"] >= 6  # type: ignore[operator]
     else:
         assert compared == recorded
+
+
+COMPILED = ("deep_forcing_pc", "dummy_forcing", "longlive")  # compiling takes a minute for each
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("directory", "backend"),
+    [
+        *((d, "packed") for d in FIXTURES),
+        *((d, "compiled") for d in FIXTURES if d.name.startswith(COMPILED) and shutil.which("g++")),
+    ],
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_recorded_fixture_replays_by_every_backend(
+    directory: Path, backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[CausalWan] = []
+
+    def model_of(*given: Any) -> CausalWan:
+        used.append(plain(*given))
+        backends.use(used[-1], backend)
+        return used[-1]
+
+    plain = recording.model_of
+    monkeypatch.setattr(recording, "model_of", model_of)
+    assert main([f"golden={directory}"]) == 0
+    *_, last = records(capsys)
+    assert last["max_abs"] < 1e-5  # type: ignore[operator]
+    assert [model.backend for model in used] == [backend] * len(used) != []
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import av
 import numpy as np
 import pytest
 from report_runs import FPS, PROMPTS, SECONDS, Page, Scores, add_scores, draw, four_runs, write_run
 
+from deepforcing.video import VideoWriter
 from eval.metrics.vbench.quality import RANGES
 from experiments.results.runs import find_runs, read_runs
 
@@ -34,7 +36,7 @@ def test_page_holds_every_video_and_needs_no_network(tmp_path: Path, four: list[
     page = Page(html)
     links = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
     assert links[0] == "data:,"  # the icon that browsers would ask for
-    assert all(link.startswith("#") for link in links[1:])  # parts of the curves' own svg
+    assert all(link.startswith("#") or link.endswith("/run.json") for link in links[1:])  # in the page, and to records
     assert not re.findall(r"@import|url\((?!#c)|https?://|fetch\(", html)
     videos = [attributes["data-source"] for tag, attributes in page.tags if tag == "video"]
     inside = {base64.b64decode(page.scripts[source]) for source in videos if source}
@@ -97,7 +99,7 @@ def test_bold_and_coloured_only_what_is_beyond_doubt(tmp_path: Path, four: list[
     assert 'class="best"' not in doubt
     assert not re.search(r'class="num (better|worse)"', doubt)
     assert 'class="num better"' in html
-    row = re.search(r"<tr><th>strange thing.*?</tr>", html, re.S)
+    row = re.search(r"<tr><th[^>]*>strange thing.*?</tr>", html, re.S)
     assert row is not None  # no direction is known, so no verdict, although the interval excludes zero
     assert re.findall(r'<td class="num ([a-z]*)"><span class="pair"><span>([^<]+)<', row[0]) == [("different", "+3.0")]
 
@@ -168,13 +170,52 @@ def test_unfinished_run_does_not_empty_the_report(tmp_path: Path, four: list[Pat
 def test_large_videos_are_put_in_as_smaller_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path, "large")
     monkeypatch.setattr("experiments.page.preview.WIDTH", 8)
-    html, _ = draw(tmp_path / "page.html", run, page_megabytes=0.0001)
+    for path in run.glob("samples/*.mp4"):
+        with VideoWriter(path, 32, 32, fps=FPS) as writer:
+            writer.write(np.random.default_rng(0).integers(0, 256, (SECONDS * FPS, 32, 32, 3), dtype=np.uint8))
+    size = sum(path.stat().st_size for path in run.glob("samples/*.mp4"))
+    html, _ = draw(tmp_path / "page.html", run, page_megabytes=(size - 1) * 4 / 3 / 1e6)
     page = Page(html)
     assert "smaller copies" in page.text
     for source in (name for name in page.scripts if name.startswith("video")):
         with av.open(io.BytesIO(base64.b64decode(page.scripts[source]))) as video:
             shapes = [(frame.width, frame.height) for frame in video.decode(video=0)]
         assert shapes == [(8, 8)] * SECONDS * FPS
+
+
+def test_videos_that_do_not_fit_are_files_beside_the_page(tmp_path: Path) -> None:
+    """The same bytes, found from the page's folder; an earlier page's stay; an interrupted page leaves the old one."""
+    run = write_run(tmp_path / "runs", "large % a#b")
+    out = tmp_path / "reports" / "my page.html"
+    html, _ = draw(out, run, page_megabytes=0.0001)
+    page = Page(html)
+    assert "my page_videos/" in page.text
+    links = [unquote(str(of["data-link"])) for tag, of in page.tags if tag == "video"]
+    assert len(links) == 3
+    originals = sorted(path.read_bytes() for path in run.glob("samples/*.mp4"))
+    assert sorted((out.parent / link).read_bytes() for link in links) == originals
+    assert not [name for name in page.scripts if name.startswith("video")]
+    before = {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()}
+    other = write_run(tmp_path / "runs", "another")
+    draw(out, run, other, page_megabytes=0.0001)
+    assert all(path.read_bytes() == content for path, content in before.items() if path.suffix == ".mp4")
+
+
+def test_one_prompt_says_nothing_of_intervals(tmp_path: Path) -> None:
+    scores = {"colour_drift": lambda i, t: t, "sharpness": lambda i, t: 5.0 + t % 2}
+    runs = [write_run(tmp_path, label, scores, prompts=("a red disc",)) for label in ("one", "two")]
+    html, terminal = draw(tmp_path / "page.html", *runs)
+    for text in (Page(html).text, terminal, (tmp_path / "page.md").read_text(encoding="utf-8")):
+        assert not re.search(r"(?<!ordering )\binterval", text.replace("95 % interval |", "")), text
+        assert "excludes zero" not in text
+    assert "nothing here can be told from chance" in Page(html).text
+    assert 'id="bands"' not in html
+
+
+def test_runs_of_a_sweep_stand_in_the_order_of_its_number(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, f"deep_sink sink_frames={n}", {"colour_drift": lambda i, t: t}) for n in (6, 12, 0)]
+    html, _ = draw(tmp_path / "page.html", *runs)
+    assert re.findall(r'data-toggle="\d".*?</svg>([^<]+)<', html) == [f"deep_sink sink_frames={n}" for n in (0, 6, 12)]
 
 
 def test_rows_beyond_the_limit_are_counted_and_selectable(tmp_path: Path) -> None:
@@ -251,7 +292,7 @@ def test_vbench_is_drawn_over_time_and_printed_by_protocol(tmp_path: Path) -> No
     assert re.findall(r"<figure.*?<b>([^<]+)<", html, re.S) == ["imaging quality", "flow magnitude", "clip drift"]
     assert "without any value: saturation" in text
     part = html.split('id="vbench"')[1].split("</table>")[0]
-    better = part.split("better</span>")[1]
+    better = part.split("better</a>")[1]
     values = re.findall(r'<td class="num">(?:<b>)?([^<]+)<', better)
     assert values[:9] == ["3", *["–"] * 5, "–", "63.50", "–"]  # prompts, then the eight in VBench's order
     assert "<b>+12.50</b></small><small>[+12.50, +12.50]<" in better
@@ -259,7 +300,8 @@ def test_vbench_is_drawn_over_time_and_printed_by_protocol(tmp_path: Path) -> No
     moved = html.split('id="movement"')[1].split("</table>")[0]
     assert re.findall(r'<td class="num">([^<]+)<', moved) == ["0.501", "0.501", "0.260", "0.260"]
     assert "protocol=vbench_long" in text
-    assert re.search(r"Imaging Quality +51\.00 +63\.50", terminal)
+    shown = terminal.split("vbench_long\n")[1]
+    assert re.search(r"Imaging Quality.* 51\.00 +63\.50", shown)
     assert "| better | 3 | – | – | – | – | – | – | 63.50 | – |" in (tmp_path / "page.md").read_text(encoding="utf-8")
     lines = list(csv.DictReader((tmp_path / "page.csv").open(encoding="utf-8")))
     slopes = {line["metric"]: float(line["slope"]) for line in lines if line["label"] == "plain"}
@@ -277,7 +319,7 @@ def test_quality_is_drawn_wherever_its_dimensions_are_and_says_what_it_rewards(t
     html, terminal = draw(tmp_path / "page.html", *runs, window_seconds=2.0)
     assert "vbench quality" in re.findall(r"<figure.*?<b>([^<]+)<", html, re.S)
     assert html.split('id="vbench"')[1].count("VBench Quality") >= 1
-    better = html.split('id="vbench"')[1].split("</table>")[0].split("better</span>")[1]
+    better = html.split('id="vbench"')[1].split("</table>")[0].split("better</a>")[1]
     assert f"<b>+{10 / 6.5:.2f}</b>" in better
     assert html.count("VBench Quality rewards standing still") == 2  # over time, and by protocol
     assert "VBench Quality rewards standing still" in (tmp_path / "page.md").read_text(encoding="utf-8")

@@ -63,7 +63,41 @@ def test_a_signal_ends_a_command_with_its_number(
             program(work, str)()
         assert end.value.code == 128 + number
         assert capsys.readouterr() == ("", SAID[number] + "\n")
-        assert signal.getsignal(number) == before
+        assert signal.getsignal(number) == signal.SIG_DFL  # until the process is gone: Python's own has a traceback
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("again", SAID)
+def test_a_second_signal_at_once_disturbs_no_ending(
+    again: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An impatient Ctrl-C, or a terminal that hangs up and ends: what the first began, such as ending workers, is done."""
+    done = []
+
+    def work(_: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), again)
+            time.sleep(0.05)
+            done.append(again)
+
+    monkeypatch.setattr(sys, "argv", ["x.py"])
+    before = {number: signal.getsignal(number) for number in SAID}
+    with pytest.raises(SystemExit) as end:
+        program(work, str)()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert (end.value.code, done) == (130, [again])
+    assert capsys.readouterr() == ("", SAID[signal.SIGINT] + "\n")
+
+
+def test_signals_are_as_before_where_none_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x.py"])
+    before = [signal.getsignal(number) for number in SAID]
+    program(lambda _: 0, str)()
+    assert [signal.getsignal(number) for number in SAID] == before
 
 
 def test_a_rollout_that_is_told_to_end_goes_on_later(make: Command, checkpoint: Path, tmp_path: Path) -> None:

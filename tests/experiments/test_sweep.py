@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,10 @@ def test_a_launcher_without_a_sweep_is_refused(command: Command) -> None:
     assert "launchers are for sweeps: add -m" in err
 
 
-def test_a_cluster_that_is_not_there(command: Command, tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices are looked at where points run: a GPU that this machine lacks is no mistake here. Names of devices are."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))  # also where this machine has one
     words = ("-m", "hydra/launcher=submitit_slurm", "cache=sink,slot", f"runs_root={tmp_path}")
     status, _, err = command("rollout", *words, "device=gpu")
     assert (status, err.count("\n")) == (2, 1)

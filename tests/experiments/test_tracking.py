@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -296,6 +297,20 @@ def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path, m
     assert "dir=" in said
     monkeypatch.setattr("deepforcing.runs.shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     assert f"{run.path}: only 1 MB free, at least 20 MB are needed" in track([run], table, Tracker()).problems[0]
+
+
+def test_of_two_files_the_one_to_be_written_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B copies what it logs out of a temporary folder, which is not what is full."""
+    fake = FakeWandb(tmp_path / "w")
+    use(monkeypatch, fake)
+
+    def copy(**given: Any) -> FakeWandb:
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/a.json", None, str(run.path / "a.json"))
+
+    monkeypatch.setattr(fake, "init", copy)
+    (problem,) = track([run], read_scores([run], 1.0).table, Tracker()).problems
+    assert f"{run.path / 'a.json'}: No space left on device" in problem
+    assert "elsewhere" not in problem
 
 
 def test_a_disk_that_runs_full_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,110 @@
+"""Scores against what passes read: a panel per metric, a line per policy, 95 % intervals over prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from experiments.figures.measured import measured
+from experiments.figures.style import LINE, PANEL, Ink, inks
+from experiments.tables.table import COST
+from experiments.tables.words import plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+MOST_PANELS = 12
+
+
+@dataclass(frozen=True)
+class Line:
+    """One policy: (what a pass reads, value, low, high) at every budget, in the order of what it reads."""
+
+    policy: str
+    ink: Ink
+    points: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class AtBudgets:
+    """panels: (title, its lines). read: title of the horizontal axis. caption: what was run."""
+
+    panels: tuple[tuple[str, tuple[Line, ...]], ...]
+    read: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """metrics: a panel each; None: all that were scored under the protocol. number: of every video, as in experiments.table;
+    ends: seconds that first and last mean. cost: the horizontal axis. Runs of one policy (of one name, whatever their label)
+    are one line, through what each reads, as measured: mean over chunks."""
+
+    metrics: str | tuple[str, ...] | None = None
+    number: str = "last"
+    cost: Literal["kv_frames", "kv_tokens", "kv_stored", "chunk_time"] = "kv_frames"
+    protocol: str = "windows"
+    ends: float = 5.0
+    window_seconds: float | None = None
+
+    def read(self, runs: Sequence[Path]) -> AtBudgets:
+        found, columns, table = measured(runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds)
+        if len(columns) > MOST_PANELS:
+            raise ValueError(f"{len(columns)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
+        cost = next((column for column in COST if column.metric == self.cost), None)
+        if cost is None:
+            raise ValueError(f"figure.cost={self.cost}: choose among {', '.join(column.metric for column in COST)}")
+        if not table.measured(cost):
+            raise ValueError(f"figure.cost={self.cost} is known of none of the runs")
+        policies = list(dict.fromkeys(str(run.record["name"]) for run in found if not run.is_real))
+        ink = dict(zip(policies, inks(policies, [False] * len(policies)), strict=True))
+        panels = []
+        for column in columns:
+            lines = []
+            for policy in policies:
+                mine = [run.name for run in found if run.record["name"] == policy]
+                cells = [(table.cell(name, cost).value, table.cell(name, column)) for name in mine]
+                known = sorted(
+                    (x, e.value, e.low, e.high) for x, e in cells if math.isfinite(x) and math.isfinite(e.value)
+                )
+                lines.append(Line(policy, ink[policy], tuple(known)))
+            panels.append(
+                (f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip(), tuple(lines))
+            )
+        prompts = min((len({s["prompt_id"] for s in run.samples}) for run in found), default=0)
+        caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each; lines: 95 % intervals over prompts"
+        return AtBudgets(tuple(panels), cost.heading.removesuffix(f" {cost.arrow}"), caption)
+
+    def draw(self, canvas: Canvas, data: AtBudgets) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        columns = min(3, len(data.panels))
+        rows = math.ceil(len(data.panels) / columns)
+        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.75)
+        grid = canvas.subplots(rows, columns, squeeze=False)
+        lines = max(len(of) for _, of in data.panels)
+        for axes, (title, of) in zip(grid.flat, data.panels, strict=False):
+            spread = max((p[0] for line in of for p in line.points), default=1.0) * 0.004
+            for i, line in enumerate(of):
+                x = [
+                    p[0] + (i - (lines - 1) / 2) * spread for p in line.points
+                ]  # side by side, so that intervals can be told apart
+                axes.plot(
+                    x, [p[1] for p in line.points], "o", ls=line.ink.line, color=line.ink.light, label=line.policy
+                )
+                for at, (_, _, low, high) in zip(x, line.points, strict=True):
+                    if math.isfinite(low) and math.isfinite(high):
+                        axes.vlines(at, low, high, color=line.ink.light, lw=LINE, alpha=0.6)
+            axes.xaxis.set_major_locator(MaxNLocator(6))
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            axes.margins(y=0.08)
+            axes.set_title(title)
+            axes.set_xlabel(data.read)
+        for axes in [*grid.flat][len(data.panels) :]:
+            axes.set_axis_off()
+        canvas.suptitle(data.caption, x=0.01, ha="left")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
