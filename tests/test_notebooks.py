@@ -25,7 +25,7 @@ def notebooks() -> list[Path]:
     return [path for path in sorted((ROOT / "notebooks").glob("*.py")) if path.read_text().startswith("# ---\n")]
 
 
-SLOW = {"drift_curves", "sink_sweep"}  # they roll out several runs
+SLOW = {"drift_curves", "sink_sweep", "attention_probes", "read_runs"}  # one fast one is enough to see that they run
 SCRIPTS = [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in SLOW else []) for p in notebooks()]
 
 

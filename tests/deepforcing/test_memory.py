@@ -188,6 +188,7 @@ def test_too_little_is_said_with_what_would_fit(spec: GeneratorSpec, free: int, 
     assert "KV cache" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_proposal_fits() -> None:
     from deepforcing.memory import alternatives
 

@@ -36,6 +36,7 @@ def test_ours_beside_the_package(command: Command, tmp_path: Path) -> None:
 
 
 @needs_package
+@pytest.mark.slow
 def test_ours_alone_beside_its_floor(command: Command) -> None:
     status, out, err = command("bench", *TINY, "metrics=[background_consistency]", "package=false")
     assert (status, err) == (0, "")

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def words(checkpoint: Path, folder: Path, *more: str) -> tuple[str, ...]:
     given = {"seconds": "2", "prompts": f"['{RED}','{BLUE}']", "model.checkpoint": str(checkpoint), "ends": "1"}
     given |= {"runs_root": str(folder / "runs"), "out": str(folder / "out.md"), "metrics": "[saturation]"}
-    given |= {"window_seconds": "0.5", "baseline": "a", "device": "cpu", "sweep.figures": "{}"}
+    given |= {"window_seconds": "0.5", "baseline": "a", "device": "cpu", "sweep.figures": "{}", "threads": "1"}
     typed = {word.partition("=")[0] for word in more}
     return ("run", POINTS, *(f"{key}={value}" for key, value in given.items() if key not in typed), *more)
 

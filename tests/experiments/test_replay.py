@@ -264,6 +264,7 @@ def test_a_damaged_fixture_is_one_record_that_names_the_file(
     assert file in record["error"] or "nosuch" in says
 
 
+@pytest.mark.slow
 def test_every_field_of_a_config_may_be_missing_or_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line each, never a traceback; a field that is not needed leaves the replay as it was."""
     directory = copied(GOLDEN / "self_forcing_framewise", tmp_path)

@@ -104,7 +104,7 @@ def test_a_trial_whose_process_is_gone_is_made_again(
         (("prune_at=[0.7]",), "is less than twice ends"),
         (("name=a/b",), "name=a/b must be letters"),
         (("out=a.txt",), "must end in .md"),
-        (("budget=3",), "200 settings in a row cannot run; the last: "),
+        pytest.param(("budget=3",), "200 settings in a row cannot run; the last: ", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_one_line(words: tuple[str, ...], said: str, search: Command, tmp_path: Path) -> None:
