@@ -246,7 +246,7 @@ def test_shares_have_their_own_intervals_everywhere() -> None:
     assert overall(table)[["low", "high"]].to_numpy().tolist() == [[0, 0]] * 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_all_differences_at_once_are_those_one_by_one(data: st.DataObject) -> None:
     """Of real numbers and of shares, with samples that a run lacks and values that it lost."""

@@ -327,6 +327,7 @@ def test_the_frames_that_viclip_sees(frames: int) -> None:
     assert found + [found[-1]] * (8 - len(found)) == [int(index) for index in expected]
 
 
+@pytest.mark.slow
 def test_importing_viclip_fetches_nothing(tmp_path: Path) -> None:
     """The vocabulary is not where the package looks for it: the clip package's is used, and no command runs."""
     code = (

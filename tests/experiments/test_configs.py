@@ -56,7 +56,10 @@ def test_choice_gives_a_spec(main: str, group: str, option: str) -> None:
 ONE_MODEL = "cache=forcing_kv"  # needs the classes of the model's heads, of which the embedded world's are shipped
 
 
-@pytest.mark.parametrize("words", [["model=tiny"], ["model=wan2.1-1.3b", "model.random_weights=true"]])
+WAN = ["model=wan2.1-1.3b", "model.random_weights=true"]
+
+
+@pytest.mark.parametrize("words", [["model=tiny"], pytest.param(WAN, marks=pytest.mark.slow)], ids=["tiny", "wan"])
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_row_of_an_experiment_is_a_rollout_that_can_be_made(
     name: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -110,6 +110,7 @@ def test_check_output_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["a"]
 
 
+@pytest.mark.slow
 def test_report_and_table_on_a_terminal_that_knows_only_ascii(run: Path, tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -250,6 +250,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, four: list[Path]) -> None
         read_runs(four)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, four: list[Path]) -> None:
     """The real command: page and table, a clean folder, status 2 and one line for a wrong directory."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
