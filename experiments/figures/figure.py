@@ -76,7 +76,8 @@ def check_format(out: Path) -> Path:
 
 
 def save(canvas: Canvas, out: Path) -> None:
-    """Write .png, .svg or .pdf, whole or not at all, byte for byte the same for the same figure.
+    """Write .png, .svg or .pdf, whole or not at all, without dates or random ids: the same figure is the same file, but that
+    a .pdf has places to the last bit, in which two layouts may differ.
 
     Raises ValueError for another ending, and for a picture that nobody can open.
     """
