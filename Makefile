@@ -74,7 +74,7 @@ train-crowd: setup  ## train the model of world tiny_crowd, on one core, into ru
 train-pan: setup  ## train the model of world tiny_pan, likewise
 	mkdir -p runs/train
 	$(PY) -m deepforcing.tiny.train --world tiny_pan --threads 1 --out runs/train/pan_short.safetensors --seed 0 --frames 9 --steps 1200 --batch 8 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
-	$(PY) -m deepforcing.tiny.train --world tiny_pan --threads 1 --out runs/train/tiny_pan.safetensors --init runs/train/pan_short.safetensors --seed 1 --steps 1200 --batch 4 --lr 2e-3 --flat 0.3
+	$(PY) -m deepforcing.tiny.train --world tiny_pan --threads 1 --out runs/train/tiny_pan.safetensors --init runs/train/pan_short.safetensors --seed 1 --steps 500 --batch 4 --lr 2e-3 --flat 0.2
 
 clean:  ## remove the environment and caches; runs/ and reports/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

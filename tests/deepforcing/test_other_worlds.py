@@ -161,6 +161,19 @@ def test_another_worlds_checkpoint_and_no_world_are_refused(tmp_path: Path) -> N
         TinySpec(world="tiny_moon")
 
 
+def test_the_shipped_pan_says_how_it_was_made_and_the_crowd_how_to_make_it() -> None:
+    path = TinySpec(world=pan.NAME, name=pan.NAME).path
+    assert path.stat().st_size < 10e6
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["history"].count("deepforcing.tiny.train --world tiny_pan") == 2
+    assert metadata["data"] == pan.DATA_VERSION
+    TinySpec(world=pan.NAME, name=pan.NAME).check()
+    with pytest.raises(ValueError, match="make train-crowd") as caught:
+        TinySpec(world=crowd.NAME).check()
+    assert "\n" not in str(caught.value)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Tensor]:
     common = ["train", "--out", str(out), "--world", "tiny_pan", "--frames", "6", "--batch", "1", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", [*common, *options])
