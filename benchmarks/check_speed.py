@@ -23,7 +23,13 @@ SKIP = 10  # chunks: the window is full, compression has found its cycle
 KEYS = {"new": "HEAD", "old": "HEAD~1", "cache": "self_forcing", "chunks": "10", "threads": "1", "pairs": "6"}
 # In either tree, as old as it may be: a chunk for every line that it reads, its processor seconds and its sum as the answer.
 WORKER = """
-import sys, time, torch, hydra
+import sys, time
+try:  # what commands do before torch is imported
+    from experiments.command.entry import keep_freed_memory
+    keep_freed_memory()
+except ImportError:
+    pass
+import torch, hydra
 from dataclasses import replace
 from omegaconf import OmegaConf
 from deepforcing.generator import Generator

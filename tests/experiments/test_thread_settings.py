@@ -38,6 +38,29 @@ def test_settings_are_there_before_torch_is(own: dict[str, str], said: str) -> N
     assert (done.stdout.strip(), done.stderr) == (said, "")
 
 
+FAULTS = """
+import sys
+from experiments.command.entry import keep_freed_memory
+keep_freed_memory()
+import resource, numpy as np
+def chunk():  # 8 MB in small blocks, then none of it
+    kept = [np.ones(1 << 13) for _ in range(128)]
+for _ in range(5):
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    chunk()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - began)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+@pytest.mark.parametrize(("own", "few"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_memory_that_a_chunk_frees_is_there_for_the_next(own: dict[str, str], few: bool) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, env=clean | own, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert (int(done.stdout.split()[-1]) < 50) == few
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
