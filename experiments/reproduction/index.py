@@ -27,7 +27,7 @@ def page(parts: Sequence[Drawn]) -> str:
     style = Markup((HERE.parent / "page" / "style.css").read_text(encoding="utf-8"))
     shown = [
         {"name": d.part.name, "title": d.part.title, "text": Markup(markdown.render(lowered(d.text))), "files": d.files,
-         "missing": d.missing, "command": d.command}
+         "missing": d.missing, "commands": d.commands}
         for d in parts
     ]  # fmt: skip
     return environment.get_template("index.html.j2").render(parts=shown, css=style)
