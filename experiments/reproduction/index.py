@@ -19,7 +19,7 @@ def page(parts: Sequence[Drawn]) -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     shown = [
         {"name": d.part.name, "title": d.part.title, "text": Markup(markdown.render(lowered(d.text))), "files": d.files,
-         "missing": d.missing, "command": d.command}
+         "missing": d.missing, "commands": d.commands}
         for d in parts
     ]  # fmt: skip
     return filled(HERE / "index.html.j2", parts=shown, css=inside(STYLE))
