@@ -50,6 +50,7 @@ def use(model: CausalWan, backend: Backend) -> None:
     if backend == "packed":
         packed.pack(model)
     else:
+        torch.compiler.reset()  # graphs of models before this one would count towards the limit of a function
         before, after = (torch.compile(f, fullgraph=True, dynamic=False) for f in (Block.before, Block.after))
         for block in model.blocks:
             setattr(block, "before", functools.partial(before, block))  # noqa: B010 (mypy: a method is no attribute)
