@@ -92,14 +92,15 @@ class Tokens:
     """New content of slots, L tokens in slot order. keys (un-rotated), values: [B, H, L, D].
 
     origin: int64 [3, B, G, L], where single tokens come from: latent frame, index within it, how often they have been
-    chosen; None for content that is turned as a whole frame. visible: bool [B, G, L]; None: all are. More tokens than
-    the slots hold stand in for the chunk's own first ones during this one pass.
+    chosen; None for content that is turned as a whole frame. visible: bool [B, G, L]; None: all are. gap: float32
+    [B, G, L], where Needs.gap. More tokens than the slots hold stand in for the chunk's own first ones in this one pass.
     """
 
     keys: Tensor
     values: Tensor
     origin: Tensor | None = None
     visible: Tensor | None = None
+    gap: Tensor | None = None
 
 
 class Past(Protocol):
@@ -116,17 +117,17 @@ class Past(Protocol):
 
     def keys(self, slots: range, turned: bool = True) -> Tensor:
         """[B, H, len(slots) * S, D], as last read (see Needs.reads), or un-rotated."""
-        ...
 
     def values(self, slots: range) -> Tensor: ...
     def origin(self, slots: range) -> Tensor:
         """int64 [3, B, G, len(slots) * S]: frame, place, reuse of single tokens. Needs.origins only."""
-        ...
+
+    def gap(self, slots: range) -> Tensor:
+        """float32 [B, G, len(slots) * S]: denoising gaps of single tokens. Needs.gap only."""
 
     @property
     def queries(self) -> Tensor | None:
         """Rotated queries of the latest past frames, as many as Needs.queries says: [B, H, L, D]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ class Needs:
     queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
     watches: `Retention.watch` is told of the passes; watched_frames: of chunks that begin before this latent frame, so that
     later passes can be steady; None: of all. reads: denoising reads so many slots at most, the chunk included, and the keys
-    of no more need be kept turned; None: all that are stored.
+    of no more need be kept turned; None: all that are stored. gap: every token keeps how far its clean prediction so many
+    denoising steps before the last was from the outcome (gaps.py); None: nothing of the denoising is kept.
     """
 
     raw: bool = False
@@ -194,6 +196,7 @@ class Needs:
     watches: bool = False
     watched_frames: int | None = None
     reads: int | None = None
+    gap: int | None = None
 
 
 class Retention(Protocol):
@@ -201,11 +204,9 @@ class Retention(Protocol):
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
-        return None
 
     def check_model(self, config: WanConfig, slot_tokens: int) -> None:
         """Raise ValueError when the rule cannot work with a model's layers and heads, or tokens per frame."""
-        return None
 
     def capacity(self, chunk_frames: int) -> int | None:
         """Slots that the cache needs at most, current chunk included; None: the whole video."""
@@ -224,7 +225,6 @@ class Retention(Protocol):
 
     def watch(self, seen: Seen, notes: dict[str, Any]) -> None:
         """Told of every pass of every layer where Needs.watches; what it keeps in `notes` comes back in View.notes."""
-        return None
 
 
 class Bias(Protocol):
