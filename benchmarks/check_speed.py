@@ -1,8 +1,9 @@
 """`make check-speed`: is a commit slower than its parent? `python -m benchmarks.check_speed [new=HEAD] [old=HEAD~1] ...`
 
 Both trees roll out the same video in a process of their own, chunk by chunk in turn, so that whatever else the machine does
-falls on both. What counts is the processor time of a chunk. The ratio is the median over pairs, with a bootstrap interval;
-status 1 where all of the interval lies above the limit.
+falls on both. What counts is the processor time of a chunk. Where a process's memory comes to lie moves all of its chunks by
+several percent, so this is done `pairs` times with new processes: the ratio is the mean of the pairs' medians (of their
+logarithms), its interval Student's t over pairs. Status 1 where all of the interval lies above the limit.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 LIMIT = 1.03
 SKIP = 10  # chunks: the window is full, compression has found its cycle
-KEYS = {"new": "HEAD", "old": "HEAD~1", "cache": "self_forcing", "chunks": "24", "threads": "1"}
+KEYS = {"new": "HEAD", "old": "HEAD~1", "cache": "self_forcing", "chunks": "10", "threads": "1", "pairs": "6"}
 # In either tree, as old as it may be: a chunk for every line that it reads, its processor seconds and its sum as the answer.
 WORKER = """
-import sys, time, torch, hydra
+import sys, time
+try:  # what commands do before torch is imported
+    from experiments.command.entry import keep_freed_memory
+    keep_freed_memory()
+except ImportError:
+    pass
+import torch, hydra
 from dataclasses import replace
 from omegaconf import OmegaConf
 from deepforcing.generator import Generator
@@ -58,9 +66,9 @@ def read(words: list[str]) -> dict[str, str]:
         if not equals or key not in KEYS:
             raise ValueError(f"{word!r} is no key here; known: {', '.join(f'{k}={v}' for k, v in KEYS.items())}")
         given[key] = value
-    for key in ("chunks", "threads"):
-        if not given[key].isdecimal() or not 0 < int(given[key]) <= 300:
-            raise ValueError(f"{key}={given[key]!r} must be a whole number of at least 1 and at most 300")
+    for key, least in (("chunks", 1), ("threads", 1), ("pairs", 2)):
+        if not given[key].isdecimal() or not least <= int(given[key]) <= 300:
+            raise ValueError(f"{key}={given[key]!r} must be a whole number of at least {least} and at most 300")
     return given
 
 
@@ -94,33 +102,36 @@ def chunk(process: subprocess.Popen[str]) -> tuple[float, float]:
     return float(took), float(total)
 
 
-def interval(ratios: Any, seed: int = 0) -> tuple[float, float]:
-    """95 % of the median, by bootstrap over pairs."""
-    draws = np.random.default_rng(seed).choice(ratios, (2000, len(ratios)))
-    low, high = np.percentile(np.median(draws, 1), [2.5, 97.5])
-    return float(low), float(high)
+def mean_ratio(ratios: list[float]) -> tuple[float, float, float]:
+    """Of pairs of processes: geometric mean and its 95 % interval."""
+    logs = np.log(ratios)
+    half = stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs)
+    return tuple(float(np.exp(logs.mean() + by)) for by in (0.0, -half, half))  # type: ignore[return-value]
 
 
-def compare(given: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Median processor seconds of both, their ratio and its interval, and how far the latents' sums are apart."""
+def timed(given: dict[str, str], trees: dict[str, Path], turn: int) -> list[dict[str, tuple[float, float]]]:
+    """One pair of processes: every chunk of both sides."""
     total = SKIP + int(given["chunks"])
-    processes = {side: worker(tree(given[side], folder / side), given, total) for side in ("old", "new")}
+    sides = ("old", "new") if turn % 2 else ("new", "old")
+    processes = {side: worker(trees[side], given, total) for side in sides}
     try:
-        pairs = []
-        for i in range(total):
-            order = ("old", "new") if i % 2 else ("new", "old")
-            pairs.append({side: chunk(processes[side]) for side in order})
+        return [{side: chunk(processes[side]) for side in (sides if i % 2 else sides[::-1])} for i in range(total)]
     finally:
         for process in processes.values():
             process.kill()
             process.wait()
-    timed = pairs[SKIP:]
-    ratios = np.array([p["new"][0] / p["old"][0] for p in timed])
-    low, high = interval(ratios)
+
+
+def compare(given: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Median processor seconds of both, their ratio and its interval, and how far the latents' sums are apart."""
+    trees = {side: tree(given[side], folder / side) for side in ("old", "new")}
+    pairs = [timed(given, trees, turn) for turn in range(int(given["pairs"]))]
+    ratios = [float(np.median([c["new"][0] / c["old"][0] for c in pair[SKIP:]])) for pair in pairs]
+    ratio, low, high = mean_ratio(ratios)
     return {
-        **given, "seconds": {side: float(np.median([p[side][0] for p in timed])) for side in processes},
-        "ratio": float(np.median(ratios)), "interval": [low, high],
-        "sums_differ_by": max(abs(p["new"][1] - p["old"][1]) for p in pairs), "slower": low > LIMIT,
+        **given, "seconds": {side: float(np.median([c[side][0] for pair in pairs for c in pair[SKIP:]])) for side in trees},
+        "ratio": ratio, "interval": [low, high], "ratios": ratios,
+        "sums_differ_by": max(abs(c["new"][1] - c["old"][1]) for pair in pairs for c in pair), "slower": low > LIMIT,
     }  # fmt: skip
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.vbench import videos
 from benchmarks.vbench.videos import write
 from benchmarks.vbench.weights import write_amt, write_raft, write_viclip, write_vocabulary
 from eval.measure.batch import Batch
+from eval.measure.metric import ClipInfo, Metric
 
-__all__ = ["amt_weights", "batches", "moving", "write", "write_raft", "write_viclip", "write_vocabulary"]
+__all__ = ["amt_weights", "batches", "moving", "score", "write", "write_raft", "write_viclip", "write_vocabulary"]
 
 
 def amt_weights(cache: Path) -> None:
@@ -37,3 +39,11 @@ def batches(path: Path, cuts: tuple[int, ...] = (32,)) -> Iterator[tuple[Batch, 
         length = cuts[turn % len(cuts)]
         yield Batch(decoded[start : start + length]), start
         start, turn = start + length, turn + 1
+
+
+def score(dimension: Metric, video: Path, clip: ClipInfo, cuts: tuple[int, ...] = (32,)) -> float:
+    """A video's score, its batches cut as `batches` cuts them."""
+    scorer = dimension.start(clip, torch.device("cpu"))
+    for batch, first in batches(video, cuts):
+        scorer.add(batch, first)
+    return scorer.finish()

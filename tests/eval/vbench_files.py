@@ -18,11 +18,41 @@ from benchmarks.vbench.weights import (
     write_musiq,
 )
 from deepforcing.video import VideoWriter
+from eval.measure.metric import Metric
+from eval.metrics.vbench.aesthetic_quality import AestheticQuality
+from eval.metrics.vbench.background_consistency import BackgroundConsistency
+from eval.metrics.vbench.imaging_quality import ImagingQuality
+from eval.metrics.vbench.subject_consistency import SubjectConsistency
 
 __all__ = [
-    "CLIP_FILES", "randomise", "save", "save_torchscript", "write_aesthetic_head", "write_clip", "write_dino",
-    "write_musiq", "write_video",
+    "CLIP_FILES",
+    "DIMENSIONS",
+    "randomise",
+    "save",
+    "save_torchscript",
+    "write_aesthetic_head",
+    "write_clip",
+    "write_dino",
+    "write_image_weights",
+    "write_musiq",
+    "write_video",
 ]  # fmt: skip
+
+DIMENSIONS: dict[str, Metric] = {
+    "subject_consistency": SubjectConsistency(),
+    "background_consistency": BackgroundConsistency(),
+    "aesthetic_quality": AestheticQuality(),
+    "imaging_quality": ImagingQuality(),
+}
+
+
+def write_image_weights(folder: Path) -> None:
+    """Random weights of all four dimensions, where VBENCH_CACHE_DIR and TORCH_HOME=folder/torch_home have them."""
+    for name in CLIP_FILES:
+        write_clip(folder, name)
+    write_aesthetic_head(folder)
+    write_musiq(folder)
+    write_dino(folder)
 
 
 def write_video(path: Path, frames: int, height: int, width: int, seed: int = 0) -> Path:

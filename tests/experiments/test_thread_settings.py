@@ -38,11 +38,35 @@ def test_settings_are_there_before_torch_is(own: dict[str, str], said: str) -> N
     assert (done.stdout.strip(), done.stderr) == (said, "")
 
 
+FAULTS = """
+import sys
+from experiments.command.entry import keep_freed_memory
+keep_freed_memory()
+import resource, numpy as np
+def chunk():  # 8 MB in small blocks, then none of it
+    kept = [np.ones(1 << 13) for _ in range(128)]
+for _ in range(5):
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    chunk()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - began)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+@pytest.mark.parametrize(("own", "few"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_memory_that_a_chunk_frees_is_there_for_the_next(own: dict[str, str], few: bool) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, env=clean | own, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert (int(done.stdout.split()[-1]) < 50) == few
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
         ("fast", "'fast' is no key here"),
         ("chunks=0", "chunks='0' must be"),
+        ("pairs=1", "pairs='1' must be a whole number of at least 2"),
         ("new=nosuchcommit", "git knows no commit"),
     ],
 )
@@ -58,7 +82,7 @@ def test_the_ratio_of_a_known_slowdown(
     slower: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Chunks in turn, under a load that changes by more than what is looked for."""
-    load = iter(np.repeat(np.random.default_rng(0).uniform(1, 3, 200), 2))
+    load = iter(np.repeat(np.random.default_rng(0).uniform(1, 3, 400), 2))
     order: list[str] = []
 
     class Worker:
@@ -77,12 +101,18 @@ def test_the_ratio_of_a_known_slowdown(
     monkeypatch.setattr(check_speed, "chunk", chunk)
     assert check_speed.main(["chunks=20"]) == status
     assert f"takes {slower:.3f}" in capsys.readouterr().out
-    assert order[:4] == ["new", "old", "old", "new"]
-    low, high = check_speed.interval(np.array([0.9, 1.0, 1.1] * 10))
-    assert 0.9 <= low <= 1.0 <= high <= 1.1
+    assert order[:4] == ["old", "new", "new", "old"]
+    assert order.count("new") == order.count("old") == 6 * 30
+
+
+def test_the_interval_is_of_the_processes() -> None:
+    """Of logarithms -1, 0, 1: t(.975, 2) = 4.303 standard errors of 1 / sqrt(3)."""
+    mean, low, high = check_speed.mean_ratio([np.exp(-1), 1.0, np.exp(1)])
+    assert mean == pytest.approx(1)
+    assert np.log([low, high]) == pytest.approx([-4.3027 / 3**0.5, 4.3027 / 3**0.5], rel=1e-4)
 
 
 @pytest.mark.slow
 def test_a_commit_beside_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_speed.main(["new=HEAD", "old=HEAD", "chunks=4"]) in (0, 1)
+    assert check_speed.main(["new=HEAD", "old=HEAD", "chunks=2", "pairs=2"]) in (0, 1)
     assert '"sums_differ_by": 0.0' in capsys.readouterr().out
