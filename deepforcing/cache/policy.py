@@ -75,7 +75,6 @@ class Alignment(Protocol):
     @property
     def relative(self) -> bool:
         """True when the distances between chunk and past stay bounded however long the video is."""
-        ...
 
     def positions(self, view: View) -> list[int | None]:
         """view.slots are those that are read.
@@ -149,11 +148,9 @@ class Content(Protocol):
     @property
     def waits(self) -> bool:
         """True: made in the chunk's first pass, whose queries and keys it needs. False: made before it."""
-        ...
 
     def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, Any]:
         """The tokens, and what an observer may want to know of the choice (None: nothing). chunk: None before the pass."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -204,9 +201,11 @@ class Retention(Protocol):
 
     def check(self, chunk_frames: int) -> None:
         """Raise ValueError when the sizes cannot work with this chunk length."""
+        return None
 
     def check_model(self, config: WanConfig, slot_tokens: int) -> None:
         """Raise ValueError when the rule cannot work with a model's layers and heads, or tokens per frame."""
+        return None
 
     def capacity(self, chunk_frames: int) -> int | None:
         """Slots that the cache needs at most, current chunk included; None: the whole video."""
@@ -225,6 +224,7 @@ class Retention(Protocol):
 
     def watch(self, seen: Seen, notes: dict[str, Any]) -> None:
         """Told of every pass of every layer where Needs.watches; what it keeps in `notes` comes back in View.notes."""
+        return None
 
 
 class Bias(Protocol):
