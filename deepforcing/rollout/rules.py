@@ -182,6 +182,12 @@ class Chunkwise(Rule):
 
     def check(self, policy: CachePolicy, schedule: Schedule, chunk_frames: int, total_frames: int) -> None:
         policy.check(chunk_frames, total_frames)
+        gap, steps = policy.retention.needs(chunk_frames).gap, schedule.fewest_steps
+        if gap is not None and steps <= gap:
+            raise ValueError(
+                f"cache {policy.name or 'policy'!r} chooses tokens by their clean prediction {gap} denoising step(s) before "
+                f"the last, and this generator makes chunks in {steps}: use a generator of more steps, or another scorer"
+            )
 
     def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
         if self.on_switch != "nothing" and not policy.recomputes:

@@ -227,6 +227,9 @@ class Paper(Keys):
     first: Frames | None
     seconds: Seconds | None
     seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    speed: Place | None
+    study: Place
+    answers: Place
     runs_root: Place
     out: Place
     device: Text

@@ -101,7 +101,17 @@ def rolled(policy: str, checkpoint: Path) -> tuple[Generator, list[PixelChunk]]:
 
 
 CHEAP = ("deep_sink", "dummy_forcing", "deep_forcing")
-UNEQUAL = ("deep_forcing", "deep_forcing_release", "echo_forcing", "echo_forcing_release")  # docs/policies.md says so
+UNEQUAL = (  # docs/policies.md says so
+    "adaptive_sink_gate",
+    "deep_forcing",
+    "deep_forcing_decoprune",
+    "deep_forcing_frames",
+    "deep_forcing_mass",
+    "deep_forcing_own_frames",
+    "deep_forcing_release",
+    "echo_forcing",
+    "echo_forcing_release",
+)
 NEED_FILES = ("pyramid_forcing",)
 POLICIES = [
     pytest.param(name, marks=[] if name in CHEAP else [pytest.mark.slow])
