@@ -21,7 +21,7 @@ def judge_task(config: DictConfig) -> int:
 
     from deepforcing.runs import check_writable
     from experiments.command.terminal import bar, console
-    from experiments.raters.judging import grid, groups, judge_run, missing
+    from experiments.raters.judging import SCALE, digest, grid, groups, judge_run, missing
     from experiments.raters.vlm import OffError  # pandas, OpenCV: --help does without
     from experiments.results.runs import find_runs, read_runs
     from experiments.tables.comparisons import words
@@ -49,11 +49,8 @@ def judge_task(config: DictConfig) -> int:
     for problem in problems:
         say(problem)
     paper = {(str(row.generator), str(row.cache)): float(row.score) for row in config.paper}
-    print(markdown(grid(runs, judge, paper)))
-    print(
-        "\nMeans over prompts with 95 % intervals (Student's t). The paper's judge and prompt are not published: its numbers "
-        "are of another scale."
-    )
+    print(markdown(grid(runs, digest(judge), paper)))
+    print(f"\n{SCALE}")
     return int(bool(problems))
 
 

@@ -19,19 +19,21 @@ def paper_task(config: DictConfig) -> int:
     from experiments.reproduction.index import page
     from experiments.reproduction.parts import draw, find_parts, in_all, make, told
     from experiments.reproduction.plan import model_words
+    from experiments.reproduction.speed import speed_of
     from experiments.request import pick_device
 
     out = Path(str(config.out))
     if out.suffix or out.is_file():
         raise ValueError(f"out={out} must be a folder, as in out=reports/paper")
     words = model_words()
+    speed = speed_of(config, words)
     parts = find_parts(config, words)
     device = pick_device(str(config.device))
     check_writable(out, key="out")
     over = console()
     for part in parts:
-        over.print(told(part, config.seconds_per_chunk), markup=False)
-    over.print(in_all(parts, config.seconds_per_chunk, device), markup=False)
+        over.print(told(part, speed), markup=False)
+    over.print(in_all(parts, speed, device), markup=False)
     typed = [*words, *(word for word in chosen()[1] if word.partition("=")[0] in ("dtype", "device", "runs_root"))]
     pages, problems = [], []
     for part in parts:

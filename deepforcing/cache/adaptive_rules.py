@@ -48,7 +48,7 @@ class MassDepth(AdaptiveSink):
         if not at.keys() >= set(first):
             return
         of_tokens = AttentionMass().score(seen.queries, seen.keys, 0).sum(1)
-        of_slots = of_tokens.unflatten(1, (len(seen.slots), -1)).sum(2)
+        of_slots = of_tokens.reshape(len(of_tokens), len(seen.slots), -1).sum(2)
         mass_BF = torch.stack([of_slots[:, at[frame]] for frame in first], 1)
         held = mass_BF.cumsum(1)
         depth = (held < self.share * held[:, -1:]).sum(1) + 1
@@ -119,15 +119,17 @@ class MotionDepth(AdaptiveSink):
     def _frames(self, past: Past, frames: range) -> Tensor:
         """float32 [B, F, S, H * D]."""
         values = values_of(past, slots_of(past.view, frames)).float().transpose(1, 2).flatten(2)
-        return values.unflatten(1, (len(frames), past.slot_tokens))
+        return values.reshape(len(values), len(frames), past.slot_tokens, -1)
 
     def _motion(self, frames_BFSC: Tensor) -> Tensor:
         later, change = frames_BFSC[:, 1:].flatten(2), frames_BFSC.diff(dim=1).flatten(2)
-        return (change.norm(dim=2) / later.norm(dim=2)).mean(1)
+        moved: Tensor = (change.norm(dim=2) / later.norm(dim=2)).mean(1)
+        return moved
 
     def _drift(self, frames_BFSC: Tensor, first_BFSC: Tensor) -> Tensor:
         mean, first = frames_BFSC.mean((1, 2)), first_BFSC.mean((1, 2))
-        return (mean - first).norm(dim=1) / first.norm(dim=1)
+        drifted: Tensor = (mean - first).norm(dim=1) / first.norm(dim=1)
+        return drifted
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.budget import share
-from deepforcing.cache.policy import Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
+from deepforcing.cache.policy import Content, Needs, Pass, Past, Plan, Retention, Slot, Tokens, View
 
 CONTESTED = "sink"  # the role of the copies, so that alignments count them as sink; their frame is None
 
@@ -99,8 +99,8 @@ class AdaptiveSink(Retention):
         at = {view.slots[i].frame: i for i in (*first, *tail)}
         deep, late = range(least, most), range(view.start - past + least, view.start - past + most)
         made = Contested(self, tuple(at[f] for f in deep), tuple(at[f] for f in late))
-        copies, stored = most - least, (*first[:least], made, *first[least:], *tail)
-        end = len(stored) - 1 + copies
+        stored: tuple[int | Content, ...] = (*first[:least], made, *first[least:], *tail)
+        end = len(stored) - 1 + most - least  # in slots
         return Plan(stored, (*range(most), *range(end - newest, end)))
 
     @abstractmethod

@@ -16,6 +16,7 @@ from experiments.command.experiment import Experiment, ExperimentRow
 from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
+    Attention,
     Backend,
     Dtype,
     Frames,
@@ -61,6 +62,7 @@ class Rollout(Keys):
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 
@@ -84,6 +86,7 @@ class Bench(Keys):
     device: Text
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 
@@ -224,6 +227,9 @@ class Paper(Keys):
     first: Frames | None
     seconds: Seconds | None
     seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+    speed: Place | None
+    study: Place
+    answers: Place
     runs_root: Place
     out: Place
     device: Text

@@ -39,12 +39,14 @@ class Depth:
         of = {(c.start, c.layer): c for c in self.choices}
         every = [[of[s, each] for each in layer] for s in start]
         names = sorted(self.choices[0].signals) if self.choices else []
-        depth = np.array([[c.depth.cpu().numpy() for c in row] for row in every], np.int64)
-        signals = {
+        depth: np.ndarray = np.array([[c.depth.cpu().numpy() for c in row] for row in every], np.int64)
+        signals: dict[str, np.ndarray] = {
             name: np.array([[c.signals[name].cpu().numpy() for c in row] for row in every], np.float32)
             for name in names
         }
+        arrays = {"depth": depth, **signals}
         for i, sample in enumerate(self.samples):
-            mine = {name: values[..., i] for name, values in (("depth", depth), *signals.items()) if values.size}
+            mine = {name: values[..., i] for name, values in arrays.items() if values.size}
             with atomic_path(self.file(self.folder, sample)) as partial, open(partial, "wb") as file:
-                np.savez_compressed(file, start=np.array(start, np.int64), layer=np.array(layer, np.int64), **mine)
+                starts, layers = np.array(start, np.int64), np.array(layer, np.int64)
+                np.savez_compressed(file, start=starts, layer=layers, **mine)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -24,6 +25,10 @@ from experiments.tables.estimate import Estimate
 from experiments.tables.layout import Grid, Head, value_and_interval, words
 
 METRIC, VERSION = "visual_stability", 1
+SCALE = (
+    "Means over prompts with 95 % intervals (Student's t). The paper's judge and prompt are not published: its numbers are of "
+    "another scale, and differences from them say little. Set orders beside orders."
+)
 PROTOCOL = Protocol("vbench")  # the whole video is one clip
 JUDGES = "judges.json"  # in a run's scores: what each digest stands for
 Asked = Callable[[Judge, Path, httpx.Client], Verdict]
@@ -93,20 +98,31 @@ def remember(home: Path, judge: Judge, verdict: Verdict) -> None:
     atomic_write_json(path, {**known, digest(judge): told})
 
 
-def scores(run: Run, judge: Judge) -> dict[tuple[str, int], float]:
-    """{(prompt's id, seed): score} of a run's finished videos by this judge."""
+def judges_of(runs: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """{digest: what is known of it} of all judges who scored a video of these runs. Raises ValueError for a damaged file."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        path = run.path / "scores" / JUDGES
+        for name, told in (read_object(path) if path.exists() else {}).items():
+            if isinstance(told, dict) and scores(run, name):
+                found.setdefault(name, told)
+    return found
+
+
+def scores(run: Run, judge: str) -> dict[tuple[str, int], float]:
+    """{(prompt's id, seed): score} of a run's finished videos. judge: its digest."""
     path = scores_path(run.path.absolute(), METRIC, VERSION)
     if not path.exists() and not path.with_suffix(".jsonl").exists():
         return {}
     rows = read_rows(path)
-    rows = rows[rows["weights_sha256"] == digest(judge)]
+    rows = rows[rows["weights_sha256"] == judge]
     of = dict(zip(zip(rows["sample"], rows["video_sha256"], strict=True), rows["value"], strict=True))
     found = {(s["prompt_id"], s["seed"]): of.get((s["sample"], s["sha256"])) for s in run.samples}
     return {key: float(value) for key, value in found.items() if value is not None}
 
 
-def grid(runs: Sequence[Run], judge: Judge, paper: Mapping[tuple[str, str], float]) -> Grid:
-    """Means over prompts with Student's t intervals, each run over what it has."""
+def grid(runs: Sequence[Run], judge: str, paper: Mapping[tuple[str, str], float]) -> Grid:
+    """Means over prompts with Student's t intervals, each run over what it has. judge: its digest."""
     lines = []
     for run in runs:
         found = scores(run, judge)
@@ -118,9 +134,12 @@ def grid(runs: Sequence[Run], judge: Judge, paper: Mapping[tuple[str, str], floa
         estimate = Estimate(float(mean[0]), float(low[0]), float(high[0]), int(n[0]))
         who = arm(run)
         published = paper.get((who.generator, who.cache))
-        told = "" if published is None else f"{published:g}"
-        lines.append((Head(run.label), (*words(str(len(prompts))), value_and_interval(estimate, 1), *words(told))))
-    return Grid("run", (Head("prompts"), Head("visual stability (0..100) ↑"), Head("paper, table 3")), tuple(lines))
+        beside = words("", "")
+        if published is not None:
+            beside = (*words(f"{published:g}"), value_and_interval(estimate.minus(published), 1, test=True))
+        lines.append((Head(run.label), (*words(str(len(prompts))), value_and_interval(estimate, 1), *beside)))
+    heads = ("prompts", "visual stability (0..100) ↑", "paper, table 3", "difference")
+    return Grid("run", tuple(map(Head, heads)), tuple(lines))
 
 
 def groups(runs: Sequence[Run]) -> list[Videos]:

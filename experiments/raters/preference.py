@@ -71,8 +71,11 @@ def grid(found: Preference, paper: Paper) -> Grid:
         cells = [value_and_interval(found.shares[arm.run, question], 1) for question in key.questions]
         lines.append((Head(arm.label), (*words("ours", str(found.votes[arm.run])), *cells)))
         if beside[arm.run]:
-            told = [number(beside[arm.run].get(question, math.nan), 1) for question in key.questions]
-            lines.append((Head(""), words("paper", "", *told)))
+            paper_of = [beside[arm.run].get(question, math.nan) for question in key.questions]
+            lines.append((Head(""), words("paper", "", *(number(each, 1) for each in paper_of))))
+            ours = [found.shares[arm.run, question] for question in key.questions]
+            away = [value_and_interval(e.minus(p), 1, test=True) for e, p in zip(ours, paper_of, strict=True)]
+            lines.append((Head(""), (*words("difference", ""), *away)))
     alphas = words("alpha", "", *(number(found.agreement[question], 2) for question in key.questions))
     lines.append((Head("agreement"), alphas))
     heads = (Head(""), Head("answers"), *(Head(question) for question in key.questions))
@@ -95,6 +98,7 @@ def notes(found: Preference, paper: Paper) -> list[str]:
     if any(of_paper(arm, paper, key.subject) for arm in key.opponents):
         models = ", ".join(dict.fromkeys(arm.model for arm in (key.subject, *key.opponents)))
         said.append(f"The paper's numbers are of 24 people and the published weights; the videos here are of {models}.")
+        said.append("Difference: ours less the paper's, with the interval of ours; the paper prints none of its own.")
     return said
 
 
@@ -105,12 +109,14 @@ def flat(found: Preference, paper: Paper) -> pd.DataFrame:
     for arm in key.opponents:
         for question in key.questions:
             share = found.shares[arm.run, question]
+            papers = of_paper(arm, paper, key.subject).get(question, math.nan)
+            away = share.minus(papers)
             rows.append(
                 {
                     "study": key.study, "subject": key.subject.label, "against": arm.label, "run": arm.run,
                     "question": question, "preferred": share.value, "low": share.low, "high": share.high,
                     "raters": found.raters, "answers": found.votes[arm.run], "alpha": found.agreement[question],
-                    "paper": of_paper(arm, paper, key.subject).get(question, math.nan),
+                    "paper": papers, "difference": away.value, "difference_low": away.low, "difference_high": away.high,
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)

@@ -19,11 +19,13 @@ from experiments.command.compose import compose
 from experiments.command.words import describe, is_list, shown
 from experiments.figures.figure import check_format, drawn, save
 from experiments.reproduction.latency import latency
+from experiments.reproduction.opinions import Opinion, of_judges, of_people
 from experiments.reproduction.plan import Planned, choose_rows, plan
-from experiments.reproduction.report import report
+from experiments.reproduction.report import pictured, report
+from experiments.reproduction.speed import BenchSpeed
 from experiments.reproduction.work import Results, make_reference, make_videos, score_videos
 from experiments.request import check_request
-from experiments.results.runs import read_runs
+from experiments.results.runs import Run, read_runs
 from experiments.sweeps.plan import measured
 from experiments.tables.words import plural
 from experiments.videos import probed
@@ -52,34 +54,34 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """A table or figure. planned: its experiment; None where it is made elsewhere, by that command. figures: {file: words}.
-    latency: {row: the paper's numbers}. table: whether the experiment's table belongs to it."""
+    """A table or figure. planned: its experiment. figures: {file: words}. latency: {row: the paper's numbers}. table: whether
+    the experiment's table belongs to it. asked: people or judge, who is asked about its videos; "": nobody. study: of people,
+    its folder and a pattern of its answers."""
 
     name: str
     title: str
-    config: DictConfig | None = None
-    planned: Planned | None = None
+    config: DictConfig
+    planned: Planned
     figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     table: bool = True
-    elsewhere: str | None = None
+    asked: str = ""
+    study: tuple[Path, str] = (Path(), "")
 
     def rows(self) -> dict[str, Row]:
         """As it stands on disk now."""
-        return (
-            {} if self.planned is None else {name: stand(c, self.planned) for name, c in self.planned.configs.items()}
-        )
+        return {name: stand(c, self.planned) for name, c in self.planned.configs.items()}
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """text: Markdown; files: pictures; missing: what is not there and why; command: that makes it."""
+    """text: Markdown; files: pictures; missing: what is not there and why; commands: that make it, in their order."""
 
     part: Part
     text: str = ""
     files: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    command: str = ""
+    commands: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -93,9 +95,6 @@ def find_parts(config: DictConfig, words: Sequence[str]) -> list[Part]:
     parts, planned = [], {}
     for name in known if wanted == "all" else wanted:
         of = config.parts[name]
-        if of.get("elsewhere"):
-            parts.append(Part(str(name), str(of.title), elsewhere=str(of.elsewhere)))
-            continue
         if of.experiment not in planned:
             own = compose("reproduce", [f"experiment={of.experiment}"])
             for key in SAME:
@@ -106,13 +105,16 @@ def find_parts(config: DictConfig, words: Sequence[str]) -> list[Part]:
                 raise ValueError(f"part {name}: {error}") from None
         own, made = planned[of.experiment]
         paper: Any = OmegaConf.to_container(of.get("latency") or OmegaConf.create({}))
-        if paper:
-            rows = choose_rows(list(paper), list(own.experiment.rows))
+        rows = [*paper, *(of.get("rows") or [])]
+        if rows:
+            rows = choose_rows(rows, list(own.experiment.rows))
             made = replace(made, configs={row: made.configs[row] for row in rows})
         figures = {str(file): [str(word) for word in words] for file, words in (of.get("figures") or {}).items()}
         for file in figures:
             check_format(Path(file))
-        parts.append(Part(str(name), str(of.title), own, made, figures, paper, bool(of.get("table", True))))
+        table, asked = bool(of.get("table", True)), str(of.get("asked", ""))
+        study = Path(str(config.study)), str(config.answers)
+        parts.append(Part(str(name), str(of.title), own, made, figures, paper, table, asked, study))
     return parts
 
 
@@ -128,11 +130,11 @@ def stand(config: DictConfig, planned: Planned) -> Row:
     return Row(path, done, len(wanted), chunks, request.spec.model.geometry.pixel_frames(request.total_frames))
 
 
-def left(rows: Sequence[Row], every: Sequence[Row], seconds_per_chunk: float | None) -> tuple[int, float, float]:
+def left(rows: Sequence[Row], every: Sequence[Row], speed: BenchSpeed | None) -> tuple[int, float, float]:
     """Videos, seconds and bytes that the rows lack; NaN where no finished video of `every` row and no bench tells."""
     records = [r for row in every if row.done for r in RunDir.open(row.path).samples()]
     per_chunk, per_frame = measured(records)
-    per_chunk = per_chunk if seconds_per_chunk is None else seconds_per_chunk
+    per_chunk = per_chunk if speed is None else speed.seconds
     missing = [(row, row.videos - row.done) for row in rows if row.videos > row.done]
     if not missing:
         return 0, 0.0, 0.0
@@ -144,23 +146,27 @@ def left(rows: Sequence[Row], every: Sequence[Row], seconds_per_chunk: float | N
     )
 
 
-def told(part: Part, seconds_per_chunk: float | None) -> str:
+def told(part: Part, speed: BenchSpeed | None) -> str:
     """A line of the plan."""
-    if part.elsewhere:
-        return f"{part.title}: made by {part.elsewhere}"
     rows = [*part.rows().values()]
-    count, seconds, _ = left(rows, rows, seconds_per_chunk)
+    count, seconds, _ = left(rows, rows, speed)
     there = sum(row.done for row in rows)
     time = f", about {seconds / 3600:.2f} h" if count and math.isfinite(seconds) else ""
     return f"{part.title}: {plural(len(rows), 'rollout')}, {there} of {plural(there + count, 'video')} there{time}"
 
 
-def in_all(parts: Sequence[Part], seconds_per_chunk: float | None, device: torch.device) -> str:
+def in_all(parts: Sequence[Part], speed: BenchSpeed | None, device: torch.device) -> str:
     """One sentence; runs that parts share count once."""
     rows = [*{row.path: row for part in parts for row in part.rows().values()}.values()]
-    count, seconds, size = left(rows, rows, seconds_per_chunk)
+    count, seconds, size = left(rows, rows, speed)
     hours = "GPU hours" if device.type == "cuda" else "hours of this machine"
-    time = f"about {seconds / 3600:.2f} {hours}" if math.isfinite(seconds) else f"{hours}: unknown (seconds_per_chunk=)"
+    time = (
+        f"about {seconds / 3600:.2f} {hours}"
+        if math.isfinite(seconds)
+        else f"{hours}: unknown (say speed=FILE of experiments.bench)"
+    )
+    by = f"by {speed.seconds:.3g} s a chunk ({speed.source})" if speed else "by the videos that are there"
+    time += f" {by}" if count and math.isfinite(seconds) else ""
     disk = f"{size / 1e6:.0f} MB" if math.isfinite(size) else "disk: unknown"
     return (
         f"in all: {plural(len(rows), 'rollout')}, {plural(count, 'video')} missing, {time}, {disk}; scoring not counted"
@@ -170,15 +176,13 @@ def in_all(parts: Sequence[Part], seconds_per_chunk: float | None, device: torch
 def make(part: Part, over: Console) -> list[str]:
     """The missing videos of a part; what failed."""
     results = Results()
-    if part.planned is not None and any(row.done < row.videos for row in part.rows().values()):
+    if any(row.done < row.videos for row in part.rows().values()):
         make_videos(part.planned, results, over)
     return [f"{part.name}: {row}: {why}" for row, why in results.failed.items()]
 
 
 def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over: Console) -> Drawn:
     """Table and figures of the rows whose videos are all there."""
-    if part.planned is None or part.config is None:
-        return Drawn(part, missing=("it is made elsewhere",), command=str(part.elsewhere))
     keys = [f"{key}={shown(part.config[key])}" for key in ("first", "seconds") if part.config[key] is not None]
     command = shlex.join(["python", "-m", "experiments.paper", f"only={part.name}", "make=true", *typed, *keys])
     rows = part.rows()
@@ -187,16 +191,22 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
         name: f"{row.done} of {plural(row.videos, 'video')} there" for name, row in rows.items() if name not in whole
     }
     missing = [f"{name}: {why}" for name, why in lacking.items()]
+    commands = [command] if missing else []
+    if part.asked:
+        said = opinion(part, [read_runs([row.path])[0] for row in whole.values()])
+        return Drawn(part, said.text, (), (*missing, *said.missing), (*commands, *said.commands), said.problems)
     if not whole:
-        return Drawn(part, missing=tuple(missing), command=command)
+        return Drawn(part, missing=tuple(missing), commands=(command,))
     paths = {name: row.path for name, row in whole.items()}
     files, text, problems = [], "", []
     if part.latency:
         text = latency({name: read_runs([path])[0] for name, path in paths.items()}, part.latency, part.planned)
-    elif part.table:
-        configs = {name: part.planned.configs[name] for name in whole}
-        planned = replace(part.planned, configs=configs, left_out={**part.planned.left_out, **lacking})
-        results = Results(runs=dict(paths))
+    configs = {name: part.planned.configs[name] for name in whole}
+    planned = replace(part.planned, configs=configs, left_out={**part.planned.left_out, **lacking})
+    results = Results(runs=dict(paths))
+    if not part.latency and not part.table:
+        text = pictured(part.config, planned, results)
+    elif not part.latency:
         make_reference(planned, results)
         score_videos(planned, results, device, "0/1", over)
         ends = float(part.config.ends)
@@ -210,4 +220,13 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
             files.append(file)
         except (ValueError, OSError) as error:
             missing.append(f"{file}: {describe(error)}")
-    return Drawn(part, text, tuple(files), tuple(missing), command if missing else "", tuple(problems))
+    return Drawn(part, text, tuple(files), tuple(missing), (command,) if missing else (), tuple(problems))
+
+
+def opinion(part: Part, runs: Sequence[Run]) -> Opinion:
+    try:
+        if part.asked == "judge":
+            return of_judges(runs, part.planned.paper_model)
+        return of_people(runs, *part.study)
+    except (ValueError, OSError) as error:  # a damaged key, say, which is no reason to leave out the other parts
+        return Opinion(missing=(describe(error),), problems=(f"{part.name}: {describe(error)}",))

@@ -14,7 +14,7 @@ from experiments.figures.figure import drawn, save
 from experiments.figures.style import inks
 from experiments.figures.sweep import Point, Sweep, SweepPanel, Swept
 from experiments.reproduction.plan import Planned
-from experiments.reproduction.sentences import Done, written
+from experiments.reproduction.sentences import Done, told_of_pictures, written
 from experiments.reproduction.work import REAL, Results
 from experiments.results.runs import read_runs
 from experiments.results.scores import COLUMNS
@@ -51,7 +51,8 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
             caption = f"model {planned.model}, {plural(count, 'prompt')}, {seconds:g} s; first and last: {ends:.3g} s"
             swept = Swept(str(experiment.sweep.title), caption, [sweep_panel(of, column) for of, column in panels])
             save(drawn(Sweep(), swept), figure)
-    read = {row: read_runs([path])[0] for row, path in results.runs.items()}
+    done = what_was_done(config, planned, results)
+    read = done.runs
     wanted = {sample.name for sample in planned.samples}
     labels = {row.name: row.label for row in rows}
     made = [
@@ -59,7 +60,21 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         for row, run in read.items()
     ]
     cost = cost_table(made, list(read))
-    done = Done(
+    done = replace(
+        done,
+        ends=ends,
+        other_world=tuple(c.metric for c in planned.beside if c not in known),
+        figure=None if figure is None else figure.name,
+    )
+    text = written(done, published, beside, cost)
+    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside, cost], results.absent)))
+    atomic_write_text(out, text)
+    return text
+
+
+def what_was_done(config: DictConfig, planned: Planned, results: Results) -> Done:
+    experiment = config.experiment
+    return Done(
         title=str(experiment.title),
         source=experiment.source and str(experiment.source),
         prompts_said=str(experiment.prompts_said),
@@ -69,23 +84,24 @@ def report(config: DictConfig, planned: Planned, results: Results, ends: float, 
         own_prompts=config.prompts is not None and config.prompts != experiment.prompts,
         dtype=str(config.dtype),
         protocol=str(experiment.protocol),
-        seconds=seconds,
+        seconds=float(next(iter(planned.configs.values())).seconds),
         samples=planned.samples,
         paper_seconds=float(experiment.seconds),
         paper_prompts=int(experiment.published_prompts),
         window_seconds=float(config.window_seconds),
-        ends=ends,
-        runs=read,
+        ends=float(config.ends),
+        runs={row: read_runs([path])[0] for row, path in results.runs.items()},
         not_run={**planned.left_out, **results.failed},
         absent=results.absent,
-        other_world=tuple(c.metric for c in planned.beside if c not in known),
+        other_world=(),
         problems=len(results.problems),
-        figure=None if figure is None else figure.name,
+        figure=None,
     )
-    text = written(done, published, beside, cost)
-    atomic_write_text(out.with_suffix(".csv"), csv_text(flat([published, beside, cost], results.absent)))
-    atomic_write_text(out, text)
-    return text
+
+
+def pictured(config: DictConfig, planned: Planned, results: Results) -> str:
+    """Markdown below pictures that have no table: what was run and what was not."""
+    return told_of_pictures(what_was_done(config, planned, results), planned.rows)
 
 
 def sweep_panel(table: Table, column: Column) -> SweepPanel:

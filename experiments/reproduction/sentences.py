@@ -113,6 +113,19 @@ def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def told_of_pictures(done: Done, rows: Sequence[PaperRow]) -> str:
+    """Markdown of what was run and what was not, where the result is pictures."""
+    labels = {row.name: row.label for row in rows}
+    made = [run_words(done, row) for row in rows if row.name in done.runs]
+    missing = [f"- row {markdown_text(f'{labels.get(name, name)}: {why}')}" for name, why in done.not_run.items()]
+    if others := [each for each in done.differs if not each.startswith("the protocol")]:
+        missing.append(f"- what the paper drew: here are {join(others)}")
+    if done.paper_model and not done.own_prompts:
+        missing.append(f"- the paper's prompts: {done.prompts_said}")
+    parts = [*opening(done), done.said, "## What was run", "\n".join(made), "## What was not run", "\n".join(missing)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def opening(done: Done) -> list[str]:
     videos = f"{plural(done.prompts, 'prompt')}, {plural(len(done.samples), 'video')} of {done.seconds:g} s a row"
     devices = sorted(

@@ -38,6 +38,11 @@ class Estimate:
     def times(self, scale: float) -> Estimate:
         return replace(self, value=self.value * scale, low=self.low * scale, high=self.high * scale)
 
+    def minus(self, known: float) -> Estimate:
+        """Beside a number without an interval of its own. No test: nothing says how sure the other number is."""
+        low, high = self.low - known, self.high - known
+        return replace(self, value=self.value - known, low=low, high=high, p=math.nan, holm=math.nan)
+
 
 def adjusted(family: Mapping[Key, Estimate]) -> dict[Key, Estimate]:
     """Estimates with Holm's adjustment for all of them that are tests."""

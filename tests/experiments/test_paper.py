@@ -86,17 +86,18 @@ def test_what_is_kept_of_a_long_video_is_bounded_and_has_its_end() -> None:
 
 def test_the_page_says_what_is_there_and_what_is_missing(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     words = [f"model.checkpoint={checkpoint}", f"prompts=['{RED}']", "seconds=2", f"runs_root={tmp_path / 'runs'}"]
-    words += [f"out={tmp_path / 'paper'}", "only=[figure4,figure11,table2]"]
+    words += [f"out={tmp_path / 'paper'}", "only=[figure4,figure11]"]
     status, out, err = command("paper", *words)
     assert (status, err) == (0, "")
     assert "in all: 2 rollouts, 2 videos missing" in out
-    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11.html").read_text()
     assert "make=true" in page
-    assert "experiments.study make" in page
     assert "<img" not in page
     assert command("paper", "make=true", *words).status == 0
-    page = (tmp_path / "paper" / "figure4_figure11_table2.html").read_text()
+    page = (tmp_path / "paper" / "figure4_figure11.html").read_text()
     assert page.count("<img") == 2
+    assert page.count("What was run") == 2
+    assert "videos of 2 s instead of 5 s" in page
     last = read_last_chunk(sorted((tmp_path / "runs").iterdir()))
     assert last.frames[-3:] == tuple(range(last.start, last.start + 3))
     np.testing.assert_allclose(last.mass.sum(-1), 1, atol=1e-5)
