@@ -59,6 +59,7 @@ class Rollout(Keys):
     batch: Annotated[int, count(256)]
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
+    tracker: Annotated[Literal["wandb"], Field(description="wandb")] | None
     dtype: Dtype
     backend: Backend
     threads: Threads | None
@@ -256,7 +257,7 @@ class FirstLight(Keys):
     model: Group
     cache: Group
     generator: Group
-    beside: Text
+    beside: Text | None
     seconds: Seconds
     prompt: Text | None
     device: Text
