@@ -57,6 +57,8 @@ class Continuation:
         """Why videos are not to the bit what rolling on would have made; None: they are, on one kind of device, where prompt
         and seed are those of the latents. identity: of the new run."""
         policy, name = spec.cache, spec.cache.name or "policy"
+        if policy.retention.needs(spec.chunk_frames).gap is not None:
+            return f"cache {name!r} chooses tokens by a chunk's denoising, of which nothing is kept with latents"
         if waits_for_queries(policy.retention, spec.chunk_frames):
             return (
                 f"cache {name!r} chooses tokens in a chunk's first denoising pass, which chunks that are given have not"

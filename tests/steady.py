@@ -11,6 +11,7 @@ from deepforcing.cache.head_classes import HeadClasses
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.pyramid_forcing import PyramidForcing, PyramidPositions
 from deepforcing.cache.retention import SinkWindow
+from deepforcing.cache.scorers import DenoisingGap
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
 
@@ -23,6 +24,7 @@ POLICIES = {
     "sink": CachePolicy(SinkWindow(21, 10)),
     "deep_sink": CachePolicy(SinkWindow(21, 10), "sink"),
     "deep_forcing": CachePolicy(ParticipativeCompression(), "unified"),
+    "decoprune": CachePolicy(ParticipativeCompression(scorer=DenoisingGap()), "unified"),
     "deep_forcing_release": CachePolicy(ParticipativeCompression(reuse_limit=7, every_pass=True), ReleaseSink(16)),
     "longlive": CachePolicy(SinkWindow(12, 3)),
     "rolling_forcing": CachePolicy(SinkWindow(15, 3), "sink"),

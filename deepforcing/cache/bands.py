@@ -178,6 +178,11 @@ class HeadBands:
             cache.begin(start, switched=switched, cut=cut)
 
     @property
+    def gaps(self) -> None:
+        """Bands keep nothing of the denoising."""
+        return None
+
+    @property
     def caches(self) -> list[KVCache]:
         return [self.whole] if self.whole is not None else list(self.bands.values())
 

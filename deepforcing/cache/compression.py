@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from deepforcing.cache.budget import share
 from deepforcing.cache.observe import Selection
@@ -71,6 +72,17 @@ class ParticipativeCompression(Retention):
                 f"queries='past' needs clean frames among the recent ones: recent_frames={self.recent_frames} is all "
                 f"current chunk; use {chunk_frames + 1} or more"
             )
+        if self.gap is not None and self.recent_frames < chunk_frames:
+            raise ValueError(
+                f"recent_frames={self.recent_frames} must hold the current chunk of {chunk_frames} latent frames: while it is "
+                "denoised its tokens have no denoising gap to be chosen by"
+            )
+
+    @property
+    def gap(self) -> int | None:
+        """See Needs.gap: only some scorers ask for it."""
+        gap: int | None = getattr(self.scorer, "before_last", None)
+        return gap
 
     def budget(self, frames: int, chunk_frames: int) -> dict[str, int]:
         """Compressed at every chunk, so that all passes read the same: the window is the budget (the preset, 21 to 16, reads
@@ -91,7 +103,9 @@ class ParticipativeCompression(Retention):
 
     def needs(self, chunk_frames: int) -> Needs:
         past = max(self.recent_frames - chunk_frames, 0)
-        return Needs(raw=True, origins=True, per_head=self.per_head, queries=past, every_pass=self.every_pass)
+        return Needs(
+            raw=True, origins=True, per_head=self.per_head, queries=past, every_pass=self.every_pass, gap=self.gap
+        )
 
     def pick(self, scores: Tensor, count: int, slot_tokens: int) -> Tensor:
         """Which `count` of the candidates stay: int64 [B, G, count], ascending. scores: [B, G, T], T in whole slots."""
@@ -164,7 +178,8 @@ class Top:
         index = chosen[..., None].expand(keys.shape[0], keys.shape[1], -1, keys.shape[3])
         origin = origin.gather(3, chosen.expand(3, -1, -1, -1))
         origin[2] += 1
-        tokens = Tokens(keys.gather(2, index), values.gather(2, index), origin, visible)
+        gap = None if rule.gap is None else past.gap(slots).gather(2, chosen)
+        tokens = Tokens(keys.gather(2, index), values.gather(2, index), origin, visible, gap)
         return tokens, Selection(past.layer, start, chosen + first, scores, origin[:2])
 
     def _scores(self, past: Past, chunk: Pass) -> Tensor:
@@ -177,9 +192,11 @@ class Top:
         else:
             scores = scorer.score(queries, torch.cat([keys, chunk.keys], 2), key)
         weigh: Callable[[Tensor], Tensor] | None = getattr(scorer, "weigh", None)
-        if weigh is None:
-            return scores
-        return scores * torch.cat([weigh(v) for v in (past.values(range(self.past)), chunk.values)], 2)
+        if weigh is not None:
+            scores = scores * torch.cat([weigh(v) for v in (past.values(range(self.past)), chunk.values)], 2)
+        if self.rule.gap is not None:
+            scores = scores * pad(past.gap(range(self.past)), (0, chunk.keys.shape[2]))
+        return scores
 
     def _queries(self, past: Past, chunk: Pass) -> Tensor:
         """Rotated queries that score: of the chunk, of the clean past among the recent frames, or both."""

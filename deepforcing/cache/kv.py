@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from deepforcing.cache.arrange import arrange, arrange_joint, check_plan
+from deepforcing.cache.gaps import Gaps
 from deepforcing.cache.observe import Seen, Watch
 from deepforcing.cache.passes import First, Steady, hold
 from deepforcing.cache.past import LayerPast
@@ -60,18 +61,10 @@ class KVCache:
     """
 
     def __init__(
-        self,
-        policy: CachePolicy,
-        config: WanConfig,
-        grid: tuple[int, int],
-        chunk_frames: int,
-        total_frames: int,
-        batch: int = 1,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        watch: Watch | None = None,
-        heads: Sequence[int] | None = None,
-    ) -> None:
+        self, policy: CachePolicy, config: WanConfig, grid: tuple[int, int], chunk_frames: int, total_frames: int,
+        batch: int = 1, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+        watch: Watch | None = None, heads: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         policy.check(chunk_frames, total_frames)
         policy.check_model(config, grid[0] * grid[1])
         self.policy, self.chunk_frames, self.batch = policy, chunk_frames, batch
@@ -83,6 +76,7 @@ class KVCache:
         self.capacity, self.needs, self.turns_keys = room.slots, room.needs, room.raw
         self.active = [layer for layer, count in enumerate(room.heads) if count]
         self.layers = policy.store.layers(room, dtype, self.device)
+        self.gaps = None if self.needs.gap is None else Gaps(self, self.needs.gap, grid)
         self.notes: dict[str, Any] = {}  # the retention's, for this video
         self.watchers: list[Watch] = [] if watch is None else [watch]
         if self.needs.watches:
@@ -220,7 +214,8 @@ class KVCache:
     @property
     def held(self) -> int:
         """Bytes that are stored for all videos of the batch, with what contents keep of them."""
-        return sum(layer.held for layer in self.layers) + tensor_bytes(self.layer_notes)
+        gaps = 0 if self.gaps is None else tensor_bytes(self.gaps.newest)
+        return sum(layer.held for layer in self.layers) + tensor_bytes(self.layer_notes) + gaps
 
     # ---- passes ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +228,8 @@ class KVCache:
     def commit(self) -> Steady | First:
         """The memory of the clean pass, which stores the chunk: its un-rotated keys and its values as they are then."""
         newest, frames = self.policy.commit_frames, self.chunk_frames
+        if self.gaps is not None:
+            self.gaps.check_told()
         if newest is None and not self.joint:
             self._settle(self._commit, frames, None, *self.read)
         else:

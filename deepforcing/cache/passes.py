@@ -19,6 +19,7 @@ from deepforcing.wan.attention import attend
 from deepforcing.wan.rope import rotate
 
 if TYPE_CHECKING:
+    from deepforcing.cache.gaps import Gaps
     from deepforcing.cache.kv import KVCache
     from deepforcing.cache.storage import Layer
     from deepforcing.cache.switch import Recompute
@@ -47,6 +48,11 @@ class Cache(Protocol):
     @property
     def capacity(self) -> int:
         """Slots that it may come to hold, current chunk included."""
+        ...
+
+    @property
+    def gaps(self) -> Gaps | None:
+        """Where to say, before a chunk's commit, what its denoising came through; None: nothing of it is kept."""
         ...
 
     @property

@@ -36,6 +36,10 @@ class LayerPast:
         assert self.store.origin is not None, "a retention that asks for origins says so in Needs.origins"
         return self._of(self.store.origin, slots, 3)
 
+    def gap(self, slots: range) -> Tensor:
+        assert self.store.gap is not None, "a retention that asks for gaps says so in Needs.gap"
+        return self._of(self.store.gap, slots, 2)
+
     def _of(self, buffer: Tensor, slots: range, axis: int) -> Tensor:
         """Tokens of these slots, without a copy where they lie side by side."""
         s, places = self.slot_tokens, [self.cache.before[i] for i in slots]

@@ -75,7 +75,6 @@ class Alignment(Protocol):
     @property
     def relative(self) -> bool:
         """True when the distances between chunk and past stay bounded however long the video is."""
-        ...
 
     def positions(self, view: View) -> list[int | None]:
         """view.slots are those that are read.
@@ -92,14 +91,15 @@ class Tokens:
     """New content of slots, L tokens in slot order. keys (un-rotated), values: [B, H, L, D].
 
     origin: int64 [3, B, G, L], where single tokens come from: latent frame, index within it, how often they have been
-    chosen; None for content that is turned as a whole frame. visible: bool [B, G, L]; None: all are. More tokens than
-    the slots hold stand in for the chunk's own first ones during this one pass.
+    chosen; None for content that is turned as a whole frame. visible: bool [B, G, L]; None: all are. gap: float32
+    [B, G, L], where Needs.gap. More tokens than the slots hold stand in for the chunk's own first ones in this one pass.
     """
 
     keys: Tensor
     values: Tensor
     origin: Tensor | None = None
     visible: Tensor | None = None
+    gap: Tensor | None = None
 
 
 class Past(Protocol):
@@ -116,17 +116,17 @@ class Past(Protocol):
 
     def keys(self, slots: range, turned: bool = True) -> Tensor:
         """[B, H, len(slots) * S, D], as last read (see Needs.reads), or un-rotated."""
-        ...
 
     def values(self, slots: range) -> Tensor: ...
     def origin(self, slots: range) -> Tensor:
         """int64 [3, B, G, len(slots) * S]: frame, place, reuse of single tokens. Needs.origins only."""
-        ...
+
+    def gap(self, slots: range) -> Tensor:
+        """float32 [B, G, len(slots) * S]: denoising gaps of single tokens. Needs.gap only."""
 
     @property
     def queries(self) -> Tensor | None:
         """Rotated queries of the latest past frames, as many as Needs.queries says: [B, H, L, D]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,9 @@ class Content(Protocol):
     @property
     def waits(self) -> bool:
         """True: made in the chunk's first pass, whose queries and keys it needs. False: made before it."""
-        ...
 
     def make(self, past: Past, chunk: Pass | None) -> tuple[Tokens, Any]:
         """The tokens, and what an observer may want to know of the choice (None: nothing). chunk: None before the pass."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,8 @@ class Needs:
     queries: rotated queries of so many latest latent frames; every_pass: of all passes, not only commits.
     watches: `Retention.watch` is told of the passes; watched_frames: of chunks that begin before this latent frame, so that
     later passes can be steady; None: of all. reads: denoising reads so many slots at most, the chunk included, and the keys
-    of no more need be kept turned; None: all that are stored.
+    of no more need be kept turned; None: all that are stored. gap: every token keeps how far its clean prediction so many
+    denoising steps before the last was from the outcome (gaps.py); None: nothing of the denoising is kept.
     """
 
     raw: bool = False
@@ -194,6 +193,7 @@ class Needs:
     watches: bool = False
     watched_frames: int | None = None
     reads: int | None = None
+    gap: int | None = None
 
 
 class Retention(Protocol):

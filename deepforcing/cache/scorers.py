@@ -15,7 +15,8 @@ from torch import Tensor
 class Scorer(Protocol):
     """A scorer whose score of a key does not depend on the other keys may say so with a class attribute
     `apart = True`: past and chunk are then scored apart, without copying them together. With a method
-    `weigh(values_BHTD)`, float32 [B, H, T], its scores are multiplied by what that makes of the values."""
+    `weigh(values_BHTD)`, float32 [B, H, T], its scores are multiplied by what that makes of the values. With an int
+    `before_last` they are multiplied by the tokens' denoising gaps (gaps.py) of so many steps before the last."""
 
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         """Importance of every key for every head, float32 [B, H, T]. key: an int that differs per layer and chunk."""
@@ -106,3 +107,28 @@ class MostRecent:
     def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
         order = torch.arange(keys_BHTD.shape[2], dtype=torch.float32, device=keys_BHTD.device)
         return order.expand(keys_BHTD.shape[:3])
+
+
+@dataclass(frozen=True)
+class DenoisingGap:
+    """The farther a token's clean prediction, so many denoising steps before the last, was from its final latents, the sooner
+    it is kept: what the context predicted badly is what it did not hold yet. No query or key enters; a token has one score
+    in all layers and heads, for as long as it is kept.
+
+    Source: DeCoPrune (arXiv 2609.39096, its repository's files at 4f933481), from the text: mean squared difference over a
+    token's channels and latent pixels, at the third of four steps. Deviation: it keeps all tokens above a threshold (0.10)
+    for ever, so its cache grows; here the policy's budget says how many stay.
+    """
+
+    before_last: int = 1
+
+    apart: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.before_last < 1:
+            raise ValueError(
+                f"before_last={self.before_last} must be at least 1: the last step's prediction is the outcome itself"
+            )
+
+    def score(self, queries_BHLD: Tensor, keys_BHTD: Tensor, key: int) -> Tensor:
+        return keys_BHTD.new_ones(keys_BHTD.shape[:3], dtype=torch.float32)

@@ -57,6 +57,7 @@ class Layer(ABC):
     raw: keys without rotary embedding, None where none are kept. k: keys as read, of the slots that are (Room.turned). v:
     values; [B, H, T, D] each. origin:
     int64 [3, B, G, T]: frame, place, reuse. visible: bool [B, G, T]; None: every token is. past_queries: see Needs.queries.
+    gap: float32 [B, G, T], see Needs.gap.
     """
 
     k: Tensor
@@ -65,8 +66,9 @@ class Layer(ABC):
 
     def __init__(self, room: Room, heads: int, dtype: torch.dtype, device: torch.device) -> None:
         self.slot_tokens, self.dtype = room.slot_tokens, dtype
-        origin = (3, room.batch, heads if room.needs.per_head else 1, room.slots * room.slot_tokens)
-        self.origin = torch.zeros(origin, dtype=torch.int64, device=device) if room.needs.origins else None
+        single = (room.batch, heads if room.needs.per_head else 1, room.slots * room.slot_tokens)
+        self.origin = torch.zeros((3, *single), dtype=torch.int64, device=device) if room.needs.origins else None
+        self.gap = None if room.needs.gap is None else torch.zeros(single, dtype=torch.float32, device=device)
         self.visible: Tensor | None = None
         self.past_queries: Tensor | None = None
 
@@ -117,6 +119,8 @@ class Layer(ABC):
         self.write(at, tokens.keys[:, :, :count], tokens.values[:, :, :count])
         if self.origin is not None and tokens.origin is not None:
             self.origin.index_copy_(3, at, tokens.origin[..., :count])
+        if self.gap is not None and tokens.gap is not None:
+            self.gap.index_copy_(2, at, tokens.gap[..., :count])
         if tokens.visible is not None and self.visible is None:
             shape = (*tokens.visible.shape[:2], self.v.shape[2])
             self.visible = torch.ones(shape, dtype=torch.bool, device=tokens.visible.device)
@@ -132,6 +136,8 @@ class Layer(ABC):
             self.visible.index_copy_(2, to, self.visible.index_select(2, source))
         if self.origin is not None:
             self.origin.index_copy_(3, to, self.origin.index_select(3, source))
+        if self.gap is not None:
+            self.gap.index_copy_(2, to, self.gap.index_select(2, source))
 
     def take(self, to: Tensor, other: Layer, source: Tensor, heads: Tensor, apart: bool) -> None:
         """Tokens of another layer, which has all heads. apart: its videos' heads count as heads of one video."""
@@ -219,8 +225,9 @@ class Dense:
 
 
 def kept_for_choosing(room: Room, size: int) -> int:
-    """Bytes per video of single tokens' origins and of the queries that score: the same for every store."""
-    heads, needs = sum(room.heads), room.needs
+    """Bytes per video of single tokens' origins and gaps and of the queries that score: the same for every store."""
+    heads, needs, tokens = sum(room.heads), room.needs, room.slots * room.slot_tokens
     groups = heads if needs.per_head else len(room.heads)
-    origins = 3 * groups * room.slots * room.slot_tokens * 8 if needs.origins else 0
-    return origins + heads * needs.queries * room.slot_tokens * room.head_dim * size
+    origins = 3 * groups * tokens * 8 if needs.origins else 0
+    gaps = 0 if needs.gap is None else (groups + 1) * tokens * 4  # and those of the newest frames (gaps.py)
+    return origins + gaps + heads * needs.queries * room.slot_tokens * room.head_dim * size

@@ -75,6 +75,8 @@ class Recompute:
         store.settle()
         if store.origin is not None:
             store.origin.index_copy_(3, self.rest, self.origin.expand(-1, *store.origin.shape[1:3], -1))
+        if cache.gaps is not None:  # latents do not change, nor does what their denoising was
+            cache.gaps.keep(store, self.rest, cache.gaps.newest[:, -len(self.rest) :])
         if store.visible is not None:
             store.visible.fill_(True)  # tokens over a reuse limit are gone
         if cache.needs.queries:

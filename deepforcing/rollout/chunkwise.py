@@ -95,8 +95,8 @@ def chunkwise(
     text: one row per video. latent_size: (Y, X). initial: given clean latents [B, F0, C, Y, X] to continue from (F0 a
     multiple of the chunk); they are committed chunk by chunk and yielded first, and count among total_frames. The schedule's
     list for the first chunk is for the first one made, as published. A policy that chooses tokens by queries sees given
-    chunks in their clean pass only. goes_on: `initial` is what an earlier rollout made, first chunk and all, so that list is
-    behind it.
+    chunks in their clean pass only; one that keeps denoising gaps has them re-noised and denoised once more. goes_on: `initial`
+    is what an earlier rollout made, first chunk and all, so that list is behind it.
     watch: observes every pass. clock: told "denoise" and "commit" when such a stretch ends (the bench measures there).
     switches: later prompts by the first latent frame of the chunk from which on each holds; what comes before is not
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
@@ -132,6 +132,7 @@ def chunkwise(
             watch(start, t, prediction)
         return prediction
 
+    gaps = cache.gaps
     recent = torch.empty((batch, 0, *shape[2:]), dtype=weight.dtype, device=weight.device)
     for start in range(0, total_frames, frames):
         if start in switches:
@@ -143,13 +144,22 @@ def chunkwise(
         cache.begin(start, switched=start in switches, cut=start in cuts)
         if initial is not None and start < given:
             x0 = initial[:, start : start + frames].to(weight.dtype)
+            if gaps is not None:
+                i = len(later_levels) - 1 - gaps.before_last
+                sigma, t = later_levels[i]
+                x = mix(x0, noise.renoise(start, i - 1, shape), sigma)
+                gaps.tell(clean(model, x, run(start, x, t, cache.denoise(i)), sigma), x0)
         else:
             steps = first_levels if start == (0 if goes_on else given) else later_levels
             x = noise.initial(start, shape)
             for i, (sigma, t) in enumerate(steps):
                 x0 = clean(model, x, run(start, x, t, cache.denoise(i)), sigma)
+                if gaps is not None and i == len(steps) - 1 - gaps.before_last:
+                    early = x0
                 if i + 1 < len(steps):
                     x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
+            if gaps is not None:
+                gaps.tell(early, x0)
         if clock is not None:
             clock("denoise")
         there = made(x0)

@@ -51,6 +51,11 @@ class Schedule:
     def _steps(self, first_chunk: bool) -> tuple[int, ...]:
         return self.first_chunk_steps if first_chunk and self.first_chunk_steps is not None else self.steps
 
+    @property
+    def fewest_steps(self) -> int:
+        """Of a chunk's."""
+        return min(len(self._steps(first)) for first in (True, False))
+
     def timesteps_of(self, first_chunk: bool = False) -> list[float]:
         """Timesteps fed to the model, float32 values in 0..1000."""
         steps = self._steps(first_chunk)

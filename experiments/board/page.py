@@ -8,36 +8,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-from markupsafe import Markup
-
 from experiments.board.settings import Entry
 from experiments.board.tables import Board, foreign_words, grid
+from experiments.page.template import STYLE, filled, inside
 from experiments.results.exported import digest_of
 from experiments.tables.render import page as drawn
 from experiments.tables.words import plural
 
 HERE = Path(__file__).parent
-STYLE = HERE.parent / "page" / "style.css"  # the report's, and beside it the board's own
 
 
 def page_html(made: Sequence[Board], title: str, out: Path) -> str:
     """out: where the page will lie; links to videos are relative to it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    css, own, js = (Markup(file.read_text(encoding="utf-8")) for file in (STYLE, HERE / "board.css", HERE / "board.js"))
     page = {
         "title": title,
         "lead": lead(made),
         "tables": [table_context(i, board, out.parent) for i, board in enumerate(made, start=1)],
         "filters": filters(made),
     }
-    return environment.get_template("board.html.j2").render(page=page, css=css + own, js=js)
+    css = inside(STYLE, HERE / "board.css")  # the report's, and beside it the board's own
+    return filled(HERE / "board.html.j2", page=page, css=css, js=inside(HERE / "board.js"))
 
 
 def lead(made: Sequence[Board]) -> list[str]:

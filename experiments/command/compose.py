@@ -73,8 +73,7 @@ def run(task: Task, config_name: str, arguments: list[str], check: Check | None 
         if not sweep.runs_here(overrides):
             raise ValueError(f"{sweep.launcher(overrides)}: launchers are for sweeps: add -m, also for one point")
         with started():
-            (config,) = (config for _, config in checked(config_name, [overrides]))
-            remember(config_name, overrides)
+            ((_, config),) = checked(config_name, [overrides], remembered=True)
             return task(config) or 0
     with started():
         wanted = points(overrides, known)
@@ -141,13 +140,20 @@ def points(overrides: Sequence[str], parsed: Sequence[Any]) -> list[list[str]]:
     return [list(point) for point in itertools.product(*choices)]
 
 
-def checked(config_name: str, wanted: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], DictConfig]]:
-    """The composed config of each point, with every key's value checked. Raises ValueError with the first mistake."""
+def checked(
+    config_name: str, wanted: Sequence[Sequence[str]], remembered: bool = False
+) -> list[tuple[Sequence[str], DictConfig]]:
+    """The composed config of each point, with every key's value checked. Raises ValueError with the first mistake.
+
+    remembered: let `chosen` know, as a sweep's launcher does by itself.
+    """
     known = top_keys(config_name)
     found = []
     for overrides in wanted:
         try:
-            config = composed(config_name, overrides)
+            config = composed(config_name, overrides, hydra_too=remembered)
+            if remembered:
+                remember(config, overrides)
             OmegaConf.resolve(config)
             given = {str(key) for key in config}
             if known - given:
@@ -163,12 +169,12 @@ def checked(config_name: str, wanted: Sequence[Sequence[str]]) -> list[tuple[Seq
     return found
 
 
-def remember(config_name: str, overrides: Sequence[str]) -> None:
-    """Let `chosen` know, as a sweep's launcher does by itself."""
-    config = composed(config_name, overrides, hydra_too=True)
+def remember(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Hydra's own part of a config goes where Hydra looks for it, so that one composing does for both."""
     with open_dict(config):
         config.hydra.overrides.task = [o for o in overrides if not o.startswith("hydra")]
-    HydraConfig.instance().set_config(config)
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
 
 
 def chosen() -> tuple[dict[str, str], list[str]]:

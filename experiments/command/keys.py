@@ -16,6 +16,7 @@ from experiments.command.experiment import Experiment, ExperimentRow
 from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
+    Attention,
     Backend,
     Dtype,
     Frames,
@@ -62,6 +63,7 @@ class Rollout(Keys):
     tracker: Annotated[Literal["wandb"], Field(description="wandb")] | None
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 
@@ -85,6 +87,7 @@ class Bench(Keys):
     device: Text
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 

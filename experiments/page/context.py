@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -26,6 +25,7 @@ from experiments.page.curves import drift_svg
 from experiments.page.findings import findings, findings_notes, has_intervals, movement_note, survivors
 from experiments.page.groups import groups
 from experiments.page.tables import compared, drawn, first_and_last, movement, paired
+from experiments.page.template import STYLE, filled, inside
 from experiments.page.video_grid import ROWS_AT_ONCE, video_grid
 from experiments.results.configs import difference_rows, differing, yaml_lines
 from experiments.results.runs import Run
@@ -78,16 +78,8 @@ class Numbers:
 
 def page_html(runs: Sequence[Run], numbers: Numbers, options: Options) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     page = page_context(runs, numbers, options)
-    return environment.get_template("page.html.j2").render(page=page, css=css, js=js)
+    return filled(HERE / "page.html.j2", page=page, css=inside(STYLE), js=inside(HERE / "script.js"))
 
 
 def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from rich.console import Console
@@ -26,6 +25,7 @@ from rich.console import Console
 from deepforcing.runs import atomic_path, atomic_write_text, check_writable
 from deepforcing.video import VideoWriter, iter_frames, probe, sha256_file
 from deepforcing.yuv import Frames
+from experiments.page.template import filled, inside
 from experiments.raters.design import QUESTIONS, choose, orders
 from experiments.raters.key import KEY, Arm, Key, Pair, Seen, read_key, study_id, write_key
 from experiments.results.runs import Run, find_runs, read_runs, with_common_samples
@@ -252,13 +252,16 @@ def write_page(path: Path, key: Key, title: str) -> None:
         "prompts": {pair.pair: pair.prompt for pair in key.pairs},
         "raters": [[[seen.pair, seen.a, seen.b] for seen in order] for order in key.raters],
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    css, js = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("study.css", "study.js"))
     # "<" inside of a script element would be read by the page's parser first.
     text = Markup(json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"))
-    page = environment.get_template("study.html.j2").render(
-        title=title, css=css, js=js, data=text, pairs=len(key.raters[0]), seconds=key.seconds, raters=len(key.raters)
+    page = filled(
+        HERE / "study.html.j2",
+        title=title,
+        css=inside(HERE / "study.css"),
+        js=inside(HERE / "study.js"),
+        data=text,
+        pairs=len(key.raters[0]),
+        seconds=key.seconds,
+        raters=len(key.raters),
     )
     atomic_write_text(path, page)

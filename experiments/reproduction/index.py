@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from experiments.page.template import STYLE, filled, inside
 from experiments.reproduction.parts import Drawn
 
 HERE = Path(__file__).parent
@@ -16,21 +16,13 @@ HERE = Path(__file__).parent
 
 def page(parts: Sequence[Drawn]) -> str:
     """One page; pictures lie beside it. Text of runs and prompts is escaped: Markdown's HTML is off."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    style = Markup((HERE.parent / "page" / "style.css").read_text(encoding="utf-8"))
     shown = [
         {"name": d.part.name, "title": d.part.title, "text": Markup(markdown.render(lowered(d.text))), "files": d.files,
          "missing": d.missing, "commands": d.commands}
         for d in parts
     ]  # fmt: skip
-    return environment.get_template("index.html.j2").render(parts=shown, css=style)
+    return filled(HERE / "index.html.j2", parts=shown, css=inside(STYLE))
 
 
 def lowered(text: str) -> str:

@@ -43,7 +43,7 @@ def only(found: pd.DataFrame) -> float:
 numbers = st.floats(-100, 100)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(numbers, numbers, st.lists(st.booleans(), min_size=2, max_size=30), st.floats(0.25, 5))
 def test_a_line_has_its_slope_whatever_windows_are_missing(
     per_minute: float, offset: float, known: list[bool], seconds: float
@@ -57,7 +57,7 @@ def test_a_line_has_its_slope_whatever_windows_are_missing(
         assert only(found) == pytest.approx(per_minute, abs=1e-7)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.floats(0.1, 100), st.integers(10, 40))
 def test_a_constant_does_not_move(value: float, windows: int) -> None:
     table = tidy({"a-s0": [value] * windows})
@@ -67,7 +67,7 @@ def test_a_constant_does_not_move(value: float, windows: int) -> None:
     assert only(motion_decay(table, "m")) == pytest.approx(1)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(
     st.lists(
         st.lists(st.one_of(st.just(NAN), st.integers(0, 9).map(float)), min_size=20, max_size=20),
@@ -102,7 +102,7 @@ def test_motion_decay_is_last_over_first() -> None:
         motion_decay(tidy({"a-s0": [1.0]}), "flow")
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(st.floats(0.5, 10), min_size=10, max_size=10), st.integers(1, 4))
 def test_video_drift_error_is_blockvids_sum(means: list[float], windows_per_chunk: int) -> None:
     expected = sum((10 - i + 1) * abs(means[i - 1] - means[0]) / means[0] for i in range(2, 11))

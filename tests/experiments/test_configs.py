@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 import pytest
 from commands import composed
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from deepforcing.geometry import Geometry
 from deepforcing.tiny.worlds import WORLDS
@@ -43,8 +43,9 @@ def test_every_group_is_used_by_a_main() -> None:
 @pytest.mark.parametrize("main", WITH_SPEC)
 @pytest.mark.parametrize(("group", "option"), CHOICES)
 def test_choice_gives_a_spec(main: str, group: str, option: str) -> None:
-    spec = build_spec(composed(main, f"{group}={option}"))
-    assert hash(spec) == hash(build_spec(composed(main, f"{group}={option}")))
+    config = composed(main, f"{group}={option}")
+    spec = build_spec(config)
+    assert hash(spec) == hash(build_spec(config))
     assert isinstance(spec.model.geometry, Geometry)
     spec.cache.check(spec.chunk_frames, 2 * spec.chunk_frames)
     if group != "generator":
@@ -86,13 +87,11 @@ def test_every_row_of_an_experiment_is_a_rollout_that_can_be_made(
     assert paper <= {column.metric for column in planned.published}
     for protocol in planned.protocols:
         assert planned.measurements(protocol)
+    shows_the_release_beside_the_paper(name, {request.spec.cache.name for request in specs})
 
 
-@pytest.mark.parametrize("name", groups()["experiment"])
-def test_experiments_show_the_release_beside_the_paper(name: str) -> None:
+def shows_the_release_beside_the_paper(name: str, caches: set[str]) -> None:
     """Which of the two Deep Forcing is is open, so a table that has the one has the other."""
-    rows = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").rows.values()
-    caches = {build_spec(composed("rollout", *row.rollout)).cache.name for row in rows}
     assert caches & {"deep_forcing", "deep_sink"}
     if "deep_forcing" in caches:
         assert "deep_forcing_release" in caches
@@ -158,8 +157,20 @@ def test_runs_are_named_after_generator_and_cache(choices: list[str], name: str)
     assert default_name(build_spec(composed("rollout", *choices))) == name
 
 
+@pytest.fixture(scope="module")
+def caches() -> dict[str, DictConfig]:
+    """By name, as they stand in a config: one composing each, and not one for every generator."""
+    labels = [f"cache.retention.labels={LABELS}"]  # it has none of its own
+    return {
+        name: composed("rollout", f"cache={name}", *(labels if name == "pyramid_forcing" else [])).cache
+        for name in groups()["cache"]
+    }
+
+
 @pytest.mark.parametrize("generator", [g for g in groups()["generator"] if g not in ("rolling_forcing", "causvid")])
-@pytest.mark.parametrize("cache", groups()["cache"])
-def test_every_chunkwise_generator_takes_every_cache(generator: str, cache: str) -> None:
-    labels = [f"cache.retention.labels={LABELS}"] if cache == "pyramid_forcing" else []  # it has none of its own
-    build_spec(composed("rollout", f"generator={generator}", f"cache={cache}", *labels)).check_sizes(240)
+def test_every_chunkwise_generator_takes_every_cache(generator: str, caches: dict[str, DictConfig]) -> None:
+    config = composed("rollout", f"generator={generator}", "cache=slot")
+    assert build_spec(config).cache.name == "slot"  # a choice of cache is stronger than the generator's own
+    for cache in caches.values():
+        config.cache = cache
+        build_spec(config).check_sizes(240)

@@ -104,6 +104,7 @@ CHEAP = ("deep_sink", "dummy_forcing", "deep_forcing")
 UNEQUAL = (  # docs/policies.md says so
     "adaptive_sink_gate",
     "deep_forcing",
+    "deep_forcing_decoprune",
     "deep_forcing_frames",
     "deep_forcing_mass",
     "deep_forcing_own_frames",
