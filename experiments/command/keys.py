@@ -331,11 +331,9 @@ class SweepRun(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
+    "table": Table, "export": Export, "leaderboard": Leaderboard, "figure": Figure, "track": Track,
+    "reproduce": Reproduce, "sweep": SweepRun, "judge": Judge, "paper": Paper, "first_light": FirstLight, "search": Search,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "judge": Judge, "paper": Paper,
-    "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""
 
