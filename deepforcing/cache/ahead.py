@@ -40,14 +40,15 @@ def most_slots(retention: Retention, chunk_frames: int, total_frames: int, commi
     return most
 
 
-def reads_all(retention: Retention, chunk_frames: int) -> bool:
-    """Whether denoising reads all that is stored."""
-    return all(plan.reads is None for _, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)))
+def reads_all(retention: Retention, chunk_frames: int, total_frames: int) -> bool:
+    """Whether denoising of a video of this length reads all that is stored."""
+    every = plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames))
+    return all(plan.reads is None for _, plan in every)
 
 
-def makes_content(retention: Retention, chunk_frames: int) -> bool:
-    """Whether slots are ever made anew."""
-    every = plans(retention, chunk_frames, long_video(retention, chunk_frames))
+def makes_content(retention: Retention, chunk_frames: int, total_frames: int) -> bool:
+    """Whether slots are ever made anew in a video of this length."""
+    every = plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames))
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
 
 
@@ -57,11 +58,12 @@ def waits_for_queries(retention: Retention, chunk_frames: int) -> bool:
     return any(not isinstance(item, int) and item.waits for _, plan in every for item in plan.stored)
 
 
-def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int) -> None:
-    """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
+def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int, total_frames: int) -> None:
+    """Raise ValueError where a video of this length reads a slot that is no single frame and that the alignment gives no
+    position. (The length also bounds the work: it is quadratic in a window, whatever number that is.)"""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
         return
-    for view, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)):
+    for view, plan in plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames)):
         slots = stored(view, plan)
         read = slots if plan.reads is None else [slots[i] for i in plan.reads]
         for slot, position in zip(read, alignment.positions(replace(view, slots=tuple(read))), strict=True):
