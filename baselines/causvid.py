@@ -23,6 +23,7 @@ from deepforcing.rollout.chunkwise import Chunk, chunkwise
 from deepforcing.rollout.noise import Noise
 from deepforcing.rollout.rules import Job, Rule
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.kernels import computed
 from deepforcing.wan.transformer import CausalWan, TextMemory
 
 
@@ -134,7 +135,7 @@ class Overlapping(Rule):
 
         decode: Callable[[Tensor], Tensor] | None = None
         carried: Tensor | None = None
-        for r, chunk in overlapping(
+        made = overlapping(
             job.model,
             job.texts,
             job.new_cache,
@@ -146,7 +147,8 @@ class Overlapping(Rule):
             self.rollout_frames,
             self.overlap,
             job.clock,
-        ):
+        )
+        for r, chunk in computed(made, job.model.kernels):
             if chunk.start == 0:
                 carried = pixels_of[0][:, :lead] if pixels_of else None
                 decode = None if job.codec is None else job.codec.decoder()

@@ -67,6 +67,7 @@ def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
         "device": name,
         "dtype": spec.dtype,
         "backend": spec.backend,
+        "attention": spec.attention,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

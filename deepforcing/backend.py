@@ -3,7 +3,7 @@ same to rounding and is part of a run's identity, because last bits are pixels a
 
 packed     linears of a CPU in oneDNN's layout (wan/packed.py); nothing to compile
 compiled   what stands before and after self-attention in a block, compiled by torch.compile: two graphs for all layers, chunks
-           and policies
+           and policies; on a GPU the rotary embedding is a Triton kernel (wan/rope_kernel.py)
 graphs     compiled, and on a GPU the steady passes replayed as CUDA graphs (rollout/graphs.py)
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import shutil
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -50,10 +51,12 @@ def use(model: CausalWan, backend: Backend) -> None:
     if backend == "packed":
         packed.pack(model)
     else:
+        torch.compiler.reset()  # graphs of models before this one would count towards the limit of a function
         before, after = (torch.compile(f, fullgraph=True, dynamic=False) for f in (Block.before, Block.after))
         for block in model.blocks:
             setattr(block, "before", functools.partial(before, block))  # noqa: B010 (mypy: a method is no attribute)
             setattr(block, "after", functools.partial(after, block))  # noqa: B010
+        model.kernels = replace(model.kernels, rope=weight.is_cuda)
     model.backend = backend
 
 

@@ -26,6 +26,7 @@ from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.stopwatch import Laps, Stopwatch
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.kernels import ATTENTION, AttentionKernel
 from deepforcing.wan.transformer import Backend, CausalWan
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class ModelSpec(Protocol):
 class GeneratorSpec:
     """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
 
-    rule: how chunks follow each other (rollout/rules.py). backend: how passes are computed (backend.py).
+    rule: how chunks follow each other (rollout/rules.py). backend: how passes are computed (backend.py);
+    attention: by which of a GPU's kernels (wan/kernels.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
     draws for one video, for comparing with them (see rollout/noise.py), or "release", the same from the seed of Deep
     Forcing's release: every prompt has the same noise. There a sample's seed k stands for the release's k-th process
@@ -109,10 +111,13 @@ class GeneratorSpec:
     noise: str = "keyed"
     rule: Rule = field(default_factory=Chunkwise)
     backend: Backend = "plain"
+    attention: AttentionKernel = "torch"
 
     def __post_init__(self) -> None:
         if self.backend not in backend.BACKENDS:
             raise ValueError(f"backend={self.backend!r} must be one of {', '.join(backend.BACKENDS)}")
+        if self.attention not in ATTENTION:
+            raise ValueError(f"attention={self.attention!r} must be one of {', '.join(ATTENTION)}")
         if self.noise not in NOISES:
             raise ValueError(f"noise={self.noise!r} must be one of {', '.join(NOISES)}")
         if self.dtype not in DTYPES:
@@ -194,6 +199,8 @@ class GeneratorSpec:
             given["noise_drawn_on"] = device
         if self.backend != "plain":
             given["backend"] = self.backend
+        if self.attention != "torch":
+            given["attention"] = self.attention
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -217,6 +224,7 @@ class Generator:
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
         backend.use(model.wan, spec.backend)
+        model.wan.kernels = replace(model.wan.kernels, attention=spec.attention)
 
     def generate(
         self,

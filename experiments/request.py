@@ -22,6 +22,7 @@ from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prom
 from deepforcing.runs import check_writable
 from deepforcing.tiny.model import TinySpec
 from deepforcing.wan.model import WanSpec
+from experiments.attention import with_attention
 from experiments.command.kinds import check_values
 from experiments.command.words import is_list, shown, whole
 from experiments.suites import load_suite, suite_files
@@ -65,6 +66,7 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     if watch is not None:
         find_observer(watch)
     spec.check_batch(batch)
+    spec = with_attention(spec, config.get("attention", "torch"), device, str(config.runs_root), batch, here)
     spec.check_sizes(total_frames)
     for prompt in prompts:
         spec.cues(prompt.text, total_frames)
@@ -131,7 +133,9 @@ def build_spec(config: DictConfig) -> GeneratorSpec:
     cache = instantiate(config.cache, _convert_="object")
     make = instantiate(config.generator, _convert_="object", _partial_=True)
     spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
-    return replace(spec, backend=config.get("backend", "plain"))
+    attention: Any = config.get("attention", "torch")
+    attention = "torch" if attention == "measured" else attention  # until the device is known (attention.py)
+    return replace(spec, backend=config.get("backend", "plain"), attention=attention)
 
 
 class Observer(Protocol):

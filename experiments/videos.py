@@ -89,6 +89,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
     if spec.backend != "plain":
         kept["backend"] = spec.backend
+    if request.device.type == "cuda":
+        kept["attention"] = spec.attention
     if request.start is not None:
         kept["start_from"] = start_record(request.start)
     if isinstance(spec.model, WanSpec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import pkgutil
 import subprocess
@@ -131,6 +132,8 @@ def test_packages_have_init_and_tests_have_none() -> None:
 def test_the_library_loads_nothing_heavy() -> None:
     """Every module of deepforcing imported in a fresh interpreter."""
     modules = ["deepforcing", *(m.name for m in pkgutil.walk_packages(deepforcing.__path__, "deepforcing."))]
+    if importlib.util.find_spec("triton") is None:
+        modules.remove("deepforcing.wan.rope_kernel")
     assert len(modules) > 15
     late = {"transformers", "diffusers", "huggingface_hub", "ftfy"}  # imported when a real model is built, not before
     unwanted = sorted(FORBIDDEN["deepforcing"] | late)

@@ -7,23 +7,15 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deepforcing.environment import environment
-from deepforcing.wan.attention import attend
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.kernels import ATTENTION, seconds_of
 
 QUERY = {
     "driver": "driver_version", "clock_mhz": "clocks.sm", "memory_clock_mhz": "clocks.mem", "top_clock_mhz": "clocks.max.sm",
     "power_limit_w": "power.limit", "temperature_c": "temperature.gpu",
 }  # fmt: skip
-BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -72,31 +64,13 @@ def pass_flops(config: WanConfig, query_tokens: int, key_tokens: float) -> float
 
 
 def attention_seconds(
-    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], tokens: int, repeats: int = 5
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], tokens: int
 ) -> dict[str, float | str]:
-    """Seconds of self-attention by backend, the best of some; or why there is none. shape: [heads, queries, head dim]."""
-    heads, queries, dim = shape
-    make = torch.Generator(device).manual_seed(0)
-
-    def random(length: int) -> Tensor:
-        return torch.randn(1, heads, length, dim, device=device, dtype=dtype, generator=make)
-
-    q, k, v = random(queries), random(tokens), random(tokens)
+    """Seconds of self-attention by kernel, or why there are none. shape: [batch, heads, queries, head dim]. tokens: keys."""
     found: dict[str, float | str] = {}
-    for name, backend in BACKENDS.items():
-        if name == "math" and len(found) and any(isinstance(x, float) for x in found.values()):
-            continue  # it holds all logits at once, and is never the fastest
-        try:
-            with sdpa_kernel(backend):
-                times = []
-                for _ in range(repeats + 1):
-                    wait(device)
-                    began = time.perf_counter()
-                    attend(q, k, v)
-                    wait(device)
-                    times.append(time.perf_counter() - began)
-            found[name] = min(times[1:])
-        except RuntimeError as error:
-            said = str(error).splitlines()[0]
-            found[name] = "not here" if said.startswith("No viable backend") else said[:120]
+    for name in ATTENTION:
+        if name != "math" or not any(
+            isinstance(x, float) for x in found.values()
+        ):  # all logits at once: never the fastest
+            found[name] = seconds_of(name, device, dtype, shape, tokens)
     return found

@@ -131,7 +131,7 @@ def card(size: Size, device: torch.device, tell: Tell, until: float) -> None:
     tell({"card": describe(device)})
     tell({"rate": rate(device, dtype, size.side)})
     for frames in (21, 16):
-        shape = (config.num_heads, 3 * s, config.head_dim)
+        shape = (1, config.num_heads, 3 * s, config.head_dim)
         tell({"attention": {str(frames * s): attention_seconds(device, dtype, shape, frames * s)}})
 
 

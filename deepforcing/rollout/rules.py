@@ -23,6 +23,7 @@ from deepforcing.rollout.chunkwise import Chunk, Forward, OnSwitch, chunkwise
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.rolling import UpstreamRollingNoise, check_length, rolling
 from deepforcing.rollout.schedule import Schedule
+from deepforcing.wan.kernels import computed
 from deepforcing.wan.rope import TABLE_FRAMES
 from deepforcing.wan.transformer import CausalWan, TextMemory
 
@@ -94,7 +95,7 @@ class Job:
         """Each chunk with its pixels [B, N, 3, H, W], float32, not clamped, where and on the stream that they were made.
         Every video has a decoder of its own: its memory does not grow with the batch, and its pixels do not depend on it."""
         decoders = [] if self.codec is None else [self.codec.decoder() for _ in range(self.batch)]
-        for chunk in chunks:
+        for chunk in computed(chunks, self.model.kernels):
             one = chunk.latents.chunk(self.batch)
             with self.beside(chunk):
                 pixels = torch.cat([d(x).float() for d, x in zip(decoders, one, strict=True)]) if decoders else None

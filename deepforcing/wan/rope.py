@@ -10,12 +10,16 @@ Shapes: B batch, H heads, L tokens, P channel pairs, D = 2P channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 THETA = 10000.0
 TABLE_FRAMES = 1024  # length of the published implementations' position table: their absolute positions end here
+
+by_kernel = ContextVar("by_kernel", default=False)
+"""Whether tensors on a GPU are turned by rope_kernel.py. Set for the time of a model's passes (wan/kernels.py)."""
 
 
 class Rope:
@@ -61,5 +65,9 @@ class Rope:
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn channel pairs. x: [..., L, D]; rotation: complex64 broadcastable to [..., L, P]. Keeps x's dtype."""
+    if x.is_cuda and by_kernel.get():
+        from deepforcing.wan.rope_kernel import turn  # Triton, which only GPUs have
+
+        return turn(x, rotation)
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], x.shape[-1] // 2, 2))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from deepforcing.wan.attention import attend
 from deepforcing.wan.config import WanConfig
+from deepforcing.wan.kernels import Kernels
 
 Backend = Literal["plain", "packed", "compiled", "graphs"]
 """How a model computes its passes (deepforcing/backend.py)."""
@@ -171,6 +172,7 @@ class CausalWan(nn.Module):
         super().__init__()
         self.config = config
         self.backend: Backend = "plain"
+        self.kernels = Kernels()
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, kernel_size=config.patch, stride=config.patch)
         self.text_embedding = nn.Sequential(

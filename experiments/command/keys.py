@@ -16,6 +16,7 @@ from experiments.command.experiment import Experiment, ExperimentRow
 from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
+    Attention,
     Backend,
     Dtype,
     Frames,
@@ -61,6 +62,7 @@ class Rollout(Keys):
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 
@@ -84,6 +86,7 @@ class Bench(Keys):
     device: Text
     dtype: Dtype
     backend: Backend
+    attention: Attention
     threads: Threads | None
 
 

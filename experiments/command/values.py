@@ -73,6 +73,10 @@ Pixels = Annotated[int, count(8192)]
 Backend = Annotated[
     Literal["plain", "packed", "compiled", "graphs"], Field(description="one of plain, packed, compiled, graphs")
 ]
+Attention = Annotated[
+    Literal["torch", "cudnn", "flash", "fa3", "efficient", "math", "measured"],
+    Field(description="one of torch, cudnn, flash, fa3, efficient, math, measured"),
+]
 Dtype = Annotated[Literal["float32", "bfloat16"], Field(description="one of float32, bfloat16")]
 Grid = Annotated[dict[str, list[Any]], Field(description="{key of a rollout: [values], ...}")]
 NamedPoints = Annotated[dict[str, list[Text]], Field(description="{name: [words of a rollout], ...}")]

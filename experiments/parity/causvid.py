@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,8 +13,7 @@ from deepforcing.cache.retention import KeepAll
 from experiments.parity.recording import Produced, RecordedNoise, Recording
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     noise = r.inputs["noise"]
     rollouts, batch, frames = noise.shape[:3]
     overlap = int(r.options.get("overlap", r.chunk_frames))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -55,6 +54,5 @@ def snapshot(cache: KVCache, start: int) -> dict[str, Tensor]:
     }
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     return replayed(r, policy_of(r.options), snapshot)

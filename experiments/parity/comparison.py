@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepforcing.wan.transformer import Backend
 from experiments.parity import checkpoints, vae
 from experiments.parity.files import read_fields, read_tensors
 from experiments.parity.recording import Produced
@@ -54,8 +55,11 @@ def compare(expected: dict[str, Tensor], produced: Produced) -> Iterator[tuple[s
             yield name, float((got - want).abs().max()) / scale
 
 
-def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
-    """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is."""
+def differences(directory: Path, backend: Backend = "plain") -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """(tensor name, largest absolute difference, further fields) of whatever kind of fixture this is.
+
+    backend: computes recorded rollouts; files of checkpoints have none, and the VAE is compiled where the rollouts are.
+    """
     config = read_fields(directory / "config.json")
     if checkpoints.is_checkpoint_fixture(directory):
         yield from checkpoints.differences(directory)
@@ -63,17 +67,17 @@ def differences(directory: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
         yield from vae.differences(directory, config)
     else:
         expected = read_tensors(directory / "outputs.safetensors")
-        produced = run(directory, config)
+        produced = run(directory, config, backend)
         for name, difference in compare(expected, produced):
             yield name, difference, {} if produced.until is None else {"latent_frames_compared": produced.until}
 
 
 @torch.no_grad()
-def replayed(directory: Path, tolerance: float) -> list[dict[str, Any]]:
+def replayed(directory: Path, tolerance: float, backend: Backend = "plain") -> list[dict[str, Any]]:
     """JSON records: one per tensor, then one for the fixture. Raises ValueError, naming the file, for one that is unusable."""
     records: list[dict[str, Any]] = []
     try:
-        for name, difference, details in differences(directory):
+        for name, difference, details in differences(directory, backend):
             good = difference <= tolerance
             records.append({"fixture": directory.name, "tensor": name, **measured(difference), "ok": good, **details})
     except (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,8 +65,7 @@ def buffers(cache: HeadBands, rule: DummyForcing, layer: int, end: int) -> dict[
     return made
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     if len(r.inputs["noise"]) != 1:
         raise ValueError(
             "the release takes the first video's classes for all of a batch; only batches of one are replayed"

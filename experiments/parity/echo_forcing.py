@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,8 +73,7 @@ class Books:
         }
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     policy = policy_of(r.options, r.chunk_frames)
     books = Books(policy.retention, r.grid[0] * r.grid[1], r.chunk_frames)  # type: ignore[arg-type]
 

@@ -6,7 +6,6 @@ window is that long, cache=forcing_kv computes the same. On forcing_kv_ring_bug 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -53,13 +52,12 @@ def classes_of(config: dict[str, Any]) -> HeadClasses:
     return HeadClasses(tuple(tuple(sorted(group["static"])) for group in groups), heads)
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     if len(r.inputs["noise"]) != 1:
         raise ValueError(
             "the release chooses the first video's patches for all of a batch; only batches of one are replayed"
         )
-    rule = ForcingKVRelease(**rule_of(r.options, classes_of(config), r.chunk_frames))
+    rule = ForcingKVRelease(**rule_of(r.options, classes_of(r.config), r.chunk_frames))
     held: list[HeadBands] = []
     tensors: dict[str, Tensor] = {}
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,11 +13,10 @@ from experiments.parity.chunkwise import replayed
 from experiments.parity.recording import Produced, Recording
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     window, o = r.options["local"], r.options
     flushed = FlushedWindow(window, o["sink"], o.get("flush_keeps_frames", 3) - 1, release=True)
-    starts = config.get("switch_effective_frames", o.get("switch", []))
+    starts = r.config.get("switch_effective_frames", o.get("switch", []))
     return replayed(
         r,
         CachePolicy(flushed, InfinityRopeRelease(window_frames=window)),

@@ -3,7 +3,6 @@ quantisers' unit tensors are compared exactly and the rollout while a mathematic
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -46,8 +45,7 @@ def snapshot(cache: KVCache, start: int) -> dict[str, Tensor]:
     return tensors
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     quantiser = quantiser_of(r.options)
     store = Quantised(quantiser, release=True)
     produced = replayed(
@@ -57,7 +55,7 @@ def run(directory: Path, config: dict[str, Any]) -> Produced:
         given = r.inputs[f"unit.{name}"].transpose(1, 2)
         back = quantiser.decode(quantiser.encode(given[:, :, None], values), values, given.shape[2])
         produced.tensors[f"unit.{name}_dequantised"] = back[:, :, 0].transpose(1, 2)
-    drifts = config["float64_softmax_max_abs_per_chunk"]
+    drifts = r.config["float64_softmax_max_abs_per_chunk"]
     produced.until = next((start for start, drift in drifts if drift > AGREES), None)
     produced.passes, produced.chunk_frames = len(r.schedule.steps) + 1, r.chunk_frames
     return produced

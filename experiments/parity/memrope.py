@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -25,8 +24,7 @@ def policy_of(options: dict[str, Any]) -> CachePolicy:
     return CachePolicy(retention, BySlot())
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     sink = r.options["sink"]
 
     def snapshot(cache: KVCache, start: int) -> dict[str, Tensor]:

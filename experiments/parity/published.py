@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from deepforcing.cache.alignment import Absolute, BySlot, ReleaseSink
@@ -53,8 +52,7 @@ def switch_starts(requested: list[int], chunk_frames: int, total_frames: int) ->
     return starts
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     batch, frames = r.inputs["noise"].shape[:2]
     total = frames + (r.inputs["initial_latent"].shape[1] if "initial_latent" in r.inputs else 0)
     starts = switch_starts(list(r.options.get("switch", ())), r.chunk_frames, total)

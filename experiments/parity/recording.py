@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepforcing import backend as backends
 from deepforcing.rollout.chunkwise import clean
 from deepforcing.rollout.schedule import Schedule
 from deepforcing.wan.config import WanConfig
-from deepforcing.wan.transformer import CausalWan
+from deepforcing.wan.transformer import Backend, CausalWan
 from deepforcing.wan.weights import load_strict
 from experiments.parity.files import read_tensors
 
@@ -66,12 +67,13 @@ class Produced:
 
 
 class Recording:
-    """A fixture's model, sizes and inputs, and every pass that the model makes from now on."""
+    """A fixture's model, sizes and inputs, and every pass that the model makes from now on, by a backend (backend.py)."""
 
-    def __init__(self, directory: Path, config: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, config: dict[str, Any], backend: Backend = "plain") -> None:
         self.config, self.options = config, config["options"]
         self.inputs = read_tensors(directory / "inputs.safetensors")
         self.model = model_of(directory, config)
+        backends.use(self.model, backend)
         self.size = (int(config["latent_hw"][0]), int(config["latent_hw"][1]))
         patch = self.model.config.patch
         self.grid = (self.size[0] // patch[1], self.size[1] // patch[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,8 +33,7 @@ def policy_of(options: dict[str, Any]) -> CachePolicy:
     )
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     choices = Choices()
     produced = replayed(r, policy_of(r.options), reservoir, watch=choices)
     for choice in choices:

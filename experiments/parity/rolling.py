@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,8 +13,7 @@ from deepforcing.rollout.rolling import rolling
 from experiments.parity.recording import Produced, RecordedNoise, Recording
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     batch, total = r.inputs["noise"].shape[:2]
     policy = CachePolicy(SinkWindow(21, r.chunk_frames), SinkAligned(), commit_frames=21)
     cache = KVCache(policy, r.model.config, r.grid, r.chunk_frames, total, batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +21,7 @@ def policy_of(options: dict[str, Any]) -> CachePolicy:
     return CachePolicy(RollingSink(options["window_frames"]), "slot")
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
-    r = Recording(directory, config)
+def run(r: Recording) -> Produced:
     return replayed(r, policy_of(r.options), window)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deepforcing.wan.transformer import Backend
 from experiments.parity import (
     causvid,
     commit_forcing,
@@ -20,9 +21,9 @@ from experiments.parity import (
     rolling,
     rolling_sink,
 )
-from experiments.parity.recording import Produced, refuse_what_is_not_replayed
+from experiments.parity.recording import Produced, Recording, refuse_what_is_not_replayed
 
-SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
+SYSTEMS: dict[str, Callable[[Recording], Produced]] = {
     "sf": published.run,
     "causalf": published.run,
     "deepf": published.run,
@@ -41,10 +42,10 @@ SYSTEMS: dict[str, Callable[[Path, dict[str, Any]], Produced]] = {
 }
 
 
-def run(directory: Path, config: dict[str, Any]) -> Produced:
+def run(directory: Path, config: dict[str, Any], backend: Backend = "plain") -> Produced:
     """Generate the fixture's video with our engine. Raises ValueError for a system that is not in SYSTEMS."""
     system = config["options"].get("repo")
     if system not in SYSTEMS:
         raise ValueError(f"system {system!r} is not one that this engine replays: {', '.join(SYSTEMS)}")
     refuse_what_is_not_replayed(config)
-    return SYSTEMS[system](directory, config)
+    return SYSTEMS[system](Recording(directory, config, backend))

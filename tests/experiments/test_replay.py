@@ -11,10 +11,8 @@ import hydra
 import pytest
 from safetensors.torch import load_file, save_file
 
-from deepforcing import backend as backends
 from deepforcing.wan.transformer import Backend, CausalWan
 from experiments.cli import CONF
-from experiments.parity import recording
 from experiments.parity.published import policy_of
 from experiments.parity.systems import SYSTEMS
 from experiments.replay import main
@@ -76,19 +74,18 @@ COMPILED = ("deep_forcing_pc", "dummy_forcing", "longlive")  # compiling takes a
 def test_recorded_fixture_replays_by_every_backend(
     directory: Path, backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used: list[CausalWan] = []
+    used: list[str] = []
+    plain = CausalWan.forward
 
-    def model_of(*given: Any) -> CausalWan:
-        used.append(plain(*given))
-        backends.use(used[-1], backend)
-        return used[-1]
+    def forward(self: CausalWan, *given: Any) -> Any:
+        used.append(self.backend)
+        return plain(self, *given)
 
-    plain = recording.model_of
-    monkeypatch.setattr(recording, "model_of", model_of)
-    assert main([f"golden={directory}"]) == 0
+    monkeypatch.setattr(CausalWan, "forward", forward)
+    assert main([f"golden={directory}", f"backend={backend}"]) == 0
     *_, last = records(capsys)
     assert last["max_abs"] < 1e-5  # type: ignore[operator]
-    assert [model.backend for model in used] == [backend] * len(used) != []
+    assert set(used) == {backend}
 
 
 @pytest.mark.parametrize(
