@@ -33,10 +33,12 @@ def most_slots(retention: Retention, chunk_frames: int, total_frames: int, commi
     dropped: list[int] = []
     most = min(capacity, total_frames)
     for view, plan in plans(retention, chunk_frames, min(total_frames, 3 * (capacity + newest) + chunk_frames)):
-        kept = {item for item in plan.stored if isinstance(item, int)}
-        dropped += [s.frame for i, s in enumerate(view.slots) if i not in kept and s.frame is not None]
-        dropped = [f for f in dropped if f >= view.start + chunk_frames - newest]
-        most = max(most, plan.count + len(dropped) + chunk_frames)
+        for asked in (retention.plan(replace(view, switched=True)), plan):  # a prompt may change at any chunk
+            kept = {item for item in asked.stored if isinstance(item, int)}
+            gone = [s.frame for i, s in enumerate(view.slots) if i not in kept and s.frame is not None]
+            still_read = [f for f in (*dropped, *gone) if f >= view.start + chunk_frames - newest]
+            most = max(most, asked.count + len(still_read) + chunk_frames)
+        dropped = still_read
     return most
 
 

@@ -48,7 +48,7 @@ def blocks(x_BHNLD: Tensor, size: int) -> Tensor:
     """[B, H, N, K, size, D] in float32, filled up with zeros."""
     missing = -x_BHNLD.shape[3] % size
     padded = torch.nn.functional.pad(x_BHNLD.float(), (0, 0, 0, missing))
-    return padded.view(*padded.shape[:3], -1, size, padded.shape[4])
+    return padded.view(*padded.shape[:3], padded.shape[3] // size, size, padded.shape[4])  # N may be 0
 
 
 def tokens_of(x_BHNKSD: Tensor, tokens: int) -> Tensor:
