@@ -37,9 +37,9 @@ class Quantiser(Protocol):
         ...
 
 
-def check_bits(bits: int, block_tokens: int) -> None:
+def check_bits(bits: int, block_tokens: int, name: str = "bits") -> None:
     if bits not in BITS:
-        raise ValueError(f"store.bits={bits} must be one of {', '.join(map(str, BITS))}")
+        raise ValueError(f"store.{name}={bits} must be one of {', '.join(map(str, BITS))}")
     if block_tokens < 1:
         raise ValueError(f"store.block_tokens={block_tokens} must be at least 1")
 
@@ -116,7 +116,7 @@ class Kivi:
     def __post_init__(self) -> None:
         check_bits(self.bits, self.block_tokens)
         if self.value_bits is not None:
-            check_bits(self.value_bits, self.block_tokens)
+            check_bits(self.value_bits, self.block_tokens, "value_bits")
 
     def check(self, head_dim: int) -> None:
         return None
@@ -191,7 +191,7 @@ class Prq:
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.block_tokens)
-        check_bits(self.residual_bits, self.block_tokens)
+        check_bits(self.residual_bits, self.block_tokens, "residual_bits")
 
     def check(self, head_dim: int) -> None:
         return None

@@ -11,8 +11,10 @@ from commands import composed
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
+from deepforcing.cache.quantised import kivi, prq
 from experiments.cli import CONF
 from experiments.command.kinds import parameters
+from experiments.command.words import unknown_key
 from experiments.request import build_spec
 
 
@@ -46,6 +48,23 @@ def test_wrong_settings_of_policies(words: str, says: str) -> None:
     line = said(*words.split())
     assert re.search(says, line), line
     assert "\n" not in line
+
+
+def test_a_key_of_a_store_that_is_not_chosen_says_so() -> None:
+    line = unknown_key("cache.store.bits", "rollout", ["cache=deep_sink"])
+    assert line == (
+        "cache.store.bits is no key of the cache.store that is chosen; choose one of dense, kivi, prq, quarot, rtn, as in "
+        "cache.store=..."
+    )
+    assert "did you mean cache.store.bits?" in unknown_key(
+        "cache.store.bit", "rollout", ["cache/store@cache.store=rtn"]
+    )
+
+
+@pytest.mark.parametrize("where", ["value_bits", "residual_bits"])
+def test_bits_are_named_as_they_are_typed(where: str) -> None:
+    with pytest.raises(ValueError, match=rf"^store\.{where}=5 must be one of 2, 4, 8"):
+        {"value_bits": kivi, "residual_bits": prq}[where](**{where: 5})
 
 
 def test_a_window_of_any_size_is_looked_through_no_longer_than_the_video() -> None:
