@@ -57,7 +57,7 @@ def test_a_key_of_a_store_that_is_not_chosen_says_so() -> None:
         "cache.store=..."
     )
     assert "did you mean cache.store.bits?" in unknown_key(
-        "cache.store.bit", "rollout", ["cache/store@cache.store=rtn"]
+        "cache.store.bit", "rollout", ["cache/store=rtn"]
     )
 
 
