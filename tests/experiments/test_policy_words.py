@@ -56,9 +56,7 @@ def test_a_key_of_a_store_that_is_not_chosen_says_so() -> None:
         "cache.store.bits is no key of the cache.store that is chosen; choose one of dense, kivi, prq, quarot, rtn, as in "
         "cache.store=..."
     )
-    assert "did you mean cache.store.bits?" in unknown_key(
-        "cache.store.bit", "rollout", ["cache/store=rtn"]
-    )
+    assert "did you mean cache.store.bits?" in unknown_key("cache.store.bit", "rollout", ["cache/store=rtn"])
 
 
 @pytest.mark.parametrize("where", ["value_bits", "residual_bits"])
