@@ -175,7 +175,7 @@ class GeneratorSpec:
                 "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
             )
         if len(cues) > 1:
-            self.rule.check_schedule(self.cache, self.chunk_frames)
+            self.rule.check_schedule(self.cache, self.chunk_frames, total_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
         if any(cue.cut for cue in cues) and not getattr(self.cache.aligned, "cuts", False):
