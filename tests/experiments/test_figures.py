@@ -15,6 +15,7 @@ import hydra
 import numpy as np
 import pytest
 from commands import CONF, Command
+from depths import write_depths
 from hydra.utils import instantiate
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
@@ -27,6 +28,7 @@ from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
 from experiments.figures.sweep import Sweep
 from experiments.page.curves import drift_svg
+from experiments.probes.depth import Depth
 
 FIGURES = sorted(file.stem for file in (CONF / "figure").glob("*.yaml"))
 COLOURS = [Ink(light, dark, "none") for light, dark in zip(LIGHT, DARK, strict=True)]
@@ -85,6 +87,13 @@ def watched_runs(root: Path) -> list[Path]:
     return [run]
 
 
+def adaptive_runs(root: Path) -> list[Path]:
+    run = write_run(root, "adaptive_sink_motion")
+    probe = Depth(run / "probes", [file.stem for file in sorted((run / "samples").glob("*.json"))])
+    write_depths(probe)
+    return [run]
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "drift": (scored_runs, ()),
     "filmstrip": (scored_runs, ("figure.metrics=[presence]", "figure.frames=3")),
@@ -95,6 +104,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path], list[Path]], tuple[str, ...]]] = {
     "attention": (watched_runs, ()),
     "passes": (watched_runs, ()),
     "slots": (watched_runs, ()),
+    "depth": (adaptive_runs, ()),
     "chosen": (watched_runs, ()),
     "pareto": (grid_runs, ("figure.cost=kv_tokens",)),
     "importances": (write_study, ()),
