@@ -48,12 +48,17 @@ class PackedPoint(nn.Module):
         super().__init__()
         linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
         assert conv.bias is not None
-        linear.weight, linear.bias = nn.Parameter(conv.weight.detach().flatten(1)), conv.bias
+        linear.weight, linear.bias = nn.Parameter(conv.weight.detach().flatten(1)), nn.Parameter(conv.bias.detach())
         self.linear = PackedLinear([linear])
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(x.permute(0, 2, 3, 1))
         return out.permute(0, 3, 1, 2)
+
+
+def is_worth_it(layer: nn.Linear | nn.Conv2d) -> bool:
+    """Torch's own, which subclasses may not be, with a bias, and large."""
+    return type(layer) in (nn.Linear, nn.Conv2d) and layer.bias is not None and layer.weight.numel() >= SMALLEST
 
 
 def is_point(conv: nn.Conv2d) -> bool:
@@ -72,11 +77,10 @@ def pack(network: nn.Module) -> nn.Module:
             if isinstance(child, nn.MultiheadAttention):
                 if not child.batch_first and child.in_proj_weight is not None and child.bias_k is None:
                     setattr(parent, name, PackedAttention(child))
-            elif type(child) in (nn.Linear, nn.Conv2d) and child.bias is not None and child.weight.numel() >= SMALLEST:
-                if isinstance(child, nn.Linear):
-                    setattr(parent, name, PackedLinear([child]))
-                elif is_point(child):
-                    setattr(parent, name, PackedPoint(child))
+            elif isinstance(child, nn.Linear) and is_worth_it(child):
+                setattr(parent, name, PackedLinear([child]))
+            elif isinstance(child, nn.Conv2d) and is_worth_it(child) and is_point(child):
+                setattr(parent, name, PackedPoint(child))
     return network
 
 
