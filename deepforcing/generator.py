@@ -224,6 +224,9 @@ class Generator:
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
         backend.use(model.wan, spec.backend)
+        vae = getattr(model, "vae", None)  # Wan's; other decoders are too small for a compiler
+        if spec.backend in ("compiled", "graphs") and vae is not None:
+            vae.compile()
         model.wan.kernels = replace(model.wan.kernels, attention=spec.attention)
 
     def generate(

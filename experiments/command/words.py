@@ -69,6 +69,9 @@ def unreadable(argument: str) -> str:
     """What to say of an argument that Hydra's grammar does not take."""
     key, _, value = argument.partition("=")
     special = next((c for c in value if not (c.isascii() and (c.isalnum() or c in " _-/\\+.$%*@?|:,[]{}'\""))), None)
+    inside = re.search(r"[\[,]\s*([\w.]+=[^\],'\"]*)", value) if value[:1] in "[{" else None
+    if inside:
+        return f"{argument} cannot be read: a word with = in a list needs quotes, as in ['{inside[1]}']"
     if special is None or value[:1] in "[{'\"":
         return f"{argument} cannot be read; are brackets and quotes closed?"
     inner = value.replace("\\", "\\\\").replace('"', '\\"')
