@@ -132,6 +132,9 @@ def unknown_key(key: str, config_name: str, overrides: list[str]) -> str:
 
     names = key_names(OmegaConf.to_container(composed(config_name, chosen, hydra_too=own), resolve=False))
     parent, _, last = key.rpartition(".")
+    group = parent.replace(".", "/")
+    if group in groups() and not any(name.startswith(f"{parent}.") for name in names):
+        return f"{key} is no key of the {parent} that is chosen; choose one of {', '.join(groups()[group])}, as in {parent}=..."
     beside = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
     near = [beside[m] for m in difflib.get_close_matches(last, beside, 1, 0.5)]
     known = ", ".join(beside.values() or [n for n in names if "." not in n])
