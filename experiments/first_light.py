@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deepforcing.generator import GeneratorSpec
     from experiments.health.light import Light
 
+BESIDE = ("deep_forcing", "self_forcing", "sink")  # one that chooses tokens, else one that drops what is old
 SUITES = {"tiny": "demo", None: "wan"}  # by the model's world
 
 
@@ -37,13 +38,12 @@ def asked(config: DictConfig) -> Light:
     if out.suffix != ".json":
         raise ValueError(f"out={out} must end in .json; the same in Markdown goes beside it")
     device = pick_device(str(config.device))
-    second = config.copy()
-    second.cache = compose("rollout", [f"cache={config.beside}"]).cache
-    specs: dict[str, GeneratorSpec] = {}
-    for each in (config, second):
-        spec = build_spec(each)
-        specs[spec.cache.name or "policy"] = spec
-    first = next(iter(specs.values()))
+    first = build_spec(config)
+    beside = second_policy(config, first)
+    specs: dict[str, GeneratorSpec] = {first.cache.name or "policy": first}
+    if beside is not None:
+        second = with_cache(config, beside)
+        specs[second.cache.name or "policy"] = second
     if (world := first.model.world or "wan") not in config.ranges:
         raise ValueError(f"what to expect of model={first.model.name} is not known here: use model=tiny or a Wan")
     total = first.latent_frames(float(config.seconds))
@@ -62,16 +62,40 @@ def asked(config: DictConfig) -> Light:
     published = build_spec(compose("rollout", [f"generator={choices['generator']}", "model=tiny"])).schedule
     return Light(
         specs, published, prompt, total, device, ranges, str(limits.source),
-        tuple(rollout_words(config, choices, words, prompt.text)) if config.resume else None, out,
+        tuple(rollout_words(config, beside or choices["cache"], choices, words, prompt.text)) if config.resume else None, out,
     )  # fmt: skip
 
 
-def rollout_words(config: DictConfig, choices: dict[str, str], typed: list[str], prompt: str) -> list[str]:
-    """The same video as words of experiments.rollout: of the second policy."""
+def with_cache(config: DictConfig, cache: str) -> GeneratorSpec:
+    from experiments.command.compose import compose
+    from experiments.request import build_spec
+
+    changed = config.copy()
+    changed.cache = compose("rollout", [f"cache={cache}"]).cache
+    return build_spec(changed)
+
+
+def second_policy(config: DictConfig, first: GeneratorSpec) -> str | None:
+    """What was typed, else the first of BESIDE that is another policy and can run; None: none can."""
+    if config.beside is not None:
+        return str(config.beside)
+    for name in BESIDE:
+        try:
+            spec = with_cache(config, name)
+            spec.check_sizes(spec.latent_frames(float(config.seconds)))
+        except ValueError:
+            continue
+        if spec.cache != first.cache:
+            return name
+    return None
+
+
+def rollout_words(config: DictConfig, cache: str, choices: dict[str, str], typed: list[str], prompt: str) -> list[str]:
+    """The same video as words of experiments.rollout: of that policy."""
     own = [word for word in typed if word.startswith(("model.", "generator."))]
     quoted = prompt.replace("\\", "\\\\").replace("'", "\\'")
     return [
-        f"model={choices['model']}", f"generator={choices['generator']}", f"cache={config.beside}", *own,
+        f"model={choices['model']}", f"generator={choices['generator']}", f"cache={cache}", *own,
         f"seconds={config.seconds}", f"device={config.device}", f"dtype={config.dtype}", f"prompts=['{quoted}']",
     ]  # fmt: skip
 

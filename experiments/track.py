@@ -68,7 +68,7 @@ def tell(done: Tracked) -> None:
     for problem in done.problems:
         say(problem)
     if done.written:
-        uploaded = len(done.written) - len(done.unsynced)
+        uploaded = len(set(done.written) - set(done.unsynced))
         console().print(f"{len(done.written)} runs tracked, {uploaded} of them uploaded")
     if done.unsynced:
         print(f"to upload: {sync_command(done.unsynced)}")

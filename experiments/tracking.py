@@ -26,7 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,13 @@ from deepforcing.runs import atomic_write_json, check_writable
 from eval.stats.drift import slope
 from eval.stats.means import curves, first_last, overall
 from eval.stats.samples import sample_means
+from experiments.live.settings import quiet
+from experiments.results.configs import differing, flatten
 from experiments.results.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
 ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one
 ROOM_LEFT = 1_000_000
-START_SECONDS = 20  # that wandb's service and a run may take to start
-FINISH_SECONDS = 60  # that a run's files may take to be written
 RECORDED = ("label", "spec", "geometry", "world", "environment", "checkpoint", "command", "created")
 
 
@@ -66,14 +66,17 @@ class Tracker:
 
 @dataclass
 class Tracked:
-    """What `track` did. written: one offline directory per run; unsynced: those that still have to be uploaded."""
+    """What `track` did. written: one offline directory per run; groups: one per group of several runs; unsynced: those that
+    still have to be uploaded."""
 
     written: list[Path] = field(default_factory=list)
+    groups: list[Path] = field(default_factory=list)
     unsynced: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Tracked) -> None:
         self.written += other.written
+        self.groups += other.groups
         self.unsynced += other.unsynced
         self.problems += other.problems
 
@@ -113,12 +116,15 @@ def track(runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker) -> Tracked
             left = len(runs) - len(done.written)
             done.problems.append(f"not tracked: {run.name}: {_line(error)}; {left} of {len(runs)} runs are left")
             break
-    done.unsynced = list(done.written)
-    if tracker.upload and done.written:
-        reason = upload(done.written, tracker.upload)
-        done.unsynced = [path for path in done.written if not list(path.glob("*.wandb.synced"))]
+    if not done.problems:
+        write_groups(wandb, runs, table, tracker, done)
+    everything = [*done.written, *done.groups]
+    done.unsynced = list(everything)
+    if tracker.upload and everything:
+        reason = upload(everything, tracker.upload)
+        done.unsynced = [path for path in everything if not list(path.glob("*.wandb.synced"))]
         if done.unsynced:
-            count = f"{len(done.unsynced)} of {len(done.written)} runs"
+            count = f"{len(done.unsynced)} of {len(everything)} runs"
             done.problems.append(f"{count} were not uploaded ({reason}); they are on disk, to upload: see below")
     return done
 
@@ -178,13 +184,14 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
         check_inside(root / "wandb", root)
     videos = choose_videos(run, tracker.videos)
     check_writable(root, ROOM + sum(path.stat().st_size for path, _ in videos), "dir")  # wandb would go elsewhere
-    name = run_id(run)
-    session = wandb.init(
-        project=tracker.project, entity=tracker.entity, id=name, name=run.label, group=tracker.group or group_of(run),
-        job_type="rollout", config=dict(content.config), reinit="create_new", settings=quiet(wandb, root),
-    )  # fmt: skip
-    directory = Path(session.settings.sync_dir).resolve()
-    try:
+    about = {
+        "name": run.label,
+        "group": tracker.group or group_of(run),
+        "job_type": "rollout",
+        "config": dict(content.config),
+    }
+
+    def fill(session: Any) -> None:
         protocols = {key.split("/")[1] for step in content.steps for key in step}
         for protocol in sorted(protocols):
             axis = f"over_time/{protocol}/seconds"
@@ -200,6 +207,71 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
         for k, step in enumerate([*content.steps] or [{}]):
             session.log({**step, **(media if k == 0 else {})}, step=k)
         session.summary.update(dict(content.summary))
+
+    return offline(wandb, root, run_id(run), str(run.path.resolve()), about, tracker, fill)
+
+
+def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker, done: Tracked) -> None:
+    """For each group of several runs one more W&B run: a table that W&B draws as parallel coordinates."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if not run.is_real:
+            groups.setdefault(tracker.group or group_of(run), []).append(run)
+    for group, members in groups.items():
+        if len(members) < 2:
+            continue
+        names = sorted(run_id(run) for run in members)
+        name = f"group-{hashlib.sha256(' '.join([group, *names]).encode()).hexdigest()[:16]}"
+        root = (tracker.directory or members[0].path).absolute()
+
+        def fill(session: Any, members: Sequence[Run] = members) -> None:
+            session.log({"parallel_coordinates": wandb.Table(dataframe=coordinates(members, table))}, step=0)
+
+        about = {
+            "name": f"{group}: {len(members)} runs",
+            "group": group,
+            "job_type": "group",
+            "config": {"runs": names},
+        }
+        try:
+            if tracker.directory is None:
+                check_inside(root / "wandb", root)
+            check_writable(root, ROOM, "dir")
+            done.groups.append(offline(wandb, root, name, f"group {group}", about, tracker, fill))
+        except Exception as error:
+            done.problems.append(f"not tracked: group {group}: {_line(error)}")
+
+
+def coordinates(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
+    """A line per run: the settings in which the runs differ, and score and drift by protocol and metric; None: it has none."""
+    keys = [key for key in differing([run.config for run in runs]) if key not in ("prompts", "seeds")]
+    lines = []
+    for run in runs:
+        flat = flatten(run.config)
+        settings = {key: flat.get(key) for key in keys}
+        plain = {k: v if v is None or isinstance(v, (int, float, str)) else json.dumps(v) for k, v in settings.items()}
+        numbers = payload(run, table[table["run"] == run.name]).summary
+        scores = {name: value for name, value in numbers.items() if name.startswith(("score/", "drift/"))}
+        lines.append({"run": run.label, **plain, **scores})
+    found = pd.DataFrame(lines)
+    return found.astype(object).where(found.notna(), None)
+
+
+def offline(
+    wandb: Any, root: Path, name: str, of: str, about: Mapping[str, Any], tracker: Tracker, fill: Callable[[Any], None]
+) -> Path:
+    """A W&B run of that id, whole or not at all, in place of what was written for the same before. of: what it is about."""
+    session = wandb.init(
+        project=tracker.project,
+        entity=tracker.entity,
+        id=name,
+        **about,
+        reinit="create_new",
+        settings=quiet(wandb, root),
+    )
+    directory = Path(session.settings.sync_dir).resolve()
+    try:
+        fill(session)
     except BaseException:
         session.finish(exit_code=1)
         shutil.rmtree(directory, ignore_errors=True)
@@ -208,7 +280,7 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
     if shutil.disk_usage(root).free < ROOM_LEFT:  # W&B's service does not say when it could not write
         shutil.rmtree(directory, ignore_errors=True)
         raise OSError(errno.ENOSPC, "the disk has run full; choose another directory with dir=...", str(root))
-    written_for = {"run": str(run.path.resolve()), "project": tracker.project, "entity": tracker.entity}
+    written_for = {"run": of, "project": tracker.project, "entity": tracker.entity}
     for log in (root / "wandb").glob(f"offline-run-*/run-{name}.wandb"):
         if log.parent.resolve() != directory and _note(log.parent) == written_for:
             shutil.rmtree(log.parent, ignore_errors=True)
@@ -229,16 +301,6 @@ def _note(directory: Path) -> object:
         return json.loads((directory / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def quiet(wandb: Any, root: Path) -> Any:
-    """wandb's settings: offline, under root/wandb, and nothing collected but what is logged."""
-    return wandb.Settings(
-        mode="offline", root_dir=str(root), silent=True, console="off", host="-", program="-",
-        save_code=False, disable_code=True, disable_git=True, disable_job_creation=True, x_save_requirements=False,
-        x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
-        init_timeout=START_SECONDS, x_service_wait=START_SECONDS, finish_timeout=FINISH_SECONDS,
-    )  # fmt: skip
 
 
 def group_of(run: Run) -> str:

@@ -29,6 +29,7 @@ from deepforcing.video import VideoWriter
 from deepforcing.wan.model import WanSpec
 from deepforcing.writer_thread import WriterThread
 from experiments.command.terminal import bar
+from experiments.live.progress import live
 from experiments.request import Request, check_request, find_observer
 
 
@@ -55,12 +56,19 @@ def rollout(config: DictConfig, console: Console, tick: Callable[[], None] = lam
         spec.model.prepare(texts, request.device)
         generator = spec.build(request.device)
         clip = generator.encode(request.start.frames) if isinstance(request.start, Clip) else None
-        with bar(console, "chunks") as shown:
+        about = {
+            "project": "deepforcing",
+            "group": request.name,
+            "name": f"{run.path.name} {config.shard}",
+            "config": record["spec"],
+        }
+        with bar(console, "chunks") as shown, live(config.tracker, run.path, about, len(todo) * chunks) as told:
             task = shown.add_task(request.name, total=len(todo) * chunks)
 
             def advance() -> None:
                 shown.advance(task)
                 tick()
+                told()
 
             for group in batches(todo, request):
                 with contextlib.ExitStack() as claims:

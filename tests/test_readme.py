@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -72,3 +73,11 @@ def test_layout_names_every_folder_and_no_other() -> None:
     assert named <= there, f"phrases without a folder: {named - there}"
     for file in set(re.findall(r"\w+\.py", tree)):
         assert any(any((ROOT / top).rglob(file)) for top in tops), file
+
+
+def test_every_package_that_is_depended_on_has_its_licence_told() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    names = {re.split(r"[^\w.-]", each)[0] for each in wanted}
+    told = set(re.findall(r"[\w.-]+", (ROOT / "THIRD_PARTY.md").read_text()))
+    assert names - told == set()

@@ -109,7 +109,9 @@ def keep_freed_memory() -> None:
     }  # mallopt's names in malloc.h
     if sys.platform == "linux" and not limits.keys() & set(os.environ):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        for name, (number, size) in limits.items() if mallopt else ():
+        if mallopt is None:
+            return
+        for name, (number, size) in limits.items():
             mallopt(number, size)
             os.environ[name] = str(size)  # workers read it when they start
 

@@ -60,6 +60,7 @@ class Rollout(Keys):
     batch: Annotated[int, count(256)]
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
+    tracker: Annotated[Literal["wandb"], Field(description="wandb")] | None
     dtype: Dtype
     backend: Backend
     attention: Attention
@@ -259,7 +260,7 @@ class FirstLight(Keys):
     model: Group
     cache: Group
     generator: Group
-    beside: Text
+    beside: Text | None
     seconds: Seconds
     prompt: Text | None
     device: Text
@@ -330,11 +331,9 @@ class SweepRun(Keys):
 
 COMMANDS: dict[str, type[Keys]] = {
     "rollout": Rollout, "bench": Bench, "bench_eval": BenchEval, "demo": Demo, "evaluate": Evaluate, "report": Report,
-    "table": Table, "export": Export, "leaderboard": Leaderboard,
-    "figure": Figure, "track": Track, "reproduce": Reproduce, "sweep": SweepRun,
+    "table": Table, "export": Export, "leaderboard": Leaderboard, "figure": Figure, "track": Track,
+    "reproduce": Reproduce, "sweep": SweepRun, "judge": Judge, "paper": Paper, "first_light": FirstLight, "search": Search,
     "head_classes": HeadClasses, "study_make": StudyMake, "study_table": StudyTable, "decode": Decode,
-    "judge": Judge, "paper": Paper,
-    "first_light": FirstLight, "search": Search,
 }  # fmt: skip
 """By the name of the file in conf/."""
 

@@ -97,8 +97,8 @@ class ChosenTokens:
         height, width = data[0].frames[0].pixels.shape[:2]
         engine = canvas.get_layout_engine()
         if engine is not None:
-            engine.set(h_pad=0.12)  # type: ignore[call-arg]
-        canvas.set_size_inches(PAGE, (PAGE * 0.95 / columns * height / width + 0.45) * len(data) + 0.3)
+            engine.set(h_pad=0.12, rect=(0, 0, 1, 0.98))  # type: ignore[call-arg]
+        canvas.set_size_inches(PAGE, (PAGE * 0.95 / columns * height / width + 0.45) * len(data) + 0.45)
         grid = canvas.subplots(len(data), columns, squeeze=False)
         most = max(frame.share.max() for of in data for frame in of.frames)
         for line, of in zip(grid, data, strict=True):

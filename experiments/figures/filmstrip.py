@@ -112,6 +112,7 @@ def draw_strips(canvas: SubFigure, data: Film) -> None:
         for n, frame in enumerate(strip.frames):
             row[:, n * step : n * step + width] = np.dstack([frame, np.full((height, width), 255, np.uint8)])
         axes.imshow(row)
+        axes.set_anchor("W")  # the room for labels is measured from there
         axes.grid(visible=False)
         axes.set_yticks([])
         axes.set_ylabel(strip.label, rotation=0, ha="right", va="center", color=strip.ink.light, fontweight="bold")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 MOST_PANELS = 12
+LEGEND = 0.2  # inches of a line of it
+NEAR = 0.08  # of the axis' length: what two numbers below it need
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,21 @@ class Sweep:
     def draw(self, canvas: Canvas, data: Swept) -> None:
         columns = min(3, len(data.panels))
         rows = math.ceil(len(data.panels) / columns)
-        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.45)
-        grid = canvas.subplots(rows, columns, squeeze=False).flat
-        for axes, each in zip(grid, data.panels, strict=False):
+        across = 2 if columns == 3 else 1
+        levels = len({point.label for each in data.panels for point in each.points if point.at is None})
+        legend = LEGEND * math.ceil(levels / across)
+        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.45 + legend)
+        heights = [legend or LEGEND, *[PANEL[1]] * rows][not levels :]
+        places = canvas.add_gridspec(len(heights), columns, height_ratios=heights)
+        first = len(heights) - rows
+        drawn = [canvas.add_subplot(places[first + n // columns, n % columns]) for n in range(len(data.panels))]
+        for axes, each in zip(drawn, data.panels, strict=True):
             panel(axes, each)
-        for axes in [*grid][len(data.panels) :]:
-            axes.set_axis_off()
-        if grid[0].get_legend_handles_labels()[0]:  # the lines are the same in all panels
-            grid[0].legend()
+        if levels:  # in a line of its own: the level lines are the same in all panels
+            above = canvas.add_subplot(places[0, :])
+            above.set_axis_off()
+            of = {label: line for axes in drawn for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+            above.legend(of.values(), of, loc="center left", ncols=across, borderpad=0, borderaxespad=0)
         canvas.supxlabel(data.title, fontsize="medium")
         canvas.suptitle(data.caption, x=0.01, ha="left")
 
@@ -129,12 +138,22 @@ def panel(axes: Axes, data: SweepPanel) -> None:
         axes.axhline(level.value, color=level.ink.light, ls=level.ink.line, lw=LINE, label=level.label)
     places = sorted({at for at, _ in points})
     if len(places) <= 8:
-        axes.set_xticks(places)
+        axes.set_xticks(places, apart(places))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(y=0.08)
     axes.set_title(data.title)
+
+
+def apart(places: Sequence[float]) -> list[str]:
+    """What is written at ticks: nothing where it would touch the one before."""
+    told, last = [], -math.inf
+    for at in places:
+        near = at - last < NEAR * (places[-1] - places[0])
+        told.append("" if near else f"{at:g}")
+        last = last if near else at
+    return told
 
 
 def place(value: Any) -> float | None:

@@ -275,6 +275,26 @@ def test_a_dry_run(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "policies"),
+    [
+        ("generator=self_forcing", ["self_forcing", "deep_forcing"]),
+        ("generator=deep_forcing", ["deep_forcing", "self_forcing"]),
+        ("cache=sink", ["sink", "deep_forcing"]),
+        ("generator=causvid", ["keep_all"]),  # it takes no other
+        ("cache=sink beside=deep_sink", ["sink", "deep_sink"]),
+    ],
+)
+def test_the_second_policy_is_another_that_can_run(
+    words: str, policies: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Light] = []
+    monkeypatch.setattr("experiments.health.light.first_light", lambda light, console: seen.append(light) or True)
+    assert command("first_light", "model=tiny", f"out={tmp_path / 'light.json'}", *words.split()).status == 0
+    assert list(seen[0].specs) == policies
+    assert f"cache={policies[-1]}" in (seen[0].words or ())
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         ("", "lacks checkpoint"),
