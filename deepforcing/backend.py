@@ -3,7 +3,8 @@ same to rounding and is part of a run's identity, because last bits are pixels a
 
 packed     linears of a CPU in oneDNN's layout (wan/packed.py); nothing to compile
 compiled   what stands before and after self-attention in a block, compiled by torch.compile: two graphs for all layers, chunks
-           and policies; on a GPU the rotary embedding is a Triton kernel (wan/rope_kernel.py)
+           and policies, and the VAE's decoder, three more; on a GPU the rotary embedding is a Triton kernel
+           (wan/rope_kernel.py)
 graphs     compiled, and on a GPU the steady passes replayed as CUDA graphs (rollout/graphs.py)
 """
 

@@ -175,7 +175,7 @@ class GeneratorSpec:
                 "give it one prompt per video, or a chunk-wise generator such as longlive the schedule"
             )
         if len(cues) > 1:
-            self.rule.check_schedule(self.cache, self.chunk_frames)
+            self.rule.check_schedule(self.cache, self.chunk_frames, total_frames)
         for cue in cues:
             self.model.check_prompt(cue.text)
         if any(cue.cut for cue in cues) and not getattr(self.cache.aligned, "cuts", False):
@@ -224,6 +224,9 @@ class Generator:
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
         backend.use(model.wan, spec.backend)
+        vae = getattr(model, "vae", None)  # Wan's; other decoders are too small for a compiler
+        if spec.backend in ("compiled", "graphs") and vae is not None:
+            vae.compile()
         model.wan.kernels = replace(model.wan.kernels, attention=spec.attention)
 
     def generate(

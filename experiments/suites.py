@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from deepforcing.prompts import Prompt, load_prompts, prompts_from_texts
 from deepforcing.wan.catalogue import weights_root
@@ -74,28 +74,36 @@ def suite_files() -> dict[str, Path]:
 
 
 def published_suites() -> dict[str, Published]:
-    found = {}
-    for name, path in suite_files().items():
-        config = OmegaConf.load(path)
-        if isinstance(config, DictConfig) and "file" in config:
-            fields: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
-            if fields.get("lines") is not None:
-                fields["lines"] = tuple(fields["lines"])
-            try:
-                found[name] = Published(suite=name, **fields)
-            except TypeError:
-                raise ValueError(
-                    f"{path} must hold file, sha256, url, licence, and first or lines, nothing else"
-                ) from None
-    return found
+    found = {name: published_of(name, held(path)) for name, path in suite_files().items()}
+    return {name: suite for name, suite in found.items() if suite is not None}
+
+
+def held(path: Path) -> dict[str, Any]:
+    """What a suite's file holds; {} if it is no mapping."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def published_of(name: str, fields: dict[str, Any]) -> Published | None:
+    """None: a list of our own. Raises ValueError."""
+    if "file" not in fields:
+        return None
+    if fields.get("lines") is not None:
+        fields = fields | {"lines": tuple(fields["lines"])}
+    try:
+        return Published(suite=name, **fields)
+    except TypeError:
+        raise ValueError(
+            f"{suite_files()[name]} must hold file, sha256, url, licence, and first or lines, nothing else"
+        ) from None
 
 
 def load_suite(name: str) -> list[Prompt]:
     """The prompts of a suite. Raises ValueError that says how to get a published one that is not there."""
-    published = published_suites().get(name)
+    fields = held(suite_files()[name])
+    published = published_of(name, fields)
     if published is None:
-        held = OmegaConf.to_container(OmegaConf.load(suite_files()[name]))
-        texts = held.get("prompts") if isinstance(held, dict) else None
+        texts = fields.get("prompts")
         if not isinstance(texts, list):
             raise ValueError(f"{suite_files()[name]} must hold prompts: a list of texts")
         return prompts_from_texts([str(text) for text in texts])

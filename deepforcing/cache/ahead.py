@@ -33,21 +33,24 @@ def most_slots(retention: Retention, chunk_frames: int, total_frames: int, commi
     dropped: list[int] = []
     most = min(capacity, total_frames)
     for view, plan in plans(retention, chunk_frames, min(total_frames, 3 * (capacity + newest) + chunk_frames)):
-        kept = {item for item in plan.stored if isinstance(item, int)}
-        dropped += [s.frame for i, s in enumerate(view.slots) if i not in kept and s.frame is not None]
-        dropped = [f for f in dropped if f >= view.start + chunk_frames - newest]
-        most = max(most, plan.count + len(dropped) + chunk_frames)
+        for asked in (retention.plan(replace(view, switched=True)), plan):  # a prompt may change at any chunk
+            kept = {item for item in asked.stored if isinstance(item, int)}
+            gone = [s.frame for i, s in enumerate(view.slots) if i not in kept and s.frame is not None]
+            still_read = [f for f in (*dropped, *gone) if f >= view.start + chunk_frames - newest]
+            most = max(most, asked.count + len(still_read) + chunk_frames)
+        dropped = still_read
     return most
 
 
-def reads_all(retention: Retention, chunk_frames: int) -> bool:
-    """Whether denoising reads all that is stored."""
-    return all(plan.reads is None for _, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)))
+def reads_all(retention: Retention, chunk_frames: int, total_frames: int) -> bool:
+    """Whether denoising of a video of this length reads all that is stored."""
+    every = plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames))
+    return all(plan.reads is None for _, plan in every)
 
 
-def makes_content(retention: Retention, chunk_frames: int) -> bool:
-    """Whether slots are ever made anew."""
-    every = plans(retention, chunk_frames, long_video(retention, chunk_frames))
+def makes_content(retention: Retention, chunk_frames: int, total_frames: int) -> bool:
+    """Whether slots are ever made anew in a video of this length."""
+    every = plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames))
     return any(not isinstance(item, int) for _, plan in every for item in plan.stored)
 
 
@@ -57,11 +60,12 @@ def waits_for_queries(retention: Retention, chunk_frames: int) -> bool:
     return any(not isinstance(item, int) and item.waits for _, plan in every for item in plan.stored)
 
 
-def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int) -> None:
-    """Raise ValueError where a slot is read that is no single frame and that the alignment gives no position."""
+def check_positions(retention: Retention, alignment: Alignment, chunk_frames: int, total_frames: int) -> None:
+    """Raise ValueError where a video of this length reads a slot that is no single frame and that the alignment gives no
+    position. (The length also bounds the work: it is quadratic in a window, whatever number that is.)"""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
         return
-    for view, plan in plans(retention, chunk_frames, long_video(retention, chunk_frames)):
+    for view, plan in plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames)):
         slots = stored(view, plan)
         read = slots if plan.reads is None else [slots[i] for i in plan.reads]
         for slot, position in zip(read, alignment.positions(replace(view, slots=tuple(read))), strict=True):

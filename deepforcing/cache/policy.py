@@ -286,7 +286,7 @@ class CachePolicy:
                 f"commit_frames={self.commit_frames} must hold the chunk of {chunk_frames} latent frames that is "
                 f"committed; use {chunk_frames} (the chunk alone) or more, or null for what the other passes read"
             )
-        check_positions(self.retention, self.aligned, chunk_frames)
+        check_positions(self.retention, self.aligned, chunk_frames, total_frames)
         limit = self.max_frames(chunk_frames)
         if limit is not None and total_frames > limit:
             raise ValueError(

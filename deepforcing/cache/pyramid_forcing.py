@@ -116,7 +116,7 @@ def read_labels(path: Path) -> tuple[tuple[int, ...], ...]:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} is larger than a file of head labels can be, {LARGEST} bytes")
     try:
-        rows = [row for row in csv.reader(path.read_text().splitlines()) if row]
+        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
         labels = tuple(tuple(int(value) for value in row) for row in rows)
     except (ValueError, csv.Error):
         labels = ()

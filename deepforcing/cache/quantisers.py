@@ -37,9 +37,9 @@ class Quantiser(Protocol):
         ...
 
 
-def check_bits(bits: int, block_tokens: int) -> None:
+def check_bits(bits: int, block_tokens: int, name: str = "bits") -> None:
     if bits not in BITS:
-        raise ValueError(f"store.bits={bits} must be one of {', '.join(map(str, BITS))}")
+        raise ValueError(f"store.{name}={bits} must be one of {', '.join(map(str, BITS))}")
     if block_tokens < 1:
         raise ValueError(f"store.block_tokens={block_tokens} must be at least 1")
 
@@ -48,7 +48,7 @@ def blocks(x_BHNLD: Tensor, size: int) -> Tensor:
     """[B, H, N, K, size, D] in float32, filled up with zeros."""
     missing = -x_BHNLD.shape[3] % size
     padded = torch.nn.functional.pad(x_BHNLD.float(), (0, 0, 0, missing))
-    return padded.view(*padded.shape[:3], -1, size, padded.shape[4])
+    return padded.view(*padded.shape[:3], padded.shape[3] // size, size, padded.shape[4])  # N may be 0
 
 
 def tokens_of(x_BHNKSD: Tensor, tokens: int) -> Tensor:
@@ -116,7 +116,7 @@ class Kivi:
     def __post_init__(self) -> None:
         check_bits(self.bits, self.block_tokens)
         if self.value_bits is not None:
-            check_bits(self.value_bits, self.block_tokens)
+            check_bits(self.value_bits, self.block_tokens, "value_bits")
 
     def check(self, head_dim: int) -> None:
         return None
@@ -191,7 +191,7 @@ class Prq:
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.block_tokens)
-        check_bits(self.residual_bits, self.block_tokens)
+        check_bits(self.residual_bits, self.block_tokens, "residual_bits")
 
     def check(self, head_dim: int) -> None:
         return None

@@ -146,7 +146,7 @@ class Rule(Protocol):
         """Raise ValueError for a policy or length that this rule cannot work with."""
         ...
 
-    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int, total_frames: int) -> None:
         """Raise ValueError for a policy with which the prompt cannot change as this rule would have it."""
         return None
 
@@ -185,18 +185,18 @@ class Chunkwise(Rule):
         gap, steps = policy.retention.needs(chunk_frames).gap, schedule.fewest_steps
         if gap is not None and steps <= gap:
             raise ValueError(
-                f"cache {policy.name or 'policy'!r} chooses tokens by their clean prediction {gap} denoising step(s) before "
-                f"the last, and this generator makes chunks in {steps}: use a generator of more steps, or another scorer"
+                f"cache {policy.name or 'policy'!r} chooses tokens by their clean prediction before_last={gap} denoising "
+                f"step(s) before the last, and this generator makes chunks in {steps}: use one of more steps, or another scorer"
             )
 
-    def check_schedule(self, policy: CachePolicy, chunk_frames: int) -> None:
+    def check_schedule(self, policy: CachePolicy, chunk_frames: int, total_frames: int) -> None:
         if self.on_switch != "nothing" and not policy.recomputes:
             raise ValueError(
                 f"generator.on_switch={self.on_switch} computes the cached frames again, which cache "
                 f"{policy.name or 'policy'!r} has no rule for: with a schedule use generator.on_switch=nothing, which leaves "
                 "the cache as it is"
             )
-        if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames):
+        if self.on_switch != "nothing" and not reads_all(policy.retention, chunk_frames, total_frames):
             raise ValueError(
                 f"generator.on_switch={self.on_switch} computes the cached frames again, but cache "
                 f"{policy.name or 'policy'!r} stores more than it reads: with a schedule use generator.on_switch=nothing, "
@@ -254,7 +254,7 @@ class Rolling(Rule):
                 "chunks at once and reads whole frames: use cache=rolling_forcing or another window with or without a sink"
             )
         retention.check(chunk_frames)
-        if makes_content(retention, chunk_frames):
+        if makes_content(retention, chunk_frames, total_frames):
             raise ValueError(
                 f"cache {policy.name or 'policy'!r} makes slots anew at the start of each chunk; a rolling window denoises "
                 "several chunks at once and reads whole frames: use cache=rolling_forcing or another window"

@@ -53,6 +53,7 @@ class WanVAE:
     def __init__(self, vae: nn.Module, channels_last: bool = False) -> None:
         vae.eval().requires_grad_(False)
         self.vae: Any = vae
+        self.decode_one: Callable[..., Tensor] = vae.decoder  # type: ignore[assignment]
         self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
         if channels_last:
             layouts = {5: torch.channels_last_3d, 4: torch.channels_last}
@@ -60,6 +61,8 @@ class WanVAE:
                 p.data = p.data.contiguous(memory_format=layouts.get(p.ndim, torch.contiguous_format))
         parameter = next(vae.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+        if self.device.type == "cuda":  # where only given clips need the encoder
+            self.encoder_to(torch.device("cpu"))
         config: Any = vae.config
         # In float32 whatever the VAE runs in; the published bfloat16 runs round both vectors first.
         self.mean, self.std = (
@@ -88,8 +91,22 @@ class WanVAE:
     def means(self, video_BCNHW: Tensor) -> Tensor:
         """The encoder's means before normalisation, [B, C, F, Y, X] float32; pixels in -1..1."""
         x = video_BCNHW.to(self.device, self.dtype, memory_format=self.layout)
-        means: Tensor = self.vae.encode(x).latent_dist.mode()
+        self.encoder_to(self.device)
+        try:
+            means: Tensor = self.vae.encode(x).latent_dist.mode()
+        finally:
+            if self.device.type == "cuda":
+                self.encoder_to(torch.device("cpu"))
         return means.float()
+
+    def encoder_to(self, device: torch.device) -> None:
+        for part in (self.vae.encoder, self.vae.quant_conv):
+            part.to(device)
+
+    def compile(self) -> None:
+        """The decoder by torch.compile, when it first decodes. It takes latent frame by latent frame, so it is three graphs,
+        of the first, the second and all later ones, whatever the chunks."""
+        self.decode_one = torch.compile(self.vae.decoder, fullgraph=True, dynamic=False)
 
     def _normalised(self, means_BCFYX: Tensor) -> Tensor:
         return (means_BCFYX - self.mean) / self.std
@@ -111,9 +128,10 @@ class WanVAE:
             z = self.vae.post_quant_conv(z.to(self.dtype, memory_format=self.layout))
             frames = []
             for i in range(z.shape[2]):
-                one = z[:, :, i : i + 1]
+                # Contiguous, or chunks of another length would be other graphs.
+                one = z[:, :, i : i + 1].contiguous(memory_format=self.layout)
                 # diffusers' decoder takes the convolutions' memories as a list and a counter that it advances.
-                frames.append(self.vae.decoder(one, feat_cache=memory, feat_idx=[0], first_chunk=not begun))
+                frames.append(self.decode_one(one, feat_cache=memory, feat_idx=[0], first_chunk=not begun))
                 begun = True
             return torch.cat(frames, 2)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.files import fill, packages
+from eval.networks.linears import pack
 from eval.networks.preprocess import clip_input
 from eval.networks.torchscript import read_torchscript
 from eval.networks.weights import required
@@ -51,7 +52,7 @@ def clip_tower(path: Path, device: torch.device) -> nn.Module:
 
 def load_clip(name: Name, device: torch.device) -> nn.Module:
     """The tower behind a name of eval.networks.weights.FILES, once per process. Raises ValueError if it is absent or unfit."""
-    return clip_tower(required(name), device)
+    return pack(clip_tower(required(name), device))
 
 
 def clip_features(batch: Batch, name: Name, device: torch.device) -> Tensor:

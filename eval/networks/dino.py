@@ -15,6 +15,7 @@ from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
+from eval.networks.linears import pack
 from eval.networks.preprocess import dino_input
 from eval.networks.weights import FILES, required
 
@@ -26,7 +27,7 @@ def load_dino(device: torch.device) -> nn.Module:
     source = required("dino_code")
     # VBench tests for one of these places and torch.hub reads the other, so that an empty file may stand in for one.
     paths = (path for path in FILES["dino"].paths() if path.is_file() and path.stat().st_size)
-    return dino(source, next(paths, None), device)
+    return pack(dino(source, next(paths, None), device))
 
 
 @functools.cache

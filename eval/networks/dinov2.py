@@ -14,6 +14,7 @@ from eval.measure.batch import Batch
 from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
+from eval.networks.linears import pack
 from eval.networks.preprocess import IMAGENET_MEAN, IMAGENET_STD, SIDE, normalised
 from eval.networks.weights import required
 
@@ -43,7 +44,7 @@ def dinov2(source: Path, checkpoint: Path, device: torch.device) -> nn.Module:
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from None
     fill(network, state, checkpoint)
-    return network.to(device).eval().requires_grad_(False)
+    return pack(network.to(device).eval().requires_grad_(False))
 
 
 def dinov2_input(frames: Tensor) -> Tensor:

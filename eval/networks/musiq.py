@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eval.measure.batch import Batch
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill, packages
+from eval.networks.linears import pack
 from eval.networks.preprocess import musiq_input
 from eval.networks.weights import required
 
@@ -37,7 +38,7 @@ def musiq(path: Path, device: torch.device) -> nn.Module:
 
 def load_musiq(device: torch.device) -> nn.Module:
     """The network, once per process. Raises ValueError if its weights are absent or unfit."""
-    return musiq(required("musiq"), device)
+    return pack(musiq(required("musiq"), device))
 
 
 def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.networks.checkpoint import read_state
+from eval.networks.linears import pack, products
 from eval.networks.package import vbench_module
 
 ITERATIONS = 20
@@ -38,7 +39,9 @@ def load(path: Path, device: torch.device) -> Raft:
         raise ValueError(f"{path} holds other tensors than RAFT-things") from None
     # On a CPU the recurrent part is a tenth faster with channels last, as Correlation.around leaves them.
     model.update_block.to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
-    return Raft(model.to(device).eval())
+    model = model.to(device).eval()
+    pack(model.update_block)
+    return Raft(model)
 
 
 def pad(frames: Tensor) -> Tensor:
@@ -136,7 +139,7 @@ class Correlation:
                 level
             ):  # the mean of products with four cells is the product with their mean, and takes 1 / w of the work
                 next_features = F.avg_pool2d(next_features, 2)
-            volume = rows @ next_features.flatten(2)
+            volume = products(rows, next_features.flatten(2))
             self._levels.append(volume.view(b * h * w, 1, *next_features.shape[2:]))
         # The offset that runs first is the horizontal one: the weights are trained with this order.
         reach = torch.arange(-radius, radius + 1, device=features.device, dtype=torch.float32)

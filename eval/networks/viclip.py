@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.networks.checkpoint import read_state
+from eval.networks.linears import pack
 from eval.networks.package import vbench_module
 
 FRAMES = 8
@@ -38,7 +39,7 @@ def load(path: Path, vocabulary: Path, device: torch.device) -> ViClip:
         text = _text_encoder(modules[1], _part(state, "text_encoder."))
     except (KeyError, RuntimeError, ValueError):
         raise ValueError(f"{path} holds other tensors than ViCLIP") from None
-    return ViClip(video.to(device).eval(), text.to(device).eval(), device)
+    return ViClip(pack(video.to(device).eval()), text.to(device).eval(), device)
 
 
 def fit(frame: Tensor) -> Tensor:

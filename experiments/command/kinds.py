@@ -3,6 +3,7 @@ the parameter that it is for, by pydantic, strictly."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import types
@@ -51,7 +52,9 @@ def parameters(target: str) -> dict[str, Any] | None:
     except (ImportError, ValueError, TypeError, AttributeError):
         return None
     try:
-        hints = typing.get_type_hints(found if inspect.isfunction(found) else found.__init__)
+        # Of a dataclass the class: annotations that it inherits are of names in its base's module.
+        itself = inspect.isfunction(found) or dataclasses.is_dataclass(found)
+        hints = typing.get_type_hints(found if itself else found.__init__)
     except (NameError, AttributeError, TypeError):  # of a class of the user's, whose annotations lead nowhere
         hints = {}
     return {name: hints.get(name, Any) for name in names}

@@ -69,6 +69,9 @@ def unreadable(argument: str) -> str:
     """What to say of an argument that Hydra's grammar does not take."""
     key, _, value = argument.partition("=")
     special = next((c for c in value if not (c.isascii() and (c.isalnum() or c in " _-/\\+.$%*@?|:,[]{}'\""))), None)
+    inside = re.search(r"[\[,]\s*([\w.]+=[^\],'\"]*)", value) if value[:1] in "[{" else None
+    if inside:
+        return f"{argument} cannot be read: a word with = in a list needs quotes, as in ['{inside[1]}']"
     if special is None or value[:1] in "[{'\"":
         return f"{argument} cannot be read; are brackets and quotes closed?"
     inner = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -129,6 +132,9 @@ def unknown_key(key: str, config_name: str, overrides: list[str]) -> str:
 
     names = key_names(OmegaConf.to_container(composed(config_name, chosen, hydra_too=own), resolve=False))
     parent, _, last = key.rpartition(".")
+    group = parent.replace(".", "/")
+    if group in groups() and not any(name.startswith(f"{parent}.") for name in names):
+        return f"{key} is no key of the {parent} that is chosen; choose one of {', '.join(groups()[group])}, as in {parent}=..."
     beside = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
     near = [beside[m] for m in difflib.get_close_matches(last, beside, 1, 0.5)]
     known = ", ".join(beside.values() or [n for n in names if "." not in n])

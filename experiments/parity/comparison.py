@@ -64,7 +64,7 @@ def differences(directory: Path, backend: Backend = "plain") -> Iterator[tuple[s
     if checkpoints.is_checkpoint_fixture(directory):
         yield from checkpoints.differences(directory)
     elif vae.is_vae_fixture(config):
-        yield from vae.differences(directory, config)
+        yield from vae.differences(directory, config, backend)
     else:
         expected = read_tensors(directory / "outputs.safetensors")
         produced = run(directory, config, backend)

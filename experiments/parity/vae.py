@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepforcing.wan.transformer import Backend
 from deepforcing.wan.vae import WanVAE, load_vae
 from experiments.parity.files import read_tensors
 
@@ -21,12 +22,17 @@ def is_vae_fixture(config: dict[str, Any]) -> bool:
     return "vae_config" in config
 
 
-def differences(directory: Path, config: dict[str, Any]) -> Iterator[tuple[str, float, dict[str, Any]]]:
+def differences(
+    directory: Path, config: dict[str, Any], backend: Backend = "plain"
+) -> Iterator[tuple[str, float, dict[str, Any]]]:
     """(what, largest absolute difference, details)."""
     sizes = dict(config["vae_config"])
     sizes["base_dim"] = sizes.pop("dim")
     sizes |= {key: config[key] for key in ("latents_mean", "latents_std")}
     vae = load_vae(directory / config["weights"], torch.float32, config=sizes)
+    if backend == "compiled":
+        torch.compiler.reset()
+        vae.compile()
     inputs, outputs = (read_tensors(directory / f"{name}.safetensors") for name in ("inputs", "outputs"))
     for name, want in sorted(outputs.items()):
         if name.startswith("encode"):

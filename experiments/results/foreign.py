@@ -122,7 +122,7 @@ def checked_columns(cells: Sequence[str], path: Path) -> list[str]:
     lacking = [name for name in WHAT if name not in columns]
     if lacking:
         raise ValueError(
-            f"{path}, line 1: the columns {', '.join(lacking)} are missing; it needs {', '.join(WHAT)}, then metrics"
+            f"{path}, line 1: no column {', '.join(lacking)}; it needs {', '.join(WHAT)}, then metrics{hint(columns, lacking)}"
         )
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
@@ -132,6 +132,15 @@ def checked_columns(cells: Sequence[str], path: Path) -> list[str]:
     for name in columns:
         checked_text(name, "the name of a column", f"{path}, line 1")
     return columns
+
+
+def hint(columns: Sequence[str], lacking: Sequence[str]) -> str:
+    """What may be wrong with a heading that lacks these."""
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        return ", with commas between the cells"
+    if set(lacking) <= {name.lower() for name in columns}:
+        return ", all in small letters"
+    return ""
 
 
 def checked_text(text: str, what: str, where: str) -> str:
@@ -158,7 +167,7 @@ def number_of(cell: str, name: str, where: str) -> float:
     if not cell.strip():
         return math.nan
     try:
-        value = float(cell)
+        value = math.nan if "_" in cell else float(cell)  # Python's float takes 0_1 for 1
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:

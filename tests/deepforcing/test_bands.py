@@ -230,9 +230,9 @@ def test_limits_and_what_bands_have_no_rule_for() -> None:
         replace(policy(), commit_frames=3).check(CHUNK, 63)
     with pytest.raises(ValueError, match="denoises several chunks at once"):
         Rolling().check(policy(), Schedule(), CHUNK, 63)
-    Chunkwise().check_schedule(policy(), CHUNK)
+    Chunkwise().check_schedule(policy(), CHUNK, 60)
     with pytest.raises(ValueError, match=r"on_switch=recache .* use generator.on_switch=nothing"):
-        Chunkwise("recache").check_schedule(policy(), CHUNK)
+        Chunkwise("recache").check_schedule(policy(), CHUNK, 60)
     with pytest.raises(ValueError, match="joint window"):
         cache_for(policy()).begin(0, 15)
     with pytest.raises(ValueError, match="on_switch=nothing"):

@@ -175,7 +175,7 @@ def test_what_cannot_have_gaps_is_refused() -> None:
         Schedule((1000, 500), first_chunk_steps=(1000,)),
     ):
         with pytest.raises(
-            ValueError, match=r"^cache 'mine' .* 1 denoising step\(s\) before the last, .* chunks in 1:"
+            ValueError, match=r"^cache 'mine' .* before_last=1 denoising step\(s\) before the last, .* chunks in 1:"
         ):
             Chunkwise().check(policy, schedule, CHUNK, TOTAL)
     Chunkwise().check(policy, Schedule((1000, 500)), CHUNK, TOTAL)

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from presets import CONFIG, MODEL, NAMES, TEXT, policy
 from torch import Tensor
 
-from deepforcing.cache.policy import CachePolicy
 from deepforcing.rollout.chunkwise import chunkwise
 from deepforcing.rollout.noise import KeyedNoise
 from deepforcing.rollout.schedule import Schedule
-from deepforcing.wan.config import WanConfig
-from deepforcing.wan.weights import random_wan
 
-CONF = Path(__file__).parents[2] / "conf" / "cache"
-CONFIG = WanConfig(
-    dim=48, ffn_dim=48, freq_dim=16, in_dim=3, out_dim=3, num_heads=4, num_layers=3, text_dim=10, text_len=4
-)
-MODEL = random_wan(CONFIG)
-TEXT = MODEL.encode_text(torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(8)))
 TOTAL = 45
-HEADS = Path(__file__).with_name("head_classes.json")  # of this model
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-
-
-@cache
-def policy(name: str) -> CachePolicy:
-    config: Any = OmegaConf.load(CONF / f"{name}.yaml")
-    for base in config.pop("defaults", []):
-        if base != "_self_":
-            config = OmegaConf.merge(OmegaConf.load(CONF / f"{base}.yaml"), config)
-    if "heads" in config.get("retention", {}):
-        config.retention.heads = str(HEADS)
-    if "labels" in config.get("retention", {}):
-        config.retention.labels = str(HEADS.with_name("head_labels.csv"))
-    made: CachePolicy = instantiate(config, _convert_="object")
-    return made
 
 
 def roll(name: str, seeds: tuple[int, ...], total: int = TOTAL, watch: Any = None) -> tuple[list[Tensor], list[float]]:

@@ -159,5 +159,6 @@ def test_files_that_hold_no_labels_are_refused(text: str, tmp_path: Path) -> Non
 
 
 def test_labels_are_read(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("\n".join(",".join(map(str, row)) for row in LABELS) + "\n")
+    text = "\n".join(",".join(map(str, row)) for row in LABELS) + "\n"
+    (tmp_path / "labels.csv").write_text(text, "utf-8-sig")  # as a spreadsheet writes it
     assert PyramidForcing(str(tmp_path / "labels.csv")) == PyramidForcing(LABELS)

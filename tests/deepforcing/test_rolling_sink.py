@@ -82,10 +82,10 @@ def test_it_never_ends_and_counts_what_it_keeps() -> None:
 
 def test_rules_that_compute_frames_again_or_plan_again_refuse_it() -> None:
     policy, schedule = CachePolicy(RollingSink(), "slot", name="rolling_sink"), Schedule((1000, 750, 500, 250), 5.0)
-    Chunkwise().check_schedule(policy, 3)
+    Chunkwise().check_schedule(policy, 3, 60)
     Chunkwise("recache").check(policy, schedule, 3, 60)
     with pytest.raises(ValueError, match=r"use generator\.on_switch=nothing"):
-        Chunkwise("recache").check_schedule(policy, 3)
-    Chunkwise("recache").check_schedule(CachePolicy(SinkWindow(21, 3)), 3)
+        Chunkwise("recache").check_schedule(policy, 3, 60)
+    Chunkwise("recache").check_schedule(CachePolicy(SinkWindow(21, 3)), 3, 60)
     with pytest.raises(ValueError, match="makes slots anew"):
         Rolling().check(policy, schedule, 3, 60)

@@ -5,7 +5,10 @@ Against the original's recorded outputs: tests/experiments/test_replay.py.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,3 +112,26 @@ def test_a_file_that_is_no_vae(tmp_path: Path) -> None:
     save_file({"token_embedding.weight": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"does not fit this model: .*missing.*it looks like a UMT5 text encoder"):
         load_vae(tmp_path / "w.safetensors")
+
+
+@pytest.mark.slow
+def test_a_compiled_decoder_is_three_graphs_whatever_the_chunks(
+    vae: WanVAE, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A break would raise, a graph for a later chunk be counted. By the graphs themselves, so no bit moves."""
+    graphs = 0
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counting))
+    compiled = random_vae(dim=4, channels=3)
+    compiled.compile()
+    for pieces in ([3, 3, 1], [1, 6]):
+        decode = compiled.decoder()
+        got = torch.cat([decode(part) for part in latents.split(pieces, 1)], 1)
+        assert torch.equal(got, vae.decoder()(latents))
+    assert graphs == 3

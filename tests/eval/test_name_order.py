@@ -30,6 +30,9 @@ CLEAR = {
     "one number for all (vbench)": ["a cat-0.mp4", "a dog-0.mp4", "the sea-0.mp4"],
     "one with a number": ["a red-0.mp4", "b_blue.mp4", "c.mp4"],
     "hexadecimal letters as variants": ["cat_1a.mp4", "cat_2b.mp4"],
+    "roman numbers that sort as letters do": ["act_i.mp4", "act_ii.mp4", "act_iii.mp4", "act_iv.mp4"],
+    "letters": ["c.mp4", "d.mp4", "l.mp4"],
+    "words that are no numbers": ["a cat sits.mp4", "a mix of one.mp4"],
     "other endings": ["1.webm", "2.mp4", "10.mov"],
 }
 
@@ -51,6 +54,13 @@ UNCLEAR = {
     "decimals": [["cfg1.9.mp4", "cfg1.10.mp4"], ["v0.5.mp4", "v0.25.mp4"]],
     "hexadecimal": [["1f.mp4", "20.mp4", "9.mp4"], ["0x0a-9.mp4", "0x0b-8.mp4"], ["frame_00a.mp4", "frame_009.mp4"]],
     "signs": [["t-1.mp4", "t0.mp4", "t2.mp4"]],
+    "roman numbers": [["v.mp4", "ix.mp4", "x.mp4"], ["Act IX, scene.mp4", "Act V, scene.mp4"]],
+    "numbers in words": [
+        ["scene_one.mp4", "scene_two.mp4", "scene_three.mp4"],
+        ["first.mp4", "third.mp4", "fifth.mp4"],
+    ],
+    "columns of a table": [["a.mp4", "z.mp4", "aa.mp4"]],
+    "other characters": [["一.mp4", "二.mp4", "三.mp4"], ["x¹.mp4", "x².mp4"], ["²_a.mp4", "¹_a.mp4"]],
     "capitals and punctuation": [["B.mp4", "a.mp4"], ["a_c.mp4", "ab.mp4"]],
 }
 

@@ -160,7 +160,7 @@ def test_quality_may_be_off_by_a_millionth_and_no_more(tmp_path: Path) -> None:
     ("data", "said"),
     [
         (b"", "holds no scores"),
-        (b"label,prompt,quality\n", "line 1: the columns seed are missing"),
+        (b"label,prompt,quality\n", "line 1: no column seed"),
         (b"label,seed,prompt\n", "line 1: no column of a metric"),
         (b"label,seed,prompt,x,x\n", "line 1: the column 'x' is there twice"),
         (b"label,seed,prompt,x\na,0,0,0.5\nb,0,\xff,0.5\n", "line 3: is not UTF-8"),

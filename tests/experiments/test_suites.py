@@ -61,7 +61,7 @@ def test_a_published_list_is_verified_and_cut(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("DEEPFORCING_WEIGHTS", str(tmp_path))
     digest = hashlib.sha256(text).hexdigest()
     made = suites.Published("moviegen_128", "list.txt", digest, "https://nowhere", "none", first=4)
-    monkeypatch.setattr(suites, "published_suites", lambda: {"moviegen_128": made})
+    monkeypatch.setattr(suites, "published_of", lambda *_: made)
     path = tmp_path / "prompts" / "list.txt"
     path.parent.mkdir()
     path.write_bytes(text)

@@ -152,6 +152,7 @@ def test_numbers_of_policies_and_rules() -> None:
         ("runs_root=/tmp/é", "with é in it needs quotes"),
         ("runs_root=a'b=c", "needs quotes"),
         ("prompts=[a", "cannot be read; are brackets and quotes closed"),
+        ("watch=[cache=sink]", r"a word with = in a list needs quotes, as in \['cache=sink'\]"),
     ],
 )
 def test_a_value_that_needs_quotes_says_how(words: str, says: str, command: Command) -> None:

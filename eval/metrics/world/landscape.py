@@ -26,16 +26,15 @@ from deepforcing.tiny.pan import (
     parse_caption,
 )
 from eval.measure.metric import ClipInfo
-from eval.measure.watch import Clip, Frame
+from eval.measure.watch import Clip
 from eval.measure.windows import FloatArray
-from eval.metrics.world.regions import check_size, pooled
+from eval.metrics.world.regions import Blocks, check_size
 
 MIN_CONTRAST = 0.12  # chroma distance from the sky's, about half of the faintest landmark's (blue in the day)
 FOOT = 3  # rows above the ground in which every landmark is at least a pixel wide to either side
 HORIZON = int(HEIGHT - GROUND)  # rows above the ground
 IN_VIEW = WIDTH // SPACING - 1  # landmarks that are wholly in view in every frame: K
 UNSURE = 0.5  # a colour counts where it is at most half as far from the palette's as that is from grey
-BLOCK = 64  # frames that are looked at together
 
 
 @dataclass(frozen=True)
@@ -74,33 +73,24 @@ def first_centre(phase: FloatArray) -> FloatArray:
     return np.asarray(HALF_WIDTH + (phase - HALF_WIDTH) % SPACING)
 
 
-class PanLandscape:
-    """Reads a video's frames, BLOCK at a time; what it keeps of a frame is a few numbers.
+class PanLandscape(Blocks):
+    """Reads a video's frames.
 
     Raises ValueError if the decoded frames are not the world's size or the prompt is none of its captions.
     """
 
     def __init__(self, info: ClipInfo) -> None:
+        super().__init__()
         check_size(info, NAME, HEIGHT, WIDTH)
         self._mirrored = parse_caption(info.caption)[2] == 1
         self._white = 255.0 * info.pixel_scale**2
-        self._waiting: list[NDArray[np.uint64]] = []
-        self._found: list[tuple[NDArray[np.generic], ...]] = []
 
-    def __call__(self, frame: Frame) -> None:
-        self._waiting.append(pooled(frame))
-        if len(self._waiting) == BLOCK:
-            self._look()
-
-    def _look(self) -> None:
-        frames = np.stack(self._waiting) / self._white
-        self._waiting = []
-        self._found.append(read(frames[:, :, ::-1] if self._mirrored else frames))
+    def look(self, sums: NDArray[np.uint64]) -> tuple[NDArray[np.generic], ...]:
+        frames = sums / self._white
+        return read(frames[:, :, ::-1] if self._mirrored else frames)
 
     def finish(self) -> Landscape:
-        if self._waiting:
-            self._look()
-        return Landscape(*(np.concatenate(parts) for parts in zip(*self._found, strict=True)))
+        return Landscape(*self.found())
 
 
 def find_landscape(clip: Clip) -> Landscape:

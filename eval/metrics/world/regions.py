@@ -16,6 +16,8 @@ from eval.measure.metric import ClipInfo
 from eval.measure.watch import Frame
 from eval.measure.windows import FloatArray
 
+BLOCK = 64  # frames that are looked at together
+
 
 def check_size(info: ClipInfo, world: str, height: int, width: int) -> None:
     """Raises ValueError if the decoded frames are not the world's size."""
@@ -30,6 +32,33 @@ def pooled(frame: Frame) -> NDArray[np.uint64]:
     height, width = frame.rgb.shape[0] // scale, frame.rgb.shape[1] // scale
     rows = frame.rgb.reshape(height, scale, width * scale * 3).sum(1, dtype=np.uint32)
     return np.asarray(rows.reshape(height, width, scale, 3).sum(2, dtype=np.uint64))
+
+
+class Blocks:
+    """Looks at a video's frames BLOCK at a time; what it keeps of a frame is a few numbers."""
+
+    def __init__(self) -> None:
+        self._waiting: list[NDArray[np.uint64]] = []
+        self._found: list[tuple[NDArray[np.generic], ...]] = []
+
+    def __call__(self, frame: Frame) -> None:
+        self._waiting.append(pooled(frame))
+        if len(self._waiting) == BLOCK:
+            self._look_at_waiting()
+
+    def look(self, sums: NDArray[np.uint64]) -> tuple[NDArray[np.generic], ...]:
+        """What is found in a few frames, `pooled` [n, Y, X, 3]: arrays whose first axis is n."""
+        raise NotImplementedError
+
+    def found(self) -> list[Any]:
+        """The arrays that `look` found, of all frames [N, ...]."""
+        if self._waiting:
+            self._look_at_waiting()
+        return [np.concatenate(parts) for parts in zip(*self._found, strict=True)]
+
+    def _look_at_waiting(self) -> None:
+        sums, self._waiting = np.stack(self._waiting), []
+        self._found.append(self.look(sums))
 
 
 def stacked(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from deepforcing.tiny.sprites import HUES
 from deepforcing.tiny.world import RING, SHAPES, SIZE, angular_speed, parse_caption, shape_mask
 from eval.measure.metric import ClipInfo
-from eval.measure.watch import Clip, Frame
+from eval.measure.watch import Clip
 from eval.measure.windows import FloatArray
-from eval.metrics.world.regions import check_size, grow, hue, hue_distance, largest_region, pooled, shape_correlations
+from eval.metrics.world.regions import Blocks, check_size, grow, hue, hue_distance, largest_region, shape_correlations
 
 MIN_CONTRAST = 0.12  # about half of the faintest sprite that the world draws (0.26)
 CORE = 0.4  # a sprite's pixels have at least this share of the frame's highest contrast
 PURE = 0.9  # pixels with this share of the sprite's highest contrast show its colour unmixed
 AREA = (14.0, 64.0)  # pixels covered: half of the smallest (cross, 28) to twice the largest shape (disc, 32)
 REACH = 5.0  # pixels from the sprite's centre that are compared with a shape
-BLOCK = 64  # frames that are looked at together
 MIN_RADIUS = 0.25 * RING  # nearer to the middle than this, the angle is not defined
 
 
@@ -63,32 +62,23 @@ class Sprite:
         return hue(self.rgb)
 
 
-class TinySprite:
-    """Looks for the sprite in a video's frames, BLOCK at a time; what it keeps of a frame is a few numbers.
+class TinySprite(Blocks):
+    """Looks for the sprite in a video's frames.
 
     Raises ValueError if the decoded frames are not the world's size.
     """
 
     def __init__(self, info: ClipInfo) -> None:
+        super().__init__()
         self._scale, self._grain = info.pixel_scale, info.grain
         check_size(info, "tiny", SIZE, SIZE)
-        self._sums: list[NDArray[np.uint64]] = []
-        self._found: list[Located] = []
         self._frames = 0
         self._background: list[NDArray[np.unsignedinteger]] = []
         self._times: list[NDArray[np.unsignedinteger]] = []
         self._kinds = np.min_scalar_type(self._white * self._grain), np.min_scalar_type(self._grain)
 
-    def __call__(self, frame: Frame) -> None:
-        self._sums.append(pooled(frame))
-        if len(self._sums) == BLOCK:
-            self._look()
-
-    def _look(self) -> None:
-        sums = np.stack(self._sums)
-        self._sums = []
+    def look(self, sums: NDArray[np.uint64]) -> Located:
         found, untouched = located((sums / np.float32(self._white)).astype(np.float32))
-        self._found.append(found)
         for values, mask in zip(sums.astype(self._kinds[0]), untouched, strict=True):
             if self._frames % self._grain == 0:
                 self._background.append(np.zeros_like(values))
@@ -96,15 +86,14 @@ class TinySprite:
             self._background[-1] += np.where(mask[..., None], values, values.dtype.type(0))
             self._times[-1] += mask
             self._frames += 1
+        return found
 
     @property
     def _white(self) -> int:
         return 255 * self._scale**2
 
     def finish(self) -> Sprite:
-        if self._sums:
-            self._look()
-        seen, rgb, x, y, match = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        seen, rgb, x, y, match = self.found()
         background, times = np.stack(self._background), np.stack(self._times)
         return Sprite(seen, rgb, x, y, match, background, times, self._white)
 

@@ -26,15 +26,15 @@ from deepforcing.tiny.crowd import (
 )
 from deepforcing.tiny.sprites import HUES
 from eval.measure.metric import ClipInfo
-from eval.measure.watch import Clip, Frame
+from eval.measure.watch import Clip
 from eval.measure.windows import FloatArray
 from eval.metrics.world.regions import (
+    Blocks,
     check_size,
     grow,
     hue,
     hue_distance,
     largest_region,
-    pooled,
     shape_correlations,
 )
 
@@ -45,7 +45,6 @@ SAME_HUE = 0.5 / len(HUES)  # turns: half-way to the next colour of the vocabula
 AREA = (31.0, 115.0)  # pixels covered: half of the smallest (cross, 62) to 1.6 times the largest shape (disc, 72)
 REACH = 7.0  # pixels from the centre that are compared with a shape
 HALF = 5.7  # pixels from a subject's middle to its edge, at most
-BLOCK = 64  # frames that are looked at together
 SPECK = 8  # connected coloured pixels that an empty stage may have: a ninth of a subject
 
 
@@ -63,34 +62,24 @@ class Subjects:
     empty: NDArray[np.bool_]
 
 
-class CrowdSubjects:
-    """Looks for the subjects in a video's frames, BLOCK at a time; what it keeps of a frame is a few numbers.
+class CrowdSubjects(Blocks):
+    """Looks for the subjects in a video's frames.
 
     Raises ValueError if the decoded frames are not the world's size or the prompt is none of its captions.
     """
 
     def __init__(self, info: ClipInfo) -> None:
+        super().__init__()
         check_size(info, NAME, HEIGHT, WIDTH)
         classes = parse_caption(info.caption)
         self._hues = HUES[classes[1]], HUES[classes[3]]
         self._white = np.float32(255 * info.pixel_scale**2)
-        self._waiting: list[NDArray[np.uint64]] = []
-        self._found: list[tuple[NDArray[np.generic], ...]] = []
 
-    def __call__(self, frame: Frame) -> None:
-        self._waiting.append(pooled(frame))
-        if len(self._waiting) == BLOCK:
-            self._look()
-
-    def _look(self) -> None:
-        frames = (np.stack(self._waiting) / self._white).astype(np.float32)
-        self._waiting = []
-        self._found.append(located(frames, self._hues))
+    def look(self, sums: NDArray[np.uint64]) -> tuple[NDArray[np.generic], ...]:
+        return located((sums / self._white).astype(np.float32), self._hues)
 
     def finish(self) -> Subjects:
-        if self._waiting:
-            self._look()
-        return Subjects(*(np.concatenate(parts) for parts in zip(*self._found, strict=True)))
+        return Subjects(*self.found())
 
 
 def find_subjects(clip: Clip) -> Subjects:
