@@ -214,3 +214,9 @@ def test_slots_without_a_frame_need_an_alignment_that_places_them() -> None:
     CachePolicy(EchoForcing(), "absolute").check(3, 60)  # its tokens keep their own frames
     with pytest.raises(ValueError, match="Absolute gives 'top' slots no position"):
         CachePolicy(rule, "absolute").check(3, 60)
+
+
+@pytest.mark.parametrize(("limit", "short"), [(None, False), (8, False), (2, False), (1, True)])
+def test_a_limit_may_leave_too_few_tokens(limit: int | None, short: bool) -> None:
+    """18 frames of candidates, 3 of them used in each of the 6 chunks that a frame stays: all of them at a limit of 1."""
+    assert EchoForcing(reuse_limit=limit).may_run_short(3) == short

@@ -27,6 +27,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def scored(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as `rollout` and `evaluate` write it: one video, scored. For tests that copy it."""
+    root = tmp_path_factory.mktemp("scored")
+    with pytest.MonkeyPatch.context() as patch:
+        for module, *words in (
+            ("rollout", f"model.checkpoint={checkpoint}", f"runs_root={root}", "seconds=3", f"prompts=['{RED}']"),
+            ("evaluate", f"runs={root}/*", "metrics=saturation", "window_seconds=2"),
+        ):
+            patch.setattr(sys, "argv", [module, *words])
+            import_module(f"experiments.{module}").main()
+            GlobalHydra.instance().clear()
+            torch.set_num_threads(1)
+    (run,) = root.iterdir()
+    return run
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """command("rollout", "cache=sink", ...): what `python -m experiments.rollout cache=sink ...` does, in this process."""

@@ -313,6 +313,7 @@ SAME_RUN = {  # batch: last bits, as the device; each sample's record says it
     "runs_root": "runs_root={clip}.runs", "shard": "shard=1/2", "device": "device=auto", "threads": "threads=1",
     "batch": "batch=2", "watch": "watch=experiments.probes.attention.Attention",
     "latents": "latents=keep", "attention": "attention=measured",  # on a CPU, which has one kernel
+    "tracker": "tracker=wandb",
 }  # fmt: skip
 
 
