@@ -57,7 +57,7 @@ def rtn(bits: int = 4, block_tokens: int = 16, release: bool = False) -> Quantis
 
 
 def kivi(bits: int = 4, value_bits: int | None = None, block_tokens: int = 16, release: bool = False) -> Quantised:
-    return Quantised(Kivi(bits, value_bits, block_tokens), release)
+    return Quantised(Kivi(bits, value_bits, block_tokens, clipped=release), release)
 
 
 def quarot(bits: int = 4, block_tokens: int = 16, release: bool = False) -> Quantised:

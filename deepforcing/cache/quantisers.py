@@ -103,15 +103,17 @@ class Rtn:
 
 @dataclass(frozen=True)
 class Kivi:
-    """Asymmetric: keys with a scale and a zero point per block, head and channel, values per token over all heads and
-    channels. Zero points are clipped to the codes' range, as published, so that blocks of one sign are held badly.
+    """Asymmetric: keys with a scale and a least value per block, head and channel, values per token over all heads and
+    channels.
 
-    bits: of keys; value_bits: of values, None the same. 2, 4 or 8.
+    bits: of keys; value_bits: of values, None the same. 2, 4 or 8. clipped: as published, a zero point rounded and clipped to
+    the codes' range in place of the least value, so that a block of one sign, far from zero, is lost.
     """
 
     bits: int = 4
     value_bits: int | None = None
     block_tokens: int = 16
+    clipped: bool = False
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.block_tokens)
@@ -131,13 +133,17 @@ class Kivi:
         least = x.amin(over, keepdim=True)
         scale = ((x.amax(over, keepdim=True) - least) / top).clamp_min(FLOOR)
         zero = (-least / scale).round().clamp(0, top)
-        codes = (x / scale + zero).round().clamp(0, top)
-        return tuple(spans_first(p) for p in (pack(codes, self._bits(values)), scale.half(), zero.half(), _width(x)))
+        codes = x / scale + zero if self.clipped else (x - least) / scale
+        packed = pack(codes.round().clamp(0, top), self._bits(values))
+        offset = zero if self.clipped else least
+        return tuple(spans_first(p) for p in (packed, scale.half(), offset.half(), _width(x)))
 
     def decode(self, parts: Parts, values: bool, tokens: int) -> Tensor:
-        packed, scale, zero, width = (part.movedim(0, 2) for part in parts)
+        packed, scale, offset, width = (part.movedim(0, 2) for part in parts)
         codes = unpack(packed, self._bits(values), width.shape[5]).float()
-        return tokens_of((codes - zero.float()) * scale.float(), tokens)
+        if self.clipped:
+            return tokens_of((codes - offset.float()) * scale.float(), tokens)
+        return tokens_of(codes * scale.float() + offset.float(), tokens)
 
 
 def _width(x: Tensor) -> Tensor:

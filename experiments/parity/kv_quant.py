@@ -28,7 +28,7 @@ def quantiser_of(options: dict[str, Any]) -> Quantiser:
             options.get("k_bits", options.get("key_bits", bits)),
             options.get("v_bits", options.get("value_bits")),
         )
-        return Kivi(keys, values, size)
+        return Kivi(keys, values, size, clipped=True)
     if method.startswith("QUAROT"):
         return Quarot(bits, size)
     if method.startswith("PRQ"):

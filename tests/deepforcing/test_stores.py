@@ -17,6 +17,7 @@ from deepforcing.wan.config import WanConfig
 
 EVERY = {
     "rtn2": Rtn(2), "rtn4": Rtn(4), "rtn8": Rtn(8), "kivi2": Kivi(2), "kivi4": Kivi(4), "kivi_k8v2": Kivi(8, 2),
+    "kivi4_clipped": Kivi(4, clipped=True),
     "quarot4": Quarot(4), "prq": Prq(),
 }  # fmt: skip
 
@@ -45,7 +46,15 @@ def test_what_is_read_back_is_near_and_the_nearer_the_more_bits(name: str, value
         assert errors[0] > 4 * errors[1] > 16 * errors[2]
 
 
-@pytest.mark.parametrize("name", ["rtn4", "kivi4", "prq"])
+@pytest.mark.parametrize("values", [False, True])
+def test_blocks_of_one_sign_are_held_unless_zero_points_are_clipped(values: bool) -> None:
+    """Published zero points are clipped: of what lies between 5 and 5.2 all becomes the nearest to zero that a code can say."""
+    x = 5 + 0.2 * torch.rand(1, 2, 2, 32, 16, generator=torch.Generator().manual_seed(3))
+    assert (coarse(x, Kivi(4), values) - x).abs().max() < 0.2 / 15 / 2 + 5 / 2**11  # half a step, and float16
+    assert (coarse(x, Kivi(4, clipped=True), values) - x).abs().min() > 4
+
+
+@pytest.mark.parametrize("name", ["rtn4", "kivi4", "kivi4_clipped", "prq"])
 def test_quantising_again_changes_nothing(name: str) -> None:
     x = torch.randn(1, 2, 2, 16, 16, generator=torch.Generator().manual_seed(2))
     once = coarse(x, EVERY[name], False)
