@@ -82,6 +82,10 @@ def unreadable(argument: str) -> str:
     )
 
 
+def by_name(choices: dict[str, list[str]]) -> str:
+    return "choose by name, without +: " + "; ".join(f"{group}={'|'.join(names)}" for group, names in choices.items())
+
+
 def explain(error: Exception | str, config_name: str, overrides: list[str]) -> str:
     """Hydra's message, shortened to what a user can act on, with the nearest right spelling."""
     message = str(error)
@@ -103,6 +107,8 @@ def explain(error: Exception | str, config_name: str, overrides: list[str]) -> s
         meant = f" did you mean {near[0]}?" if near else ""
         return f"{group.replace('/', '.')}={wrong} is unknown;{meant} choices: {', '.join(known)}"
     key = re.search(r"Could not override '([^']+)'", message) or re.search(r"Key '([^']+)' is not in struct", message)
+    if key and key[1] in groups():
+        return by_name({key[1]: groups()[key[1]]})
     if key:
         return unknown_key(inner[1] if inner else key[1], config_name, overrides)
     there = re.search(r"An item is already at '([^']+)'", first)
@@ -117,8 +123,8 @@ def explain(error: Exception | str, config_name: str, overrides: list[str]) -> s
         name, _, values = ambiguous[1].partition("=")
         return f"{ambiguous[1]}: for one run each add -m, for one list write '{name}=[{values}]'"
     if "Config group override must be" in first or "Multiple values for" in first:
-        choices = [f"{group}={'|'.join(names)}" for group, names in groups().items() if group != "suites" and names]
-        return f"choose by name, without +: {'; '.join(choices)}"
+        named = {word.lstrip("+~").partition("=")[0] for word in overrides}
+        return by_name({group: names for group, names in groups().items() if group in named})
     return first
 
 

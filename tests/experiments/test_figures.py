@@ -121,16 +121,11 @@ def test_every_figure_is_drawn_in_every_format_from_a_small_example(name: str, t
     data = figure.read(write(tmp_path / "runs"))
     starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
     for suffix in FORMATS:
-        for which in ("first", "again"):
-            save(drawn(figure, data), tmp_path / f"{which}{suffix}")
-        first = (tmp_path / f"first{suffix}").read_bytes()
-        assert first.startswith(starts[suffix])
-        again = (tmp_path / f"again{suffix}").read_bytes()
-        if suffix == ".pdf":  # which writes places to the last bit, in which two layouts of one figure may differ
-            assert b"CreationDate" not in first
-            assert abs(len(first) - len(again)) < 64
-        else:
-            assert first == again  # no dates, no random ids
+        save(drawn(figure, data), tmp_path / f"first{suffix}")
+        assert (tmp_path / f"first{suffix}").read_bytes().startswith(starts[suffix])
+    save(drawn(figure, data), tmp_path / "again.svg")
+    assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()  # no dates, no random ids
+    assert b"CreationDate" not in (tmp_path / "first.pdf").read_bytes()
     assert b"FontFile2" in (tmp_path / "first.pdf").read_bytes()  # letters, and no pictures of them
     assert "DejaVu Sans" in (tmp_path / "first.svg").read_text()
     picture = ET.parse(tmp_path / "first.svg").getroot()

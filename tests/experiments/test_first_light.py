@@ -173,7 +173,9 @@ def test_a_lora_left_out(shine: Shine, tmp_path: Path) -> None:
     assert "latents: deviation" in failures(report)
 
 
-@pytest.mark.parametrize("chosen", [True, False], ids=["chosen", "the file is another"])
+@pytest.mark.parametrize(
+    "chosen", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["chosen", "the file is another"]
+)
 def test_another_autoencoder(chosen: bool, shine: Shine, tmp_path: Path) -> None:
     write(tmp_path, shipped(), shipped())
     if not chosen:
@@ -184,7 +186,14 @@ def test_another_autoencoder(chosen: bool, shine: Shine, tmp_path: Path) -> None
     assert "private" not in json.dumps(report)
 
 
-@pytest.mark.parametrize("schedule", [Schedule(shift=1.0), Schedule(steps=(1000, 500)), Schedule(warp=False)], ids=str)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(shift=1.0),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (Schedule(steps=(1000, 500)), Schedule(warp=False))),
+    ],
+    ids=str,
+)
 def test_another_timestep_shift_is_told_by_its_setting(schedule: Schedule, shine: Shine, tmp_path: Path) -> None:
     """The embedded world predicts x0 and shrugs it off: none of its numbers shows it."""
     write(tmp_path, shipped(), shipped())
@@ -195,6 +204,7 @@ def test_another_timestep_shift_is_told_by_its_setting(schedule: Schedule, shine
         assert "shift is 1.0, published 5.0" in report["likeliest_cause"]
 
 
+@pytest.mark.slow
 def test_weights_that_nothing_explains(shine: Shine, tmp_path: Path) -> None:
     write(tmp_path, early(early(shipped())), early(shipped()))
     report = shine(spec_of(Files(folder=str(tmp_path))))

@@ -26,6 +26,8 @@ from eval.score import score_run
 from experiments.cli import groups
 
 SCHEDULE = f"{RED} [2s] | {BLUE}"
+KIN = ("causal_forcing_1step", "causal_forcing_2step", "longlive_infinity")  # of a rule and cache that another has too
+EACH = [pytest.param(g, marks=pytest.mark.slow if g in KIN else ()) for g in groups()["generator"]]
 
 
 def only_run(root: Path) -> RunDir:
@@ -33,7 +35,7 @@ def only_run(root: Path) -> RunDir:
     return RunDir.open(path)
 
 
-@pytest.mark.parametrize("generator", groups()["generator"])
+@pytest.mark.parametrize("generator", EACH)
 def test_every_generator_makes_the_same_video_twice(generator: str, make: Command, tmp_path: Path) -> None:
     """4 s: 18 latent frames, more than a rolling window, less than a rollout of CausVid."""
     bytes_of = []
@@ -51,7 +53,7 @@ def test_every_generator_makes_the_same_video_twice(generator: str, make: Comman
     assert bytes_of[0] == bytes_of[1]
 
 
-@pytest.mark.parametrize("generator", [g for g in groups()["generator"] if g != "rolling_forcing"])
+@pytest.mark.parametrize("generator", [g for g in EACH if g.values != ("rolling_forcing",)])
 def test_schedules_are_samples_of_their_own(generator: str, make: Command, tmp_path: Path) -> None:
     arguments = (f"generator={generator}", "seconds=4", f"prompts=['{RED}','{SCHEDULE}','{RED} [3s] | {BLUE}']")
     assert make(*arguments).status == 0

@@ -197,7 +197,10 @@ def test_nothing_is_fetched_behind_the_users_back(
 GENERATORS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "generator").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("generator", GENERATORS)
+KIN = ("causal_forcing_1step", "causal_forcing_2step", "longlive_infinity")  # of a rule and cache that another has too
+
+
+@pytest.mark.parametrize("generator", [pytest.param(g, marks=pytest.mark.slow if g in KIN else ()) for g in GENERATORS])
 def test_every_generator_makes_a_video(command: Command, root: Path, tmp_path: Path, generator: str) -> None:
     """Random weights, random VAE: a whole rollout of each rule through streaming decode to an mp4 of the right length."""
     done = command(
