@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ class Filmstrip:
             return
         for axes, each in zip(bottom[0].subplots(1, len(data.panels), squeeze=False)[0], data.panels, strict=True):
             panel(axes, each)
-            axes.set_title(each.title)
+            axes.set_title(textwrap.fill(each.title, int(12 * PAGE / len(data.panels))))  # letters to the inch, about
             axes.set_xlabel("seconds", color=SOFT)
 
 
