@@ -188,6 +188,7 @@ def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, 
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, 
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_training_is_repeatable_and_records_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(monkeypatch, tmp_path / "a.safetensors", "--steps", "3")
     again = run(monkeypatch, tmp_path / "b.safetensors", "--steps", "3")

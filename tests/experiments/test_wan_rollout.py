@@ -123,6 +123,7 @@ def test_a_lora_tells_how_much_it_updates(roll: Command, root: Path, tmp_path: P
     assert "goes over a checkpoint" in done.err
 
 
+@pytest.mark.slow
 def test_the_tiny_decoder_makes_a_labelled_run_of_its_own(roll: Command, root: Path, tmp_path: Path) -> None:
     """A published-size file in the author's layout, found by hand, decodes to mp4; the VAE's run is another one."""
     common = ("model.random_weights=true", "label=mine", "prompts=['a red dog runs']")
