@@ -25,8 +25,8 @@ KEYS = {"new": "HEAD", "old": "HEAD~1", "cache": "self_forcing", "chunks": "10",
 WORKER = """
 import sys, time
 try:  # what commands do before torch is imported
-    from experiments.command.entry import keep_freed_memory
-    keep_freed_memory()
+    from experiments.command.entry import give_back_less
+    give_back_less()
 except ImportError:
     pass
 import torch, hydra

@@ -74,7 +74,7 @@ def program(work: Callable[[list[str]], int | None], help_of: Callable[[], str])
     def main() -> None:
         take_every_character()
         let_threads_sleep()
-        keep_freed_memory()
+        give_back_less()
         if any(a in ("-h", "--help") for a in sys.argv[1:]):
             status = guarded(lambda: print(help_of()), nothing_lost=True)
         else:
@@ -100,9 +100,10 @@ def let_threads_sleep() -> None:
         os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="20000")
 
 
-def keep_freed_memory() -> None:
+def give_back_less() -> None:
     """Unless the user has set either: glibc hands what a chunk frees back to the system and asks for it again in the next one,
-    thousands of page faults a chunk, up to 6 % of its processor time. Up to 256 MB stay; of blocks over 32 MB none does."""
+    thousands of page faults a chunk, up to 6 % of its processor time. Up to 256 MB stay; of blocks over 32 MB
+    none does (scoring keeps these too: eval/allocator.py)."""
     limits = {
         "MALLOC_TRIM_THRESHOLD_": (-1, 1 << 28),
         "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 25),

@@ -40,8 +40,8 @@ def test_settings_are_there_before_torch_is(own: dict[str, str], said: str) -> N
 
 FAULTS = """
 import sys
-from experiments.command.entry import keep_freed_memory
-keep_freed_memory()
+from experiments.command.entry import give_back_less
+give_back_less()
 import resource, numpy as np
 def chunk():  # 8 MB in small blocks, then none of it
     kept = [np.ones(1 << 13) for _ in range(128)]
