@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,15 @@ SAID = {
     signal.SIGTERM: "told to end: what is finished stays; run the same command again to go on",
     signal.SIGHUP: "hung up: what is finished stays; run the same command again to go on",
 }
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard() -> Iterator[None]:
+    """Also where the tests were started by nohup or in a script's background, which has these ignored: children inherit it."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
