@@ -16,7 +16,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepforcing.tiny.sprites import COLOURS, HUES, hsv_to_rgb, named, pixel_centres, uniform, words_of
+from deepforcing.tiny.sprites import (
+    COLOURS,
+    HUES,
+    Outline,
+    hsv_to_rgb,
+    named,
+    pixel_centres,
+    sprite_mask,
+    uniform,
+    words_of,
+)
 
 NAME = "tiny_crowd"
 DATA_VERSION = "crowd-2"
@@ -27,6 +37,7 @@ PERIOD = 60  # frames from a place back to it
 LOOP = 60.0  # pixels from a place back to it: the frame, and the way around it
 START = 12.0  # pixels from the middle to either subject at frame 0; they head for one another
 SHAPES = ("disc", "ring", "cross")
+OUTLINE = Outline(disc=4.8, ring=3.9, half_line=1.4, arm=5.2, half_arm=1.8)
 DIRECTIONS = ("right", "left")
 BACKGROUNDS = ("slate", "sand", "grey", "forest")
 VOCABULARY = (SHAPES, COLOURS, SHAPES, COLOURS, DIRECTIONS, BACKGROUNDS)
@@ -75,15 +86,7 @@ def places(classes: Tensor, time: Tensor) -> Tensor:
 
 
 def shape_mask(shape: int | Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Anti-aliased coverage 0..1 of a shape centred at offsets (dx, dy) = 0; `shape` broadcasts against dx."""
-    radius = (dx**2 + dy**2).sqrt()
-    disc = radius - 4.8
-    ring = (radius - 3.9).abs() - 1.4
-    ax, ay = dx.abs(), dy.abs()
-    cross = torch.minimum(torch.maximum(ax - 5.2, ay - 1.8), torch.maximum(ax - 1.8, ay - 5.2))
-    shape = torch.as_tensor(shape)
-    distance = torch.where(shape == 0, disc, torch.where(shape == 1, ring, cross))
-    return (0.5 - distance).clamp(0, 1)
+    return sprite_mask(shape, dx, dy, OUTLINE)
 
 
 def coverage(scene: Scene, frames: int, first: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,6 +26,31 @@ def pixel_centres(height: int, width: int) -> tuple[Tensor, Tensor]:
     """x and y of pixel centres, each [height, width]."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     return x, y
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Of the three shapes, in pixels. disc: radius. ring: radius of its line, which is 2 half_line wide. arm: from the cross's
+    middle to its ends, 2 half_arm wide."""
+
+    disc: float
+    ring: float
+    half_line: float
+    arm: float
+    half_arm: float
+
+
+def sprite_mask(shape: int | Tensor, dx: Tensor, dy: Tensor, of: Outline) -> Tensor:
+    """Anti-aliased coverage 0..1 of a shape (0 disc, 1 ring, 2 cross) centred at offsets (dx, dy) = 0; `shape` broadcasts
+    against dx."""
+    radius = (dx**2 + dy**2).sqrt()
+    disc = radius - of.disc
+    ring = (radius - of.ring).abs() - of.half_line
+    ax, ay = dx.abs(), dy.abs()
+    cross = torch.minimum(torch.maximum(ax - of.arm, ay - of.half_arm), torch.maximum(ax - of.half_arm, ay - of.arm))
+    shape = torch.as_tensor(shape)
+    distance = torch.where(shape == 0, disc, torch.where(shape == 1, ring, cross))
+    return (0.5 - distance).clamp(0, 1)
 
 
 def uniform(low: float, high: float, *shape: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepforcing.tiny.sprites import COLOURS, HUES, hsv_to_rgb, named, pixel_centres, words_of
+from deepforcing.tiny.sprites import COLOURS, HUES, Outline, hsv_to_rgb, named, pixel_centres, sprite_mask, words_of
 
 NAME = "tiny"
 DATA_VERSION = "ring-1"
@@ -26,6 +26,7 @@ MODEL = {"dim": 128, "ffn_dim": 512, "num_heads": 4, "num_layers": 6}
 PERIOD = 80  # frames per turn
 RING = 4.2  # pixels from the middle to the sprite's centre
 SHAPES = ("disc", "ring", "cross")
+OUTLINE = Outline(disc=3.2, ring=2.6, half_line=0.95, arm=3.5, half_arm=1.2)
 STARTS = ("top", "right", "bottom", "left")
 DIRECTIONS = ("clockwise", "counterclockwise")
 BACKGROUNDS = ("slate", "sand", "grey", "forest")
@@ -75,15 +76,7 @@ def angular_speed(classes: Tensor) -> Tensor:
 
 
 def shape_mask(shape: int | Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Anti-aliased coverage 0..1 of a shape centred at offsets (dx, dy) = 0; `shape` broadcasts against dx."""
-    radius = (dx**2 + dy**2).sqrt()
-    disc = radius - 3.2
-    ring = (radius - 2.6).abs() - 0.95
-    ax, ay = dx.abs(), dy.abs()
-    cross = torch.minimum(torch.maximum(ax - 3.5, ay - 1.2), torch.maximum(ax - 1.2, ay - 3.5))
-    shape = torch.as_tensor(shape)
-    distance = torch.where(shape == 0, disc, torch.where(shape == 1, ring, cross))
-    return (0.5 - distance).clamp(0, 1)
+    return sprite_mask(shape, dx, dy, OUTLINE)
 
 
 def pixel_grid() -> tuple[Tensor, Tensor]:

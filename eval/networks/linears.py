@@ -5,8 +5,6 @@ Sums are added up in another order: features move in their last bits, scores by 
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,10 +63,9 @@ def is_point(conv: nn.Conv2d) -> bool:
     return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
 
-@functools.cache
 def pack(network: nn.Module) -> nn.Module:
     """The network's linears, attentions and convolutions of single pixels, in place, where they can be; its other weights stay
-    as they are. Once for each."""
+    as they are. Again it does nothing: packed ones are of other classes."""
     weight = next(network.parameters())
     if packed.why_not(weight.device, weight.dtype) is not None:
         return network

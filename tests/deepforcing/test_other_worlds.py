@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from trained import trained
 
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
@@ -181,11 +181,7 @@ def test_a_world_without_weights_says_how_to_make_them(monkeypatch: pytest.Monke
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Tensor]:
-    common = ["train", "--out", str(out), "--world", "tiny_pan", "--frames", "6", "--batch", "1", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", [*common, *options])
-    train.main()
-    with safe_open(out, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return trained(monkeypatch, out, "--world", "tiny_pan", "--batch", "1", *options)
 
 
 @pytest.mark.slow

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from trained import trained
 
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import CachePolicy
@@ -81,11 +81,7 @@ def test_muon_direction_has_singular_values_near_one(shape: tuple[int, int, int]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Tensor]:
-    common = ["train", "--out", str(out), "--frames", "6", "--batch", "2", "--threads", "1", "--lr", "1e-3"]
-    monkeypatch.setattr(sys, "argv", [*common, *options])
-    train.main()
-    with safe_open(out, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return trained(monkeypatch, out, "--batch", "2", "--lr", "1e-3", *options)
 
 
 @pytest.mark.slow

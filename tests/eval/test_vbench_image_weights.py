@@ -28,14 +28,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Random weights of all four dimensions, where VBENCH_CACHE_DIR and TORCH_HOME point while the module runs."""
-    folder = tmp_path_factory.mktemp("vbench")
-    files.write_image_weights(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBENCH_CACHE_DIR", str(folder))
-        patch.setenv("TORCH_HOME", str(folder / "torch_home"))
-        patch.setenv("HOME", str(folder / "home"))
-        yield folder
+    yield from files.image_cache(tmp_path_factory.mktemp("vbench"))
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)

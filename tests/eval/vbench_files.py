@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.vbench.weights import (
     CLIP_FILES,
@@ -53,6 +55,16 @@ def write_image_weights(folder: Path) -> None:
     write_aesthetic_head(folder)
     write_musiq(folder)
     write_dino(folder)
+
+
+def image_cache(folder: Path) -> Iterator[Path]:
+    """Random weights of all four dimensions, where VBENCH_CACHE_DIR and TORCH_HOME point until it is closed."""
+    write_image_weights(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBENCH_CACHE_DIR", str(folder))
+        patch.setenv("TORCH_HOME", str(folder / "torch_home"))
+        patch.setenv("HOME", str(folder / "home"))
+        yield folder
 
 
 def write_video(path: Path, frames: int, height: int, width: int, seed: int = 0) -> Path:

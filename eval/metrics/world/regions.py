@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ def pooled(frame: Frame) -> NDArray[np.uint64]:
     return np.asarray(rows.reshape(height, width, scale, 3).sum(2, dtype=np.uint64))
 
 
-class Blocks:
+class Blocks(ABC):
     """Looks at a video's frames BLOCK at a time; what it keeps of a frame is a few numbers."""
 
     def __init__(self) -> None:
@@ -46,9 +47,9 @@ class Blocks:
         if len(self._waiting) == BLOCK:
             self._look_at_waiting()
 
+    @abstractmethod
     def look(self, sums: NDArray[np.uint64]) -> tuple[NDArray[np.generic], ...]:
         """What is found in a few frames, `pooled` [n, Y, X, 3]: arrays whose first axis is n."""
-        raise NotImplementedError
 
     def found(self) -> list[Any]:
         """The arrays that `look` found, of all frames [N, ...]."""
