@@ -255,3 +255,11 @@ def test_wilsons_interval_covers_the_truth_where_students_does_not(p: float) -> 
     values = (np.random.default_rng(8).random((8, 1000)) < p).astype(float)
     _, low, high, _ = mean_interval(values, SHARE)
     assert ((low <= p) & (high >= p)).mean() > 0.92
+
+
+def test_one_value_has_a_mean_and_two_have_a_t() -> None:
+    mean, low, high, n = mean_interval(column(0.7))
+    assert (mean[0], n[0]) == (0.7, 1)
+    assert np.isnan([low[0], high[0]]).all()
+    assert student_t(np.array([1.0, 2.0])) == pytest.approx(stats.ttest_1samp([1.0, 2.0], 0).statistic)
+    assert math.isnan(student_t(np.array([1.0])))

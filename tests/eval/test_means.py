@@ -298,3 +298,12 @@ def test_a_third_of_a_share_summed_from_windows_stays_within_it() -> None:
     videos = {("r", f"{i}-s0"): [1.0] * 7 for i in range(3)}
     table = tidy(videos, metric="presence", seconds=0.1)
     assert overall(table, 0.0, 0.55)["mean"].tolist() == [1]
+
+
+def test_differences_of_two_protocols_are_refused() -> None:
+    one = tidy({("a", "x-s0"): [1.0], ("b", "x-s0"): [2.0]})
+    both = pd.concat([one.assign(protocol="windows"), one.assign(protocol="vbench")])
+    with pytest.raises(ValueError, match="one protocol, the table has vbench, windows"):
+        paired_difference(both, "a", "b", "m")
+    with pytest.raises(ValueError, match="one protocol, the table has vbench, windows"):
+        paired_differences(both, "a")
