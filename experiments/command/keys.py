@@ -44,7 +44,16 @@ from experiments.command.values import (
 )
 
 
-class Rollout(Keys):
+class Passes(Keys):
+    device: Text
+    dtype: Dtype
+    backend: Backend
+    attention: Attention
+    lossy: Group
+    threads: Threads | None
+
+
+class Rollout(Passes):
     model: Group
     cache: Group
     generator: Group
@@ -56,15 +65,10 @@ class Rollout(Keys):
     label: Text | None
     runs_root: Place
     shard: Text
-    device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     tracker: Annotated[Literal["wandb"], Field(description="wandb")] | None
-    dtype: Dtype
-    backend: Backend
-    attention: Attention
-    threads: Threads | None
 
 
 class Decode(Keys):
@@ -76,7 +80,7 @@ class Decode(Keys):
     threads: Threads | None
 
 
-class Bench(Keys):
+class Bench(Passes):
     model: Group
     cache: Group
     generator: Group
@@ -84,11 +88,6 @@ class Bench(Keys):
     repeats: Many
     from_start: Frames | None
     lengths: Lengths | None
-    device: Text
-    dtype: Dtype
-    backend: Backend
-    attention: Attention
-    threads: Threads | None
 
 
 class BenchEval(Keys):
