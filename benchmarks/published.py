@@ -1,10 +1,10 @@
 """Ours beside the published code's way of computing the same: `python -m benchmarks.published [chunks=24] [threads=1]`.
 
-The published Self Forcing keeps keys after the rotary embedding, at absolute frames, tokens before heads; rolls its window by a
-clone in every layer at a chunk's first pass; turns queries and keys in float64, complex, with angles put together in every call;
-modulates, norms and gates operation by operation; has GELU's tanh form and a strided convolution over patches from torch. This is
-that, written from a description of it (not from its code), around our weights. Left out, so flattering it: its search of the
-noise table in every step, the prompt's embedding again in every pass, its prints.
+The published Self Forcing keeps keys after the rotary embedding, at absolute frames, tokens before heads; rolls its window by
+a clone in every layer at a chunk's first pass; turns queries and keys in float64, complex, with angles put together in every
+call; modulates, norms and gates operation by operation; has GELU's tanh form and a strided convolution over patches from torch.
+This is that, written from a description of it (not from its code), around our weights. Left out, which flatters it: its search
+of the noise table in every step, its prints.
 
 All sides make the same video (`model=bench`, window 21), chunk by chunk in turn in one process; that their latents are equal is
 checked. Ratios are of processor times of chunks whose window is full: median, and Student's interval over chunks. Another
@@ -106,7 +106,8 @@ class RolledCache:
         end = self.ends[layer] + until - self.done[layer] - beyond
         keys[:, end - new : end], values[:, end - new : end] = k, v_BLHD
         self.ends[layer], self.done[layer] = end, until
-        out = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, keys[:, :end], values[:, :end])))
+        q, k, v = (x.transpose(1, 2) for x in (q, keys[:, :end], values[:, :end]))
+        out = F.scaled_dot_product_attention(q, k, v)
         return out.transpose(1, 2).contiguous()
 
 
@@ -128,8 +129,12 @@ class Published(nn.Module):
             assert isinstance(block, Block)
             x = through(block, layer, x, modulation, (frames, tokens), text, memory)
         e = (model.head.modulation.unsqueeze(1) + time_BFE.unsqueeze(2)).chunk(2, 2)
-        x = model.head.head(normed(x, self.config.eps).unflatten(1, (frames, tokens)) * (1 + e[1]) + e[0])
+        x = model.head.head(by_frame(normed(x, self.config.eps), (frames, tokens)) * (1 + e[1]) + e[0])
         return model.unpatchify(x, x_BFCYX.shape[-2:])
+
+
+def by_frame(x_BLE: Tensor, sizes: tuple[int, int]) -> Tensor:
+    return x_BLE.view(x_BLE.shape[0], *sizes, -1)
 
 
 def normed(x: Tensor, eps: float) -> Tensor:
@@ -157,16 +162,17 @@ def through(
     def heads(y: Tensor, part: Attention) -> Tensor:
         return y.view(*y.shape[:2], part.num_heads, -1)
 
-    y = (normed(x, eps).unflatten(1, sizes) * (1 + e[1]) + e[0]).flatten(1, 2)
+    y = (by_frame(normed(x, eps), sizes) * (1 + e[1]) + e[0]).flatten(1, 2)
     q, k = (rms(linear(y), norm.weight, norm.eps) for linear, norm in ((own.q, own.norm_q), (own.k, own.norm_k)))
     y = own.o(memory.attend(layer, heads(q, own), heads(k, own), heads(own.v(y), own)).flatten(2))
-    x = x + (y.unflatten(1, sizes) * e[2]).flatten(1, 2)
+    x = x + (by_frame(y, sizes) * e[2]).flatten(1, 2)
     q = heads(rms(cross.q(block.norm3(x)), cross.norm_q.weight, cross.norm_q.eps), cross).transpose(1, 2)
     y = F.scaled_dot_product_attention(q, text.keys[layer], text.values[layer]).transpose(1, 2).flatten(2)
     x = x + cross.o(y)
-    y = (normed(x, eps).unflatten(1, sizes) * (1 + e[4]) + e[3]).flatten(1, 2)
+    y = (by_frame(normed(x, eps), sizes) * (1 + e[4]) + e[3]).flatten(1, 2)
     y = block.ffn[2](F.gelu(block.ffn[0](y), approximate="tanh"))
-    return x + (y.unflatten(1, sizes) * e[5]).flatten(1, 2)
+    out: Tensor = x + (by_frame(y, sizes) * e[5]).flatten(1, 2)
+    return out
 
 
 def sides(total: int) -> dict[str, Iterator[Any]]:
@@ -192,7 +198,8 @@ def sides(total: int) -> dict[str, Iterator[Any]]:
 def compare(chunks: int) -> dict[str, Any]:
     grown = WINDOW // RolledCache.chunk_frames + 1
     made = sides((grown + chunks) * RolledCache.chunk_frames)
-    names, seconds, apart = [*made], {name: [] for name in made}, dict.fromkeys(made, 0.0)
+    names, apart = [*made], dict.fromkeys(made, 0.0)
+    seconds: dict[str, list[float]] = {name: [] for name in made}
     for i in range(grown + chunks):
         latents = {}
         for name in names[i % 3 :] + names[: i % 3]:

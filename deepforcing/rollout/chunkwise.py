@@ -135,7 +135,7 @@ def chunkwise(
 
     def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory, step: int | None = None) -> Tensor:
         own = steps is None or step is None
-        prediction = forward(x, t, text, memory) if own else steps(x, t, text, memory, step)
+        prediction = forward(x, t, text, memory) if own else steps(x, t, text, memory, step)  # type: ignore[misc, arg-type]
         if watch is not None:
             watch(start, t, prediction)
         return prediction
