@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from report_runs import write_run
 from studies import write_study
 
-from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
+from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel, short_labels
 from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
 from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
@@ -248,6 +248,27 @@ def test_a_policy_has_one_colour_in_every_figure() -> None:
     many = inks([f"r{chr(97 + i)}" for i in range(20)], [False] * 20)
     assert len({(ink.light, ink.dash) for ink in many}) == 20
     assert len({ink.light for ink in many[:8]}) == 8
+
+
+def test_a_label_in_plain_words_keeps_the_policys_colour_and_its_words() -> None:
+    names = ["deep_forcing", "deep_sink"]
+    assert inks(["Deep Forcing (paper)", "Deep Sink (S = 10)"], [False] * 2, names) == inks(names, [False] * 2)
+    plain = ["Deep Forcing (paper)", "Deep Sink (S = 10)", "Deep Sink as released (S = 14)", "Sink"]
+    assert short_labels(plain) == plain
+    sweep = ["deep_sink sink_frames=3", "deep_sink sink_frames=6 seed=1 (tiny decoder)", "sink sink_frames=3"]
+    assert short_labels(sweep) == ["sink_frames=3", "sink_frames=6 seed=1 (tiny decoder)", "sink sink_frames=3"]
+
+
+def test_a_wide_band_among_several_leaves_the_curve_room() -> None:
+    t, mean, wide = [0.5, 1.5], [0.0, 1.0], ([-100.0, -99.0], [100.0, 101.0])
+    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, dict.fromkeys(BANDS, wide))], 2.0)
+    with styled():
+        alone, many = Canvas().subplots(1, 2)
+        panel(alone, data)
+        panel(many, data, BANDS)
+    assert alone.get_ylim()[0] < -100
+    assert alone.get_ylim()[1] > 101
+    assert many.get_ylim() == pytest.approx((-1, 2))
 
 
 def test_runs_of_a_sweep_are_coloured_in_the_order_of_the_number_beside_others() -> None:
