@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import io
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,25 +18,34 @@ from typing import Any
 
 from rich.console import Console
 
+COMMANDS = ("sbatch", "squeue", "sinfo", "scancel", "srun")
 POLL = 5.0  # seconds between two looks at the queue
+PATIENCE = 600.0  # seconds for which no node may take any of the jobs; a node that boots takes less
+LIMIT = "PerJob"  # in the names of limits on what one job may ask for: AssocMaxCpuPerJobLimit, QOSMaxMemoryPerJob ...
+# Why jobs wait, as squeue says it: what no time mends ...
 NEVER = (
     "PartitionTimeLimit",
     "PartitionNodeLimit",
+    "PartitionConfig",
     "PartitionInactive",
     "InvalidAccount",
     "InvalidQOS",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
     "BadConstraints",
+    "QOSMin",
 )
+# ... and what somebody else has to mend.
+HELD = ("PartitionDown", "ReqNodeNotAvail", "Nodes_required_for_job_are_DOWN", "JobHeld", "launch_failed")
 
 
 def check_slurm(partition: str | None) -> None:
     """Raises ValueError where there is no SLURM, it does not answer, or it has no such partition."""
-    try:
-        known = asked("sinfo", "-h", "-o", "%R").split()
-    except FileNotFoundError:
+    if missing := [name for name in COMMANDS if shutil.which(name) is None]:
         raise ValueError(
-            "launcher=slurm needs SLURM's commands (sbatch, squeue, sinfo): run this on a login node"
-        ) from None
+            f"launcher=slurm needs SLURM's {', '.join(missing)}, not found on PATH: run this on a login node"
+        )
+    known = asked("sinfo", "-h", "-o", "%R").split()
     if partition is not None and partition not in known:
         raise ValueError(
             f"launcher.partition={partition} is no partition here; there are {', '.join(sorted(set(known)))}"
@@ -43,8 +53,11 @@ def check_slurm(partition: str | None) -> None:
 
 
 def asked(*command: str) -> str:
-    """What a command of SLURM prints. Raises ValueError in one line where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    """What a command of SLURM prints. Raises ValueError in one line where it fails, or says nothing for two minutes."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"SLURM's {command[0]} did not answer within 120 s") from None
     if done.returncode:
         raise ValueError(f"SLURM's {command[0]} says: {last_line(done.stderr)}")
     return done.stdout
@@ -95,34 +108,53 @@ def states() -> dict[str, tuple[str, str]]:
     return {job: (state, reason) for job, state, reason in found}
 
 
-def wait_for(jobs: Mapping[str, str], out: Console) -> None:
+def wait_for(jobs: Mapping[str, str], out: Console) -> dict[str, str]:
     """Until none is queued or runs. What changes is told; a SLURM that does not answer for a while is waited for.
 
-    Raises ValueError where what is left will never start: it is taken out of the queue.
+    Returns {name: why} of jobs that are waited for no longer: what can never start is taken out of the queue, what waits for
+    somebody to mend a node or a partition stays in it. Raises ValueError with the reason where that is so of all jobs.
     """
-    left, said = dict(jobs), ""
+    left, said, hoped = dict(jobs), "", time.monotonic()
     while left:
         try:
             queue = states()
-        except (ValueError, subprocess.TimeoutExpired) as error:
+        except ValueError as error:
             queue, told = None, f"waiting for SLURM: {error}"
         if queue is not None:
             left = {name: job for name, job in left.items() if job in queue}
-            running = sum(queue[job][0] == "R" for job in left.values())
-            why = sorted({queue[job][1] for job in left.values() if queue[job][0] == "PD"} - {"None"})
-            stuck = {queue[job][1] for job in left.values() if queue[job][1].startswith(NEVER)}
-            if stuck and all(queue[job][1] in stuck for job in left.values()):
-                asked("scancel", *sorted({job.partition("_")[0] for job in left.values()}))
-                raise ValueError(
-                    f"SLURM will never start these jobs ({', '.join(sorted(stuck))}), so they are cancelled: ask for less "
-                    "(launcher.minutes ...), or for another partition or account"
-                )
-            told = (
-                f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {len(left) - running} waiting"
-            )
-            told += f" ({', '.join(why)})" if why else ""
+            reasons = [queue[job][1] if queue[job][0] == "PD" else "" for job in left.values()]
+            waiting, running = sum(map(bool, reasons)), sum(queue[job][0] == "R" for job in left.values())
+            hope = not all(reason.startswith((*NEVER, *HELD)) or LIMIT in reason for reason in reasons)
+            hoped = time.monotonic() if hope else hoped
+            if left and not hope and (why := given_up(left, reasons, time.monotonic() - hoped)):
+                if len(left) == len(jobs):
+                    raise ValueError(why)
+                return dict.fromkeys(left, why)
+            told = f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {waiting} waiting"
+            told += f" ({', '.join(known)})" if (known := sorted({*reasons} - {"", "None"})) else ""
         if told != said:
             out.print(told, markup=False)
             said = told
         if left:
             time.sleep(POLL)
+    return {}
+
+
+def given_up(left: Mapping[str, str], reasons: Sequence[str], hopeless: float) -> str:
+    """Why these jobs are waited for no longer; "": they are. What no time mends is taken out of the queue.
+
+    reasons: why each waits, "" for one that runs. hopeless: seconds since one of them last had any hope to start.
+    """
+    arrays, why = sorted({job.partition("_")[0] for job in left.values()}), ", ".join(sorted(set(reasons)))
+    if all(reason.startswith(NEVER) or LIMIT in reason for reason in reasons):
+        asked("scancel", *arrays)
+        return (
+            f"SLURM will never start these jobs ({why}), so they are cancelled: ask for less (launcher.minutes, cpus ...), "
+            "or for another partition or account"
+        )
+    if hopeless >= PATIENCE:
+        return (
+            f"for {PATIENCE / 60:.0f} minutes no node takes these jobs ({why}); they stay in the queue: the same command waits "
+            f"for them again, scancel {' '.join(arrays)} ends them"
+        )
+    return ""
