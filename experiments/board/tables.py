@@ -166,7 +166,9 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
                if not table.cell(row.name, column).n]  # fmt: skip
     if lacking:
         found.append(f"Not scored, or without any value: {', '.join(lacking)}.")
-    made = [replace(entry.run, samples=entry.samples) for entry in group.entries if entry.run is not None]
+    made = [
+        replace(entry.run, samples=tuple(map(dict, entry.samples))) for entry in group.entries if entry.run is not None
+    ]
     return (*found, *version_notes(made))
 
 

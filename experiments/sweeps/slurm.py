@@ -36,7 +36,9 @@ NEVER = (
     "QOSMin",
 )
 # ... and what somebody else has to mend.
-HELD = ("PartitionDown", "ReqNodeNotAvail", "Nodes_required_for_job_are_DOWN", "JobHeld", "launch_failed")
+HELD = ("PartitionDown", "JobHeld", "launch failed")
+NODES = ("ReqNodeNotAvail", "Nodes required for job are DOWN")  # ... or, where a node is up, the end of others' jobs
+GONE = ("down", "drain", "drng", "fail", "unk", "maint", "inval")
 
 
 def check_slurm(partition: str | None) -> None:
@@ -101,11 +103,25 @@ def submitted(tasks: Sequence[Callable[[], None]], of: Any, folder: Path) -> lis
     return [str(job.job_id) for job in jobs]
 
 
-def states() -> dict[str, tuple[str, str]]:
-    """{job id: (state, reason)} of the user's jobs that have not ended. Raises ValueError where SLURM does not answer."""
-    lines = asked("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%t|%r").splitlines()
-    found = (line.split("|", 2) for line in lines if line.count("|") >= 2)
-    return {job: (state, reason) for job, state, reason in found}
+def states() -> dict[str, tuple[str, str, str]]:
+    """{job id: (state, partition, reason)} of the user's jobs that have not ended. Raises ValueError where SLURM does not
+    answer."""
+    lines = asked("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%t|%P|%r").splitlines()
+    found = (line.split("|", 3) for line in lines if line.count("|") >= 3)
+    return {job: (state, partition, reason) for job, state, partition, reason in found}
+
+
+def hopeless(waits: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether all of these jobs wait for what will not come by itself. waits: as `states` has them."""
+    reasons = [reason for state, _, reason in waits if state == "PD"]
+    if len(reasons) < len(waits) or not all(r.startswith((*NEVER, *HELD, *NODES)) or LIMIT in r for r in reasons):
+        return False
+    asking = sorted({partition for _, partition, reason in waits if reason.startswith(NODES)})
+    if not asking:
+        return True
+    nodes = asked("sinfo", "-h", "-p", ",".join(asking), "-o", "%a|%t").splitlines()
+    pairs = (line.partition("|")[::2] for line in nodes)
+    return not any(up == "up" and not node.startswith(GONE) and not node.endswith("*") for up, node in pairs)
 
 
 def wait_for(jobs: Mapping[str, str], out: Console) -> dict[str, str]:
@@ -118,20 +134,20 @@ def wait_for(jobs: Mapping[str, str], out: Console) -> dict[str, str]:
     while left:
         try:
             queue = states()
-        except ValueError as error:
-            queue, told = None, f"waiting for SLURM: {error}"
-        if queue is not None:
             left = {name: job for name, job in left.items() if job in queue}
-            reasons = [queue[job][1] if queue[job][0] == "PD" else "" for job in left.values()]
-            waiting, running = sum(map(bool, reasons)), sum(queue[job][0] == "R" for job in left.values())
-            hope = not all(reason.startswith((*NEVER, *HELD)) or LIMIT in reason for reason in reasons)
-            hoped = time.monotonic() if hope else hoped
-            if left and not hope and (why := given_up(left, reasons, time.monotonic() - hoped)):
-                if len(left) == len(jobs):
-                    raise ValueError(why)
-                return dict.fromkeys(left, why)
-            told = f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {waiting} waiting"
-            told += f" ({', '.join(known)})" if (known := sorted({*reasons} - {"", "None"})) else ""
+            stuck = bool(left) and hopeless([queue[job] for job in left.values()])
+        except ValueError as error:
+            stuck, told = False, f"waiting for SLURM: {error}"
+        else:
+            waits = [queue[job][2] for job in left.values() if queue[job][0] == "PD"]
+            running = sum(queue[job][0] == "R" for job in left.values())
+            told = f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {len(waits)} waiting"
+            told += f" ({', '.join(known)})" if (known := sorted({*waits} - {"None"})) else ""
+        hoped = hoped if stuck else time.monotonic()
+        if stuck and (why := given_up(left, waits, time.monotonic() - hoped)):
+            if len(left) == len(jobs):
+                raise ValueError(why)
+            return dict.fromkeys(left, why)
         if told != said:
             out.print(told, markup=False)
             said = told
@@ -140,10 +156,10 @@ def wait_for(jobs: Mapping[str, str], out: Console) -> dict[str, str]:
     return {}
 
 
-def given_up(left: Mapping[str, str], reasons: Sequence[str], hopeless: float) -> str:
+def given_up(left: Mapping[str, str], reasons: Sequence[str], seconds: float) -> str:
     """Why these jobs are waited for no longer; "": they are. What no time mends is taken out of the queue.
 
-    reasons: why each waits, "" for one that runs. hopeless: seconds since one of them last had any hope to start.
+    reasons: why they wait. seconds: for which they have been hopeless.
     """
     arrays, why = sorted({job.partition("_")[0] for job in left.values()}), ", ".join(sorted(set(reasons)))
     if all(reason.startswith(NEVER) or LIMIT in reason for reason in reasons):
@@ -152,7 +168,7 @@ def given_up(left: Mapping[str, str], reasons: Sequence[str], hopeless: float) -
             f"SLURM will never start these jobs ({why}), so they are cancelled: ask for less (launcher.minutes, cpus ...), "
             "or for another partition or account"
         )
-    if hopeless >= PATIENCE:
+    if seconds >= PATIENCE:
         return (
             f"for {PATIENCE / 60:.0f} minutes no node takes these jobs ({why}); they stay in the queue: the same command waits "
             f"for them again, scancel {' '.join(arrays)} ends them"

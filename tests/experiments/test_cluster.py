@@ -99,14 +99,14 @@ def commands(folder: Path, **texts: str | None) -> Path:
 
 SMALL = ("launcher.gpus=0", "launcher.cpus=1", "launcher.minutes=30")
 TAKEN = "Submitted batch job 7\n"
-DRAINED = "ReqNodeNotAvail, UnavailableNodes:n1"
+DRAINED = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
 ACCOUNT = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n"
 REFUSED = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates limits\n"
 
 
 def waiting(reason: str) -> str:
     """What squeue says of two jobs."""
-    return f"7_0|PD|{reason}\n7_1|PD|{reason}\n"
+    return f"7_0|PD|main|{reason}\n7_1|PD|main|{reason}\n"
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,18 @@ def test_what_a_cluster_refuses_is_one_line(
 
 
 def test_jobs_that_nobody_will_start_keep_no_ended_one_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one runs the others have hope; then what is left is told as failed, and what no node takes is not cancelled."""
+    """While one runs, or a node is up, the others have hope; what no node takes is told as failed, and not cancelled."""
     told: list[tuple[str, ...]] = []
-    queues = iter([{"7_0": ("R", "None"), "7_1": ("PD", DRAINED)}, {"7_1": ("PD", DRAINED)}])
+    held = ("PD", "main", DRAINED)
+    nodes = iter(["up|drain\nup|alloc\n", "up|drain*\nup|down\n"])
+    queues = iter([{"7_0": ("R", "main", "None"), "7_1": held}, {"7_1": held}, {"7_1": held}])
     monkeypatch.setattr(asked, "POLL", 0.0)
     monkeypatch.setattr(asked, "PATIENCE", 0.0)
     monkeypatch.setattr(asked, "states", lambda: next(queues))
-    monkeypatch.setattr(asked, "asked", lambda *command: told.append(command) or "")
+    monkeypatch.setattr(asked, "asked", lambda *c: next(nodes) if c[0] == "sinfo" else told.append(c) or "")
     assert list(asked.wait_for({"a": "7_0", "b": "7_1"}, Console(quiet=True))) == ["b"]
     assert told == []
-    queues = iter([{"7_1": ("PD", "QOSMinCpuNotSatisfied")}])
+    queues = iter([{"7_1": ("PD", "main", "QOSMinCpuNotSatisfied")}])
     assert "cancelled" in asked.wait_for({"a": "7_0", "b": "7_1"}, Console(quiet=True))["b"]
     assert told == [("scancel", "7")]
 
