@@ -34,6 +34,8 @@ def paper_task(config: DictConfig) -> int:
     for part in parts:
         over.print(told(part, speed), markup=False)
     over.print(in_all(parts, speed, device), markup=False)
+    for lack in dict.fromkeys(lack for part in parts for lack in part.planned.lacks):
+        over.print(f"not here: {lack}", markup=False)
     typed = [*words, *(word for word in chosen()[1] if word.partition("=")[0] in ("dtype", "device", "runs_root"))]
     pages, problems = [], []
     for part in parts:

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 
 def reproduce_task(config: DictConfig) -> int:
-    """Exit status 1 if a row failed or a video could not be scored: the rest is reported."""
+    """Exit status 1 if a row failed or a video could not be scored: the rest is reported. With `plan` nothing is made."""
     from eval.allocator import keep_freed_memory  # torch and pandas: --help does without
     from experiments.command.compose import chosen
     from experiments.command.outputs import check_output
     from experiments.command.terminal import console
+    from experiments.reproduction.parts import Part, in_all, told
     from experiments.reproduction.plan import model_words, plan
     from experiments.reproduction.report import report
+    from experiments.reproduction.speed import speed_of
     from experiments.reproduction.work import Results, make_videos, score_videos
     from experiments.request import pick_device
     from experiments.tables.words import runs_argument
@@ -30,9 +32,16 @@ def reproduce_task(config: DictConfig) -> int:
     if out.suffix != ".md":
         raise ValueError(f"out={out} must end in .md; the .csv and the figure go beside it")
     ends = float(config.ends)
-    planned = plan(config, name, model_words())
+    words = model_words()
+    speed = speed_of(config, words)
+    planned = plan(config, name, words, look=bool(config.plan))
     device = pick_device(str(config.device))
     check_output(out)
+    whole = Part(name, str(config.experiment.title), config, planned)
+    over.print(told(whole, speed), in_all([whole], speed, device), sep="\n", markup=False)
+    over.print(*(f"not here: {lack}" for lack in planned.lacks), sep="\n", markup=False, end="\n" * bool(planned.lacks))
+    if config.plan:
+        return 0
     results = Results()
     keep_freed_memory()
     make_videos(planned, results, over)

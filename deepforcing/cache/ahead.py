@@ -64,6 +64,11 @@ def check_positions(retention: Retention, alignment: Alignment, chunk_frames: in
     """Raise ValueError where a video of this length reads a slot that is no single frame and that the alignment gives no
     position. (The length also bounds the work: it is quadratic in a window, whatever number that is.)"""
     if retention.needs(chunk_frames).origins:  # its tokens then have frames of their own
+        recent = getattr(retention, "recent_frames", chunk_frames)
+        if recent < chunk_frames and hasattr(alignment, "token_shift"):
+            raise ValueError(
+                f"cache.alignment=one_shift: recent_frames={recent} must hold the chunk of {chunk_frames} latent frames"
+            )
         return
     for view, plan in plans(retention, chunk_frames, min(long_video(retention, chunk_frames), total_frames)):
         slots = stored(view, plan)

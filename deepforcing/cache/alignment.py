@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from deepforcing.cache.policy import Alignment, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def first_tail_frame(view: View) -> int:
@@ -59,6 +62,19 @@ class Unified:
 
 
 @dataclass(frozen=True)
+class OneShift(SinkAligned):
+    """Chosen tokens move together, so far that the newest comes right before the tail; they keep their distances.
+
+    Paper, section 4.3, with its one number delta_top read as one for all chosen tokens of a layer, a video, and a head that
+    chooses for itself. It is settled when they are chosen. The sink sits before them, as in Deep Sink.
+    """
+
+    def token_shift(self, frames: Tensor, view: View) -> Tensor:
+        """frames: int64 [B, G, C], where the chosen tokens come from. Gives [B, G, 1], never below 0."""
+        return first_tail_frame(view) - 1 - frames.amax(2, keepdim=True)
+
+
+@dataclass(frozen=True)
 class BySlot:
     """Everything re-indexed by slot, ending right before the chunk (LongLive's "infinity" variant, Infinity-RoPE).
 
@@ -99,6 +115,7 @@ NAMED: dict[str, Alignment] = {
     "absolute": Absolute(),
     "sink": SinkAligned(),
     "unified": Unified(),
+    "one_shift": OneShift(),
     "slot": BySlot(),
 }
 

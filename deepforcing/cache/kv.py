@@ -96,6 +96,7 @@ class KVCache:
         self.pending = Pending([], [], [])
         self.waiting: set[int] = set()  # layers that have yet to run what is pending
         self.joint, self.chunk_shift = False, 0
+        self.own_frames: list[int] = []  # buffer slots of which denoising reads every token by its own frame
         # Buffer slots of the past by the chunk's frames, where these differ.
         self.seen_by: list[list[int]] | None = None
         self._denoise, self._commit = Steady(self, "denoise"), Steady(self, "commit")
@@ -132,6 +133,7 @@ class KVCache:
         positions, shift = self.policy.aligned.positions(seen), getattr(self.policy.aligned, "chunk_shift", None)
         self.chunk_shift = 0 if shift is None else shift(seen)
         self.read = read, places, [s.frame if p is None else p for s, p in zip(read, positions, strict=True)]
+        self.own_frames = [at for at, p in zip(places, self.read[2], strict=True) if p is None]
         self._turn_to(places, self.read[2])
         if any(content.waits for content, _ in self.pending.contents):
             self.waiting = set(self.active)
@@ -315,8 +317,7 @@ class KVCache:
         for n, (places, positions) in enumerate(pending.turns):
             turned, p = slice(places[0] * s, places[-1] * s + s), positions[0]
             if places[0] in self.scattered and store.origin is not None:
-                frame, place, _ = store.origin[:, :, :, turned]
-                store.turn(turned, self.rope.tokens(frame if p is None else torch.full_like(frame, p), place))
+                store.turn(turned, self.rope.tokens(past.read_at(turned, p), store.origin[1][..., turned]))
             else:
                 if n not in pending.rotations:
                     pending.rotations[n] = self.rope.frames([0 if p is None else p for p in positions])

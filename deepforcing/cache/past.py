@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class LayerPast:
     def gap(self, slots: range) -> Tensor:
         assert self.store.gap is not None, "a retention that asks for gaps says so in Needs.gap"
         return self._of(self.store.gap, slots, 2)
+
+    def read_at(self, tokens: slice, position: int | None) -> Tensor:
+        """Where single tokens are read: int64 [B, G, tokens]. position: of all; None: the frames that they come from."""
+        assert self.store.origin is not None
+        frame, shift = self.store.origin[0], getattr(self.cache.policy.aligned, "token_shift", None)
+        if position is not None:
+            return torch.full_like(frame[..., tokens], position)
+        if shift is None:
+            return frame[..., tokens]
+        chosen = frame.index_select(2, self.cache.tokens(self.cache.own_frames))
+        moved: Tensor = frame[..., tokens] + shift(chosen, self.cache.view)
+        return moved
 
     def _of(self, buffer: Tensor, slots: range, axis: int) -> Tensor:
         """Tokens of these slots, without a copy where they lie side by side."""

@@ -81,7 +81,7 @@ class Alignment(Protocol):
 
         An alignment that never moves a slot from its own frame may say so with a class attribute `turns = False`:
         un-rotated keys are then not stored; `cuts = True`: it has a rule for View.cut. With a method `chunk_shift(view)`
-        the chunk's own keys lie so many positions away from its queries.
+        the chunk's own keys lie so many positions away from its queries; `token_shift(frames, view)`: see OneShift.
         """
         ...
 

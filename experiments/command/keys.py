@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from deepforcing.limits import LARGEST_SIZE
 from experiments.command.experiment import Experiment, ExperimentRow
+from experiments.command.raters import Judge, StudyMake, StudyTable
 from experiments.command.search import Search
 from experiments.command.values import (
     Any_,
@@ -201,7 +202,13 @@ class Track(Keys):
     videos: Annotated[int, count(LARGEST_SIZE, 0)] | Words
 
 
-class Reproduce(Keys):
+class Estimated(Keys):
+    """What a plan's hours are from."""
+
+    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
+
+
+class Reproduce(Estimated):
     model: Group
     experiment: Group
     rows: Words
@@ -215,19 +222,20 @@ class Reproduce(Keys):
     dtype: Dtype
     shard: Text
     threads: Threads | None
+    plan: Switch
+    speed: Place | None
     window_seconds: Window
     ends: Seconds
     beside: Names
 
 
-class Paper(Keys):
+class Paper(Estimated):
     model: Group
     only: Words
     make: Switch
     prompts: Prompts | None
     first: Frames | None
     seconds: Seconds | None
-    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
     speed: Place | None
     study: Place
     answers: Place
@@ -270,39 +278,7 @@ class FirstLight(Keys):
     ranges: Annotated[dict[str, Any], Field(description="{world: {source, number: [low, high], ...}}")]
 
 
-class Judge(Keys):
-    runs: Places | None
-    endpoint: Text | None
-    vlm: Text | None
-    key_variable: Text
-    prompt: Text | None
-    frames: Annotated[int, count(256)]
-    size: Pixels
-    tries: Annotated[int, count(100)]
-    timeout: Seconds
-    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, score}")]
-
-
-class StudyMake(Keys):
-    runs: Places | None
-    out: Place
-    subject: Text | None
-    pairs: Annotated[int, count(1000)]
-    checks: Annotated[int, count(100, 0)]
-    raters: Annotated[int, count(10_000)]
-    seed: Annotated[int, count(LARGEST_SIZE, 0)]
-    title: Text
-
-
-class StudyTable(Keys):
-    study: Place
-    answers: Places | None
-    format: Text | None
-    out: Place | None
-    paper: Annotated[list[dict[str, Any]], Field(description="a list of {generator, cache, question: %}")]
-
-
-class SweepRun(Keys):
+class SweepRun(Estimated):
     model: Group
     sweep: Group
     launcher: Group
@@ -320,7 +296,6 @@ class SweepRun(Keys):
     number: Text
     window_seconds: Window
     ends: Seconds
-    seconds_per_chunk: Annotated[float, number(1e-6, 1e6)] | None
     runs_root: Place
     out: Place | None
     device: Text

@@ -92,7 +92,7 @@ def wanted(plain: list[Any], choices: tuple[Any, ...]) -> str:
     words = [kind_words(choice) for choice in plain if choice is not type(None)]
     if len(plain) < len(choices):  # an object, and perhaps its name
         objects = [choice.__name__.lower() for choice in choices if choice not in plain]
-        words = ["a name, such as absolute, sink, unified or slot"] if objects == ["alignment"] else words
+        words = ["a name, such as absolute, sink, unified, one_shift or slot"] if objects == ["alignment"] else words
         words.append("keys with a _target_")
     if type(None) in plain:
         words.append("null")

@@ -86,7 +86,8 @@ class Drawn:
 
 
 def find_parts(config: DictConfig, words: Sequence[str]) -> list[Part]:
-    """Every part that was asked for, composed and checked. words: of the model. Raises ValueError, naming the part."""
+    """Every part that was asked for, composed and checked. words: of the model. Raises ValueError, naming the part, but not
+    for weights and prompts that are not here where nothing is to be made."""
     known = [str(name) for name in config.parts]
     wanted = config.only if config.only == "all" else list(config.only) if is_list(config.only) else [config.only]
     unknown = [str(name) for name in ([] if wanted == "all" else wanted) if name not in known]
@@ -100,7 +101,7 @@ def find_parts(config: DictConfig, words: Sequence[str]) -> list[Part]:
             for key in SAME:
                 own[key] = config[key]
             try:
-                planned[of.experiment] = own, plan(own, str(of.experiment), words)
+                planned[of.experiment] = own, plan(own, str(of.experiment), words, look=not config.make)
             except ValueError as error:
                 raise ValueError(f"part {name}: {error}") from None
         own, made = planned[of.experiment]

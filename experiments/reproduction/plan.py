@@ -29,7 +29,8 @@ PLACES = ("weights_root", "embeddings", "tokenizer", "vae_dtype", "channels_last
 class Planned:
     """A checked experiment. rows: all of it; configs: of the rollouts of those to be run; left_out: {row: why}.
 
-    model: as it was typed; paper_model: whether that is the paper's.
+    model: as it was typed; paper_model: whether that is the paper's. lacks: what keeps it from being run here, of a plan that
+    was only looked at.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Planned:
     protocols: dict[str, Protocol]
     model: str
     paper_model: bool
+    lacks: tuple[str, ...] = ()
 
     def measurements(self, protocol: str) -> list[Metric]:
         """The metrics that give the columns under a protocol."""
@@ -60,8 +62,9 @@ def model_words() -> list[str]:
     return [f"model={choices['model']}", *keys]
 
 
-def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
-    """Every row composed and checked as a rollout, before any work. name: the experiment's. words: `model_words`.
+def plan(config: DictConfig, name: str, words: Sequence[str], look: bool = False) -> Planned:
+    """Every row composed and checked as a rollout, before any work. name: the experiment's. words: `model_words`. look: only
+    what it would take is asked for, which weights and prompts that are not here do not keep from being said.
 
     Raises ValueError, naming the row.
     """
@@ -69,8 +72,17 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
     seconds = positive(config.seconds if config.seconds is not None else experiment.seconds, "seconds")
     window = positive(config.window_seconds, "window_seconds")
     world = build_spec(compose("rollout", list(words))).model.world
-    prompts = choose_prompts(config, world)
-    samples = plan_samples(find_prompts(prompts, world), find_seeds(config.seeds))
+    lacks: list[str] = []
+    try:
+        prompts = choose_prompts(config, world)
+        known = find_prompts(prompts, world)
+    except ValueError as error:
+        if not look or config.prompts is not None:
+            raise
+        lacks.append(str(error))
+        prompts = [f"prompt {number}" for number in range(whole(config.first or experiment.published_prompts, "first"))]
+        known = find_prompts(prompts, world)
+    samples = plan_samples(known, find_seeds(config.seeds))
     rows, configs = [], {}
     wanted = choose_rows(config.rows, [str(key) for key in experiment.rows])
     for key, written_row in experiment.rows.items():
@@ -91,7 +103,9 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
         try:
             check_request(made)
         except ValueError as error:
-            raise ValueError(f"row {key}: {error} (rows=[...] chooses rows)") from None
+            if not (look and counts_without_weights(made)):
+                raise ValueError(f"row {key}: {error} (rows=[...] chooses rows)") from None
+            lacks.append(str(error).partition("; model.random_weights")[0])
     main = Protocol(str(experiment.protocol), window)
     published = tuple(
         column(str(metric), str(kind), "speed" if kind == "speed" else main.name)
@@ -112,7 +126,21 @@ def plan(config: DictConfig, name: str, words: Sequence[str]) -> Planned:
         {main.name: main, "windows": Protocol("windows", window)},
         " ".join(words).removeprefix("model="),
         words[0] == f"model={PAPER_MODEL}" and all(w.partition("=")[0][len("model.") :] in PLACES for w in words[1:]),
+        tuple(dict.fromkeys(lacks)),
     )
+
+
+def counts_without_weights(made: DictConfig) -> bool:
+    """Whether weights are all that a row lacks. It then stands for itself with random ones, which take as long."""
+    if made.model.get("random_weights") is not False:
+        return False
+    made.model.random_weights = True
+    try:
+        check_request(made)
+    except ValueError:
+        made.model.random_weights = False
+        return False
+    return True
 
 
 def choose_rows(choice: Any, known: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def test_capacity_order_sinks_and_positions(retention: str, alignment: str) -> N
             assert positions == [slot.frame for slot in slots]
         elif alignment in ("unified", "slot"):
             assert positions == list(range(start - len(slots), start))
-        elif alignment == "sink":
+        elif alignment in ("sink", "one_shift"):
             count, tops = roles.count("sink"), roles.count("top")
             begin = start - len(tail) - tops - count
             assert positions == [*range(begin, begin + count), *[None] * tops, *tail]

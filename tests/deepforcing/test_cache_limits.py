@@ -98,7 +98,7 @@ def test_length_limits() -> None:
 
 
 def test_unknown_alignment_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="absolute, sink, unified, slot"):
+    with pytest.raises(ValueError, match="absolute, sink, unified, one_shift, slot"):
         CachePolicy(KeepAll(), "sinks")
     assert CachePolicy(KeepAll(), "deepforcing.cache.alignment.Absolute").alignment == Absolute()
 

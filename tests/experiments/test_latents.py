@@ -107,6 +107,7 @@ UNEQUAL = (  # docs/policies.md says so
     "deep_forcing_decoprune",
     "deep_forcing_frames",
     "deep_forcing_mass",
+    "deep_forcing_one_shift",
     "deep_forcing_own_frames",
     "deep_forcing_release",
     "echo_forcing",
