@@ -74,8 +74,8 @@ def panel(axes: Axes, data: Panel, bands: Collection[str] = ("interval",)) -> No
         if alone:
             axes.plot([curve.t[i] for i in alone], [curve.mean[i] for i in alone], ".", color=colour)
     if len(bands) > 1 and (limits := near(data.curves)):
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, limits[0]), min(high, limits[1]))
+        below, above = axes.get_ylim()
+        axes.set_ylim(max(below, limits[0]), min(above, limits[1]))
     if data.train_seconds and data.train_seconds < data.seconds:
         axes.axvline(data.train_seconds, color=FAINT, lw=THIN, ls=":", label="trained length").set_gid("trained")
 
