@@ -68,6 +68,7 @@ def describe(spec: GeneratorSpec, device: torch.device) -> dict[str, Any]:
         "dtype": spec.dtype,
         "backend": spec.backend,
         "attention": spec.attention,
+        "lossy": spec.lossy.name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -20,6 +20,7 @@ from deepforcing.frames import OnTheWay, PixelChunk, handed_over, sent
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
 from deepforcing.limits import check_numbers
+from deepforcing.lossy.exact import Exact, use
 from deepforcing.rollout.chunkwise import Chunk
 from deepforcing.rollout.noise import RELEASE_SEED, KeyedNoise, Noise
 from deepforcing.rollout.rules import Chunkwise, Codec, Job, Rule
@@ -95,7 +96,7 @@ class GeneratorSpec:
     """A published rollout rule on a model under a cache policy. chunk_frames: latent frames per chunk.
 
     rule: how chunks follow each other (rollout/rules.py). backend: how passes are computed (backend.py);
-    attention: by which of a GPU's kernels (wan/kernels.py).
+    attention: by which of a GPU's kernels (wan/kernels.py). lossy: what is left out to be faster (lossy/exact.py).
     noise: "keyed" (a sample depends on nothing but its seed and prompt), or "upstream", the published systems' order of
     draws for one video, for comparing with them (see rollout/noise.py), or "release", the same from the seed of Deep
     Forcing's release: every prompt has the same noise. There a sample's seed k stands for the release's k-th process
@@ -112,6 +113,7 @@ class GeneratorSpec:
     rule: Rule = field(default_factory=Chunkwise)
     backend: Backend = "plain"
     attention: AttentionKernel = "torch"
+    lossy: Exact = field(default_factory=Exact)
 
     def __post_init__(self) -> None:
         if self.backend not in backend.BACKENDS:
@@ -124,7 +126,7 @@ class GeneratorSpec:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
         if self.chunk_frames < 1:
             raise ValueError(f"chunk_frames={self.chunk_frames} must be at least 1")
-        for part in (self.chunk_frames, self.cache, self.rule):
+        for part in (self.chunk_frames, self.cache, self.rule, self.lossy):
             check_numbers(part, "chunk_frames")
 
     def latent_frames(self, seconds: float) -> int:
@@ -134,6 +136,7 @@ class GeneratorSpec:
         """Rule, cache, model sizes and length. Raises ValueError."""
         self.rule.check(self.cache, self.schedule, self.chunk_frames, total_frames)
         self.cache.check_model(self.model.config, self.model.geometry.tokens_per_frame)
+        self.lossy.check(self)
         if self.noise == "upstream" and self.rule.upstream_noise is None:
             raise ValueError(f"noise=upstream is not implemented for generator {self.name}; use noise=keyed")
         if self.noise == "release" and not isinstance(self.rule, Chunkwise):
@@ -162,6 +165,15 @@ class GeneratorSpec:
                 f"noise={self.noise} is drawn for one video at a time, so batch={batch} does not fit it: use batch=1 or "
                 "noise=keyed"
             )
+        if batch > 1 and self.lossy.alone:
+            raise ValueError(
+                f"lossy={self.lossy.name} decides for all videos of a pass, so batch={batch} does not fit it: use batch=1"
+            )
+
+    def check_device(self, device: torch.device) -> None:
+        """Whether the backend and the lossy option can work there. Raises ValueError in one line."""
+        backend.check(self.backend, device, DTYPES[self.dtype])
+        self.lossy.check_device(device, DTYPES[self.dtype])
 
     def cues(self, prompt: str, total_frames: int) -> dict[int, str]:
         """The prompt, or those of a schedule (script.py), by the latent frame from which on each holds.
@@ -194,13 +206,15 @@ class GeneratorSpec:
 
         device: its type; it counts only where the noise is drawn on it, and is then another noise altogether.
         """
-        given = {} if start_from is None else {"start_from": start_from}
+        given: dict[str, Any] = {} if start_from is None else {"start_from": start_from}
         if self.noise != "keyed":
             given["noise_drawn_on"] = device
         if self.backend != "plain":
             given["backend"] = self.backend
         if self.attention != "torch":
             given["attention"] = self.attention
+        if self.lossy != Exact():
+            given["lossy"] = self.lossy
         return {
             "engine": ENGINE,
             "rule": plain(self.rule),
@@ -211,7 +225,7 @@ class GeneratorSpec:
             "dtype": self.dtype,
             "latent_frames": total_frames,
             "noise": self.noise,
-            **given,
+            **{name: plain(part) for name, part in given.items()},
         }
 
     def build(self, device: torch.device) -> Generator:
@@ -223,6 +237,7 @@ class Generator:
 
     def __init__(self, spec: GeneratorSpec, model: Model, device: torch.device) -> None:
         self.spec, self.model, self.device = spec, model, device
+        use(model.wan, spec.lossy)
         backend.use(model.wan, spec.backend)
         vae = getattr(model, "vae", None)  # Wan's; other decoders are too small for a compiler
         if spec.backend in ("compiled", "graphs") and vae is not None:
@@ -327,5 +342,5 @@ class Generator:
         return Job(
             wan, self.model, texts, spec.cache, spec.schedule, spec.chunk_frames, total_frames, geometry,
             noise, dtype, self.device, clock.lap, None if initial is None else initial.expand(len(videos), -1, -1, -1, -1),
-            cuts.pop(), watch,
+            cuts.pop(), watch, steps=spec.lossy.steps(wan), clean_pass=spec.lossy.cleans,
         )  # fmt: skip

@@ -17,7 +17,6 @@ DEFAULT_LENGTHS = "lengths=[60,600]"
 
 def bench_task(config: DictConfig) -> None:
     from benchmarks.rollout import by_length, describe, summary, timed  # torch: --help does without
-    from deepforcing import backend
     from deepforcing.generator import DTYPES
     from experiments.attention import with_attention
     from experiments.request import build_spec, check_room, pick_device, set_threads
@@ -26,7 +25,7 @@ def bench_task(config: DictConfig) -> None:
     set_threads(config.threads)
     timed_chunks, repeats = config.chunks, config.repeats
     spec = build_spec(config)
-    backend.check(spec.backend, device, DTYPES[spec.dtype])
+    spec.check_device(device)
     spec = with_attention(spec, config.attention, device)
     if config.lengths is not None:
         if not config.lengths:

@@ -12,11 +12,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from deepforcing import backend
 from deepforcing.cache.observe import Seen
 from deepforcing.clip import Clip, read_clip
 from deepforcing.continuation import Continuation, latents_file, read_continuation
 from deepforcing.generator import DTYPES, GeneratorSpec
+from deepforcing.lossy.exact import Exact
 from deepforcing.memory import check_memory, plan_memory
 from deepforcing.prompts import Prompt, Sample, load_prompts, plan_samples, prompts_from_texts, shard
 from deepforcing.runs import check_writable
@@ -61,7 +61,7 @@ def check_request(config: DictConfig, here: bool = True) -> Request:
     device = pick_device(str(config.device), here)
     set_threads(config.threads)
     if here:
-        backend.check(spec.backend, device, DTYPES[spec.dtype])
+        spec.check_device(device)
     batch, watch = whole(config.batch, "batch"), None if config.watch is None else str(config.watch)
     if watch is not None:
         find_observer(watch)
@@ -127,15 +127,17 @@ def default_name(spec: GeneratorSpec) -> str:
 
 def build_spec(config: DictConfig) -> GeneratorSpec:
     """Plain dataclasses from the config; no DictConfig goes further."""
-    for key in ("model", "cache", "generator"):
-        check_values(config[key], key)
+    for key in ("model", "cache", "generator", "lossy"):
+        if key in config:  # not every command has a choice of lossy
+            check_values(config[key], key)
     model = instantiate(config.model, _convert_="object")
     cache = instantiate(config.cache, _convert_="object")
     make = instantiate(config.generator, _convert_="object", _partial_=True)
     spec: GeneratorSpec = make(model=model, cache=cache, dtype=str(config.dtype))
     attention: Any = config.get("attention", "torch")
     attention = "torch" if attention == "measured" else attention  # until the device is known (attention.py)
-    return replace(spec, backend=config.get("backend", "plain"), attention=attention)
+    lossy: Exact = instantiate(config.lossy, _convert_="object") if "lossy" in config else Exact()
+    return replace(spec, backend=config.get("backend", "plain"), attention=attention, lossy=lossy)
 
 
 class Observer(Protocol):

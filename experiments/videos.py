@@ -23,6 +23,7 @@ from deepforcing.generator import DTYPES, Generator
 from deepforcing.geometry import Geometry
 from deepforcing.identity import plain
 from deepforcing.latents import LatentsWriter, latents_bytes
+from deepforcing.lossy.exact import Exact
 from deepforcing.prompts import Sample
 from deepforcing.runs import MIN_FREE_BYTES, RunDir, check_writable
 from deepforcing.video import VideoWriter
@@ -97,6 +98,8 @@ def run_record(config: DictConfig, request: Request) -> dict[str, Any]:
     kept = {k: resolved[k] for k in ("generator", "model", "cache", "prompts", "seconds", "seeds", "dtype")}
     if spec.backend != "plain":
         kept["backend"] = spec.backend
+    if spec.lossy != Exact():
+        kept["lossy"] = resolved["lossy"]
     if request.device.type == "cuda":
         kept["attention"] = spec.attention
     if request.start is not None:

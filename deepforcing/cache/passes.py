@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepforcing.cache.observe import Seen
 from deepforcing.cache.policy import Kind, Pass, Slot
-from deepforcing.wan.attention import attend
+from deepforcing.wan.attention import attend_to_past
 from deepforcing.wan.rope import rotate
 
 if TYPE_CHECKING:
@@ -183,7 +183,11 @@ class Steady:
         else:
             past_keys, past_values = store.pick(self.index)
             keys, values = torch.cat([past_keys, k], 2), torch.cat([past_values, v], 2)
-        out = attend(q, keys, values, self._mask(store)) if self.by_frame is None else self._attend_by_frame(store, q)
+        out = (
+            attend_to_past(q, keys, values, self._mask(store))
+            if self.by_frame is None
+            else self._attend_by_frame(store, q)
+        )
         if self.watchers:
             told = (*self.told.pop(layer, ()), *told)
         for watch in self.watchers:
@@ -199,7 +203,7 @@ class Steady:
         assert self.by_frame is not None
         mask, out = self._mask(store), []
         for frame, at in zip(q.chunk(len(self.by_frame), 2), self.by_frame, strict=True):
-            out.append(attend(frame, *store.pick(at), None if mask is None else mask.index_select(3, at)))
+            out.append(attend_to_past(frame, *store.pick(at), None if mask is None else mask.index_select(3, at)))
         return torch.cat(out, 2)
 
     def _mask(self, store: Layer) -> Tensor | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepforcing.cache.kv import KVCache
 from deepforcing.cache.policy import Slot
-from deepforcing.wan.attention import attend
+from deepforcing.wan.attention import attend_to_past
 from deepforcing.wan.rope import rotate
 
 
@@ -69,7 +69,7 @@ class Recompute:
         sink, sink_values = store.pick(self.sink)
         if store.raw is not None:
             sink = rotate(store.raw.index_select(2, self.sink), self.sink_rotation)
-        out = attend(q, torch.cat([sink, k], 2), torch.cat([sink_values, v_BHLD[:, :, first:]], 2))
+        out = attend_to_past(q, torch.cat([sink, k], 2), torch.cat([sink_values, v_BHLD[:, :, first:]], 2))
         store.put(self.rest, k, v_BHLD[:, :, first:])
         store.keep(self.rest, k_BHLD[:, :, first:], self.rotation[first:])
         store.settle()

@@ -24,6 +24,9 @@ Watch = Callable[[int, Tensor, Tensor], None]
 
 Forward = Callable[[Tensor, Tensor, TextMemory, Memory], Tensor]
 
+Steps = Callable[[Tensor, Tensor, TextMemory, CacheMemory, int], Tensor]
+"""A denoising pass that is not the model's own: (x, t, text, memory, number of the step in its chunk) -> raw prediction."""
+
 OnSwitch = Literal["nothing", "recache", "recache_sink"]
 """What happens to the cache when the prompt changes: it stays; all but the sink is computed again; the sink as well."""
 
@@ -89,6 +92,8 @@ def chunkwise(
     steady: Forward | None = None,
     cuts: Container[int] = (),
     goes_on: bool = False,
+    steps: Steps | None = None,
+    clean_pass: bool = True,
 ) -> Iterator[Chunk]:
     """Generate `total_frames` latent frames, yielding each chunk once its commit pass has run.
 
@@ -102,6 +107,8 @@ def chunkwise(
     re-noised or decoded again. on_switch: see OnSwitch; a recache counts as "denoise".
     cuts: those of the switches that follow a cut, for policies that have a rule for it.
     steady: the model's forward, compiled, for the passes that do the same at every chunk; None: the model for all.
+    steps: the denoising passes of chunks that are made, where they are not the model's own (lossy/). clean_pass: False: the
+    last denoising pass commits such a chunk, with the keys and values that it had then.
     The model sees float32 timesteps; everything else runs in its own dtype.
     """
     weight = model.patch_embedding.weight
@@ -126,8 +133,9 @@ def chunkwise(
 
     forward = pass_of(model, steady)
 
-    def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory) -> Tensor:
-        prediction = forward(x, t, text, memory)
+    def run(start: int, x: Tensor, t: Tensor, memory: CacheMemory, step: int | None = None) -> Tensor:
+        own = steps is None or step is None
+        prediction = forward(x, t, text, memory) if own else steps(x, t, text, memory, step)  # type: ignore[misc, arg-type]
         if watch is not None:
             watch(start, t, prediction)
         return prediction
@@ -150,20 +158,23 @@ def chunkwise(
                 x = mix(x0, noise.renoise(start, i - 1, shape), sigma)
                 gaps.tell(clean(model, x, run(start, x, t, cache.denoise(i)), sigma), x0)
         else:
-            steps = first_levels if start == (0 if goes_on else given) else later_levels
+            levels_here = first_levels if start == (0 if goes_on else given) else later_levels
+            last = len(levels_here) - 1
             x = noise.initial(start, shape)
-            for i, (sigma, t) in enumerate(steps):
-                x0 = clean(model, x, run(start, x, t, cache.denoise(i)), sigma)
-                if gaps is not None and i == len(steps) - 1 - gaps.before_last:
+            for i, (sigma, t) in enumerate(levels_here):
+                memory = cache.denoise(i) if i < last or clean_pass else cache.commit()
+                x0 = clean(model, x, run(start, x, t, memory, i), sigma)
+                if gaps is not None and i == last - gaps.before_last:
                     early = x0
-                if i + 1 < len(steps):
-                    x = mix(x0, noise.renoise(start, i, shape), steps[i + 1][0])
+                if i < last:
+                    x = mix(x0, noise.renoise(start, i, shape), levels_here[i + 1][0])
             if gaps is not None:
                 gaps.tell(early, x0)
         if clock is not None:
             clock("denoise")
         there = made(x0)
-        run(start, x0, zero, cache.commit())
+        if clean_pass or start < given:
+            run(start, x0, zero, cache.commit())
         if switches and on_switch != "nothing":
             recent = torch.cat([recent, x0], 1)[:, -cache.capacity :]
         if clock is not None:

@@ -19,7 +19,7 @@ from deepforcing.cache.observe import Watch
 from deepforcing.cache.passes import Cache
 from deepforcing.cache.policy import CachePolicy
 from deepforcing.geometry import Geometry
-from deepforcing.rollout.chunkwise import Chunk, Forward, OnSwitch, chunkwise
+from deepforcing.rollout.chunkwise import Chunk, Forward, OnSwitch, Steps, chunkwise
 from deepforcing.rollout.noise import Noise, UpstreamNoise
 from deepforcing.rollout.rolling import UpstreamRollingNoise, check_length, rolling
 from deepforcing.rollout.schedule import Schedule
@@ -47,7 +47,7 @@ class Job:
 
     codec: None gives latents alone, for timing. clock: told "denoise", "commit", "decode" when such a stretch ends, and
     "wait" when a decoder's stream begins after one in which it had nothing to do. stream: a CUDA stream to decode on, beside
-    the denoising; None: decoding follows it. steady: see chunkwise.
+    the denoising; None: decoding follows it. steady, steps, clean_pass: see chunkwise.
     initial: given latents [B, n, C, Y, X] that the videos begin with, whole chunks of them; goes_on: an earlier rollout made
     them. cuts: which of the later prompts follow a cut. watch: an observer of every pass (cache/observe.py).
     """
@@ -70,6 +70,8 @@ class Job:
     goes_on: bool = False
     stream: torch.cuda.Stream | None = None
     steady: Forward | None = None
+    steps: Steps | None = None
+    clean_pass: bool = True
 
     @property
     def batch(self) -> int:
@@ -227,6 +229,8 @@ class Chunkwise(Rule):
                 steady=job.steady,
                 cuts=job.cuts,
                 goes_on=job.goes_on,
+                steps=job.steps,
+                clean_pass=job.clean_pass,
             )
         )
 

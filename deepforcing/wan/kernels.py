@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from deepforcing.wan.attention import attend
+from deepforcing.wan.attention import attend, self_attention
 from deepforcing.wan.rope import by_kernel
 
 Item = TypeVar("Item")
@@ -38,16 +38,18 @@ NEAR = 1.02  # a kernel that torch would not take must be faster by more than th
 
 @dataclass(frozen=True)
 class Kernels:
-    """attention: of self- and cross-attention. rope: whether the rotary embedding is one Triton kernel on a GPU."""
+    """attention: of self- and cross-attention. rope: whether the rotary embedding is one Triton kernel on a GPU.
+    self_attention: a function in place of `attend` for self-attention (lossy/fp8_attention.py)."""
 
     attention: AttentionKernel = "torch"
     rope: bool = False
+    self_attention: Callable[..., Tensor] | None = None
 
 
 @contextmanager
 def running(kernels: Kernels) -> Iterator[None]:
     """What is computed inside is computed by these."""
-    token = by_kernel.set(kernels.rope)
+    token, other = by_kernel.set(kernels.rope), self_attention.set(kernels.self_attention)
     try:
         if kernels.attention == "torch":
             yield
@@ -61,6 +63,7 @@ def running(kernels: Kernels) -> Iterator[None]:
         if kernels.attention == "fa3":
             flash(False)
         by_kernel.reset(token)
+        self_attention.reset(other)
 
 
 def flash(third: bool) -> None:

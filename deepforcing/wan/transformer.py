@@ -14,7 +14,7 @@ C latent channels, Y and X latent height and width, T text tokens.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from deepforcing.wan.attention import attend
 from deepforcing.wan.config import WanConfig
 from deepforcing.wan.kernels import Kernels
+
+if TYPE_CHECKING:
+    from deepforcing.lossy.exact import Exact
 
 Backend = Literal["plain", "packed", "compiled", "graphs"]
 """How a model computes its passes (deepforcing/backend.py)."""
@@ -173,6 +176,7 @@ class CausalWan(nn.Module):
         self.config = config
         self.backend: Backend = "plain"
         self.kernels = Kernels()
+        self.lossy: Exact | None = None  # the option that changed this model (lossy/)
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, kernel_size=config.patch, stride=config.patch)
         self.text_embedding = nn.Sequential(
@@ -203,14 +207,22 @@ class CausalWan(nn.Module):
 
         Returns the raw prediction (see WanConfig.prediction), shaped like x.
         """
+        x_BFSE, time_BFE, time_BF6E = self.embed(x_BFCYX, t_BF)
+        x_BFSE = self.through_blocks(x_BFSE, time_BF6E, text, memory)
+        return self.unpatchify(self.head(x_BFSE, time_BFE), x_BFCYX.shape[-2:])
+
+    def embed(self, x_BFCYX: Tensor, t_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the blocks are given: tokens [B, F, S, E], the timesteps' embedding [B, F, E], its projection [B, F, 6, E]."""
         x = self.patchify(x_BFCYX)
         if self.config.spatial_embedding is not None:
             x = x + self.spatial_embedding
         time_BFE = self.time_embedding(sinusoid(t_BF, self.config.freq_dim).to(x.dtype))
-        time_BF6E = self.time_projection(time_BFE).unflatten(2, (6, -1))
+        return x, time_BFE, self.time_projection(time_BFE).unflatten(2, (6, -1))
+
+    def through_blocks(self, x_BFSE: Tensor, time_BF6E: Tensor, text: TextMemory, memory: Memory) -> Tensor:
         for layer, block in enumerate(self.blocks):
-            x = block(layer, x, time_BF6E, text.keys[layer], text.values[layer], memory)
-        return self.unpatchify(self.head(x, time_BFE), x_BFCYX.shape[-2:])
+            x_BFSE = block(layer, x_BFSE, time_BF6E, text.keys[layer], text.values[layer], memory)
+        return x_BFSE
 
     def patchify(self, x_BFCYX: Tensor) -> Tensor:
         """[B, F, C, Y, X] -> tokens [B, F, S, E] in row-major order; the strided convolution as one matrix product."""

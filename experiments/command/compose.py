@@ -50,11 +50,12 @@ def composed(config_name: str, overrides: Sequence[str], hydra_too: bool = False
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Another command's config, checked. Raises ValueError in one line."""
+    """Another command's config, checked, from words as they are typed. Raises ValueError in one line."""
+    overrides = [expanded(word) for word in overrides]
     try:
         config = composed(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error, config_name, list(overrides))) from None
+        raise ValueError(explain(error, config_name, overrides)) from None
     check_keys(config_name, config)
     return config
 

@@ -45,7 +45,16 @@ from experiments.command.values import (
 )
 
 
-class Rollout(Keys):
+class Passes(Keys):
+    device: Text
+    dtype: Dtype
+    backend: Backend
+    attention: Attention
+    lossy: Group
+    threads: Threads | None
+
+
+class Rollout(Passes):
     model: Group
     cache: Group
     generator: Group
@@ -57,15 +66,10 @@ class Rollout(Keys):
     label: Text | None
     runs_root: Place
     shard: Text
-    device: Text
     batch: Annotated[int, count(256)]
     watch: Text | None
     latents: Annotated[Literal["keep", "drop"], Field(description="one of keep, drop")]
     tracker: Annotated[Literal["wandb"], Field(description="wandb")] | None
-    dtype: Dtype
-    backend: Backend
-    attention: Attention
-    threads: Threads | None
 
 
 class Decode(Keys):
@@ -77,7 +81,7 @@ class Decode(Keys):
     threads: Threads | None
 
 
-class Bench(Keys):
+class Bench(Passes):
     model: Group
     cache: Group
     generator: Group
@@ -85,11 +89,6 @@ class Bench(Keys):
     repeats: Many
     from_start: Frames | None
     lengths: Lengths | None
-    device: Text
-    dtype: Dtype
-    backend: Backend
-    attention: Attention
-    threads: Threads | None
 
 
 class BenchEval(Keys):

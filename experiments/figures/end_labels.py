@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.figures.style import NOTE, THIN
-from experiments.results.runs import TINY_DECODER
+from experiments.results.marks import TINY, split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from experiments.figures.drift import Curve
 
 LABEL_LETTERS = 17
+FEWEST_LETTERS = 6  # of a name, beside what the run left out
 MOST_LABELS = 8  # more find no room
 GAP = 8.0  # points between two
 
@@ -57,8 +58,10 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def shortened(label: str) -> str:
-    """A label cut to what fits at the end of a line; that a tiny decoder was used stays."""
-    name, mark, _ = label.partition(TINY_DECODER)
-    mark = mark and " (tiny)"
+    """A label cut to what fits at the end of a line; that the run was a lossy one stays."""
+    name, words = split(label)
+    mark = f" ({'tiny' if words == [TINY] else ', '.join(words)})" if words else ""
+    if len(mark) > LABEL_LETTERS - FEWEST_LETTERS:
+        mark = " (lossy)"
     room = LABEL_LETTERS - len(mark)
     return (name if len(name) <= room else f"{name[: room - 1]}…") + mark

@@ -100,7 +100,8 @@ def circumstances(run: Run, sample: Mapping[str, Any]) -> tuple[Any, ...] | None
     model = identity.get("model") or {}
     geometry = tuple(sorted((run.record.get("geometry") or {}).items()))
     kind = ("name", "config", "decoder", "vae_dtype", "channels_last")  # not which weights: their sizes are equal
-    of_run = (*(str(model.get(key)) for key in kind), "vae" in model, identity.get("dtype"), geometry)
+    how = tuple(str(identity.get(key)) for key in ("backend", "attention", "lossy"))
+    of_run = (*(str(model.get(key)) for key in kind), "vae" in model, identity.get("dtype"), geometry, *how)
     of_sample = (sample.get("chunk_frames"), sample.get("batch"), sample.get("width"), sample.get("height"))
     machine = ("machine", "device", "threads", "git_commit")
     return (*of_run, *of_sample, *(made.get(name) for name in machine), packages.get("torch"))

@@ -11,17 +11,15 @@ from typing import Any
 
 from deepforcing.records import read_run, read_sample
 from experiments.results.configs import flatten
+from experiments.results.marks import mark
 
 REAL = "real video"  # label of the reference run whose frames come from a world's renderer
-TINY_DECODER = (
-    " (tiny decoder)"  # end of the label of every run whose latents TAEHV decoded: its pixels are not the VAE's
-)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory as written by `experiments.rollout`. `label` is unique among the runs read together, and says
-    when a tiny decoder made the pixels: the one place where labels of tables, figures and pages come from."""
+    """One run directory as written by `experiments.rollout`. `label` is unique among the runs read together, and ends
+    with what was lossy in making it (marks.py): the one place where labels of tables, figures and pages come from."""
 
     path: Path
     label: str
@@ -51,8 +49,7 @@ class Run:
     @property
     def mark(self) -> str:
         """What the label ends with, from the run's identity."""
-        model = (self.record.get("identity") or {}).get("model") or {}
-        return TINY_DECODER if model.get("decoder") == "taehv" else ""
+        return mark(self.record.get("identity") or {})
 
     @property
     def is_real(self) -> bool:

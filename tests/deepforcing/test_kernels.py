@@ -132,7 +132,7 @@ def test_a_cpu_has_one_kernel_and_takes_no_time() -> None:
 @pytest.mark.parametrize("name", ["self_forcing", "deep_sink", "deep_forcing", "longlive"])
 def test_no_mask_and_contiguous_heads_on_the_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mask rules the fast kernels out; rows of a head that do not lie side by side are copied by some."""
-    calls, plain = 0, passes.attend
+    calls, plain = 0, passes.attend_to_past
 
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         nonlocal calls
@@ -142,7 +142,7 @@ def test_no_mask_and_contiguous_heads_on_the_path(name: str, monkeypatch: pytest
             assert x.stride()[2:] == (x.shape[3], 1)
         return plain(q, k, v, mask)
 
-    monkeypatch.setattr(passes, "attend", attend)
+    monkeypatch.setattr(passes, "attend_to_past", attend)
     model = random_wan(CONFIG)
     text = model.encode_text(torch.randn(1, 4, 10))
     cache = POLICIES[name].new_cache(CONFIG, (2, 2), 3, 60)

@@ -110,7 +110,7 @@ def test_activations_cover_what_a_full_size_pass_allocates(
     retention: object, alignment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two layers of the 1.3B width, bfloat16, without storage; attention as a fused kernel, which keeps no scores."""
-    for module in ("deepforcing.cache.passes.attend", "deepforcing.wan.transformer.attend"):
+    for module in ("deepforcing.cache.passes.attend_to_past", "deepforcing.wan.transformer.attend"):
         monkeypatch.setattr(module, lambda q, k, v, mask=None: torch.empty_like(q))
     config = dataclasses.replace(WanConfig(), num_layers=2)
     with torch.no_grad(), torch.device("meta"):

@@ -24,7 +24,7 @@ from experiments.suites import published_suites
 MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
 WITH_SPEC = ("rollout", "bench")
 LABELS = Path(__file__).with_name("tiny_labels.csv")
-CHOICES = [(group, option) for group in ("generator", "model", "cache") for option in groups()[group]]
+CHOICES = [(group, option) for group in ("generator", "model", "cache", "lossy") for option in groups()[group]]
 
 
 @pytest.mark.parametrize("main", MAINS)
@@ -36,7 +36,7 @@ def test_main_composes_with_nothing_missing(main: str) -> None:
 
 def test_every_group_is_used_by_a_main() -> None:
     used = {name for main in MAINS for name in re.findall(r"^  - ([\w/]+):", (CONF / f"{main}.yaml").read_text(), re.M)}
-    assert {"generator", "model", "cache"} <= used
+    assert {"generator", "model", "cache", "lossy"} <= used
     assert {name for name, options in groups().items() if options} - used <= {"suites", "experiment"}
 
 

@@ -226,9 +226,13 @@ def test_names_at_the_ends_of_lines_keep_apart() -> None:
         ("deep_forcing_release (tiny decoder)", "deep_forc… (tiny)"),
         ("sink_frames=3 (tiny decoder)", "sink_fram… (tiny)"),
         ("(tiny decoder)", "(tiny decoder)"),
+        ("sink (rtn 4)", "sink (rtn 4)"),
+        ("deep_sink (teacache)", "deep_… (teacache)"),
+        ("deep_forcing (tiny decoder, teacache)", "deep_for… (lossy)"),
+        ("deep_forcing (mine)", "deep_forcing (mi…"),
     ],
 )
-def test_a_label_at_the_end_of_a_line_keeps_the_tiny_decoder(label: str, short: str) -> None:
+def test_a_label_at_the_end_of_a_line_keeps_what_was_lossy(label: str, short: str) -> None:
     assert shortened(label) == short
     assert len(short) <= LABEL_LETTERS
 

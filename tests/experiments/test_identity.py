@@ -307,6 +307,7 @@ def test_published_identities_stay(words: str, frames: int, name: str) -> None:
 OTHER_RUN = {
     "model": "+model.pixel_scale=4", "cache": "cache=sink", "generator": "generator.noise=upstream", "seconds": "seconds=2",
     "start_from": "start_from={clip}", "dtype": "dtype=bfloat16", "backend": "backend=packed",
+    "lossy": "lossy=teacache",
 }  # fmt: skip
 SAME_RUN = {  # batch: last bits, as the device; each sample's record says it
     "prompts": "prompts=dev", "seeds": "seeds=[5,6]", "name": "name=another", "label": "label=another",
@@ -332,6 +333,7 @@ def test_every_key_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "model",
         "cache",
         "generator",
+        "lossy",
     }
     assert keys == {*OTHER_RUN, *SAME_RUN}
     usual = identity()
