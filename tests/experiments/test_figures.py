@@ -22,8 +22,8 @@ from matplotlib.text import Text
 from report_runs import write_run
 from studies import write_study
 
-from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel, short_labels
-from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
+from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
+from experiments.figures.end_labels import GAP, end_labels, spread
 from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
 from experiments.figures.sweep import Sweep
@@ -217,26 +217,6 @@ def test_names_at_the_ends_of_lines_keep_apart() -> None:
     assert spread([5.0, 50.0], 12, 0, 100) == [5.0, 50.0]
 
 
-@pytest.mark.parametrize(
-    ("label", "short"),
-    [
-        ("deep_sink", "deep_sink"),
-        ("deep_forcing_release", "deep_forcing_rel…"),
-        ("deep_sink (tiny decoder)", "deep_sink (tiny)"),
-        ("deep_forcing_release (tiny decoder)", "deep_forc… (tiny)"),
-        ("sink_frames=3 (tiny decoder)", "sink_fram… (tiny)"),
-        ("(tiny decoder)", "(tiny decoder)"),
-        ("sink (rtn 4)", "sink (rtn 4)"),
-        ("deep_sink (teacache)", "deep_… (teacache)"),
-        ("deep_forcing (tiny decoder, teacache)", "deep_for… (lossy)"),
-        ("deep_forcing (mine)", "deep_forcing (mi…"),
-    ],
-)
-def test_a_label_at_the_end_of_a_line_keeps_what_was_lossy(label: str, short: str) -> None:
-    assert shortened(label) == short
-    assert len(short) <= LABEL_LETTERS
-
-
 def test_a_policy_has_one_colour_in_every_figure() -> None:
     known = [*KNOWN]
     assert len(set(KNOWN.values())) == len(known)
@@ -248,15 +228,6 @@ def test_a_policy_has_one_colour_in_every_figure() -> None:
     many = inks([f"r{chr(97 + i)}" for i in range(20)], [False] * 20)
     assert len({(ink.light, ink.dash) for ink in many}) == 20
     assert len({ink.light for ink in many[:8]}) == 8
-
-
-def test_a_label_in_plain_words_keeps_the_policys_colour_and_its_words() -> None:
-    names = ["deep_forcing", "deep_sink"]
-    assert inks(["Deep Forcing (paper)", "Deep Sink (S = 10)"], [False] * 2, names) == inks(names, [False] * 2)
-    plain = ["Deep Forcing (paper)", "Deep Sink (S = 10)", "Deep Sink as released (S = 14)", "Sink"]
-    assert short_labels(plain) == plain
-    sweep = ["deep_sink sink_frames=3", "deep_sink sink_frames=6 seed=1 (tiny decoder)", "sink sink_frames=3"]
-    assert short_labels(sweep) == ["sink_frames=3", "sink_frames=6 seed=1 (tiny decoder)", "sink sink_frames=3"]
 
 
 def test_a_wide_band_among_several_leaves_the_curve_room() -> None:
