@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,13 +77,21 @@ def run_task(config: DictConfig) -> int:
     for problem in problems:
         say(problem)
     if failed:
-        lines = (f"  {name}: {why}" for name, why in failed.items())
+        lines = (f"  {', '.join(names)}: {why}" for why, names in by_reason(failed).items())
         say(
             "\n".join(
                 [f"{len(failed)} of {len(points.made)} points failed; the same command tries them again:", *lines]
             )
         )
     return int(bool(failed or problems))
+
+
+def by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    """{why: points}: what stops all of them is said once."""
+    found: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def work(arguments: list[str]) -> int | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from deepforcing.wan.weights import sha256
 
+SAYS_HOW = "python -m experiments.weights metrics says how to get it"  # end of what is said of a file that is missing
+
 
 def vbench_cache() -> Path:
     """$VBENCH_CACHE_DIR, else ~/.cache/vbench."""
@@ -128,9 +130,7 @@ def required(name: str) -> Path:
     """The file behind a name of FILES. Raises ValueError that says where it is looked for and how to get it."""
     path = FILES[name].find()
     if path is None:
-        raise ValueError(
-            f"{FILES[name].what} is not at {FILES[name].paths()[0]}; python -m experiments.weights metrics says how to get it"
-        )
+        raise ValueError(f"{FILES[name].what} is not at {FILES[name].paths()[0]}; {SAYS_HOW}")
     return path
 
 

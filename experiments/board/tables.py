@@ -19,6 +19,7 @@ from experiments.tables.layout import Cell, Grid, Head, Piece, differences, laid
 from experiments.tables.render import markdown
 from experiments.tables.table import COST, KNOWN, PERCENT, Column, Row, Table, build
 from experiments.tables.text import markdown_text
+from experiments.tables.versions import version_notes
 from experiments.tables.words import INTERVALS, found_only, join, marks, plural
 
 USUAL = (
@@ -165,7 +166,10 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
                if not table.cell(row.name, column).n]  # fmt: skip
     if lacking:
         found.append(f"Not scored, or without any value: {', '.join(lacking)}.")
-    return tuple(found)
+    made = [
+        replace(entry.run, samples=tuple(map(dict, entry.samples))) for entry in group.entries if entry.run is not None
+    ]
+    return (*found, *version_notes(made))
 
 
 def foreign_words(group: Group) -> str:

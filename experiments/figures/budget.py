@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.figures.drift import legend
 from experiments.figures.measured import measured
-from experiments.figures.style import LINE, PANEL, Ink, inks
+from experiments.figures.style import LINE, PANEL, Ink, inks, wrapped
 from experiments.tables.table import COST
 from experiments.tables.words import plural
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 MOST_PANELS = 12
+WIDEST = 0.02  # of the axis: how far apart policies that read the same are drawn
+MARGIN = 0.06  # of the axis, on either side
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Line:
 
 @dataclass(frozen=True)
 class AtBudgets:
-    """panels: (title, its lines). read: title of the horizontal axis. caption: what was run."""
+    """panels: (title, unit, its lines). read: title of the horizontal axis. caption: what was run."""
 
-    panels: tuple[tuple[str, tuple[Line, ...]], ...]
+    panels: tuple[tuple[str, str, tuple[Line, ...]], ...]
     read: str
     caption: str
 
@@ -71,9 +74,8 @@ class Budget:
                     (x, e.value, e.low, e.high) for x, e in cells if math.isfinite(x) and math.isfinite(e.value)
                 )
                 lines.append(Line(policy, ink[policy], tuple(known)))
-            panels.append(
-                (f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip(), tuple(lines))
-            )
+            title = f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip()
+            panels.append((title, column.unit, tuple(lines)))
         prompts = min((len({s["prompt_id"] for s in run.samples}) for run in found), default=0)
         caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each; lines: 95 % intervals over prompts"
         return AtBudgets(tuple(panels), cost.heading.removesuffix(f" {cost.arrow}"), caption)
@@ -83,28 +85,29 @@ class Budget:
 
         columns = min(3, len(data.panels))
         rows = math.ceil(len(data.panels) / columns)
-        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.75)
+        drawn = {line.policy: line for *_, of in data.panels for line in of if line.points}
+        canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.5)
         grid = canvas.subplots(rows, columns, squeeze=False)
-        lines = max(len(of) for _, of in data.panels)
-        for axes, (title, of) in zip(grid.flat, data.panels, strict=False):
-            spread = max((p[0] for line in of for p in line.points), default=1.0) * 0.004
-            for i, line in enumerate(of):
-                x = [
-                    p[0] + (i - (lines - 1) / 2) * spread for p in line.points
-                ]  # side by side, so that intervals can be told apart
-                axes.plot(
-                    x, [p[1] for p in line.points], "o", ls=line.ink.line, color=line.ink.light, label=line.policy
-                )
+        reads = [point[0] for *_, of in data.panels for line in of for point in line.points] or [0.0]
+        wide = max(reads) - min(reads) or 1.0
+        aside = {policy: WIDEST * wide * (i / max(len(drawn) - 1, 1) - 0.5) for i, policy in enumerate(drawn)}
+        for axes, (title, unit, of) in zip(grid.flat, data.panels, strict=False):
+            for line in (line for line in of if line.points):
+                x = [point[0] + aside[line.policy] for point in line.points]  # so that intervals can be told apart
+                look: Any = {"ls": line.ink.line, "color": line.ink.light, "marker": line.ink.mark}
+                axes.plot(x, [point[1] for point in line.points], label=line.policy, **look)
                 for at, (_, _, low, high) in zip(x, line.points, strict=True):
                     if math.isfinite(low) and math.isfinite(high):
                         axes.vlines(at, low, high, color=line.ink.light, lw=LINE, alpha=0.6)
-            axes.xaxis.set_major_locator(MaxNLocator(6))
+            axes.set_xlim(min(reads) - MARGIN * wide, max(reads) + MARGIN * wide)  # panels compare: one axis for all
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
             axes.margins(y=0.08)
-            axes.set_title(title)
-            axes.set_xlabel(data.read)
+            axes.set_title(wrapped(title))
+            axes.set_ylabel(unit)
         for axes in [*grid.flat][len(data.panels) :]:
             axes.set_axis_off()
+        for axes in grid.flat[max(0, len(data.panels) - columns) : len(data.panels)]:
+            axes.set_xlabel(data.read)
         canvas.suptitle(data.caption, x=0.01, ha="left")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+        legend(canvas, grid.flat)

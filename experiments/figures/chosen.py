@@ -1,4 +1,4 @@
-"""Chosen tokens on the frames that they come from (paper, figure 7): brighter where more layers chose the token."""
+"""Chosen tokens on the frames that they come from (paper, figure 7): in full colour where many layers chose the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.results.runs import Run, read_runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-DIM = 0.25  # what is left of the light of tokens that nobody chose
+PALE, WHITE = 0.35, 250  # tokens that nobody chose: what is left of their light, in what white
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,16 @@ class ChosenTokens:
                 0, 1.25, f"{of.label}, chunk from {of.start} on", transform=line[0].transAxes, fontsize=7
             )
             named.set_in_layout(False)  # it may be wider than its frame
-        canvas.suptitle(f"bright: chosen, at most by {most:.0%} of the layers", x=0.01, ha="left")
+        canvas.suptitle(
+            f"in full colour: chosen, at most by {most:.0%} of the layers; pale: by none", x=0.01, ha="left"
+        )
 
 
 def lit(frame: Frame, most: float) -> np.ndarray[Any, Any]:
-    """The pixels, dark where no layer chose the token, at full light where as many did as anywhere in the figure."""
+    """The pixels, pale and grey where no layer chose the token, as they are where as many did as anywhere in the figure."""
     height, width = frame.pixels.shape[:2]
     rows, columns = frame.share.shape
     light = np.kron(frame.share / most, np.ones((height // rows, width // columns)))
-    dark = DIM + (1 - DIM) * light
-    made: np.ndarray[Any, Any] = (frame.pixels * dark[..., None]).round().astype(np.uint8)
+    pale = PALE * frame.pixels.mean(-1, keepdims=True) + (1 - PALE) * WHITE
+    made: np.ndarray[Any, Any] = (pale + (frame.pixels - pale) * light[..., None]).round().astype(np.uint8)
     return made

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.figures.measured import measured
-from experiments.figures.style import BAND, COLUMN, Ink, inks
+from experiments.figures.style import BAND, COLUMN, Ink, inks_of
 from experiments.tables.words import plural
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Coherence:
         if not columns:
             raise ValueError("the runs have no scores of coherence; run experiments.evaluate metrics=[coherence] first")
         courses = []
-        for run, ink in zip(found, inks([r.label for r in found], [r.is_real for r in found]), strict=True):
+        for run, ink in zip(found, inks_of(found), strict=True):
             cells = [(apart, table.cell(run.name, columns[apart])) for apart in sorted(columns)]
             points = tuple((apart, e.value, e.low, e.high) for apart, e in cells if math.isfinite(e.value))
             courses.append(Course(run.label, ink, points))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.figures.attention import probe_files
-from experiments.figures.style import BAND, PAGE, PANEL, Ink, inks
+from experiments.figures.style import BAND, PAGE, PANEL, Ink, inks_of
 from experiments.probes.depth import Depth as Probe
 from experiments.results.runs import read_runs
 
@@ -39,7 +39,7 @@ class Depth:
 
     def read(self, runs: Sequence[Path]) -> list[Course]:
         found = read_runs(runs)
-        ink = inks([run.label for run in found], [run.is_real for run in found])
+        ink = inks_of(found)
         courses = []
         for run, colour in zip(found, ink, strict=True):
             videos = [video for file in probe_files(run, Probe.file) if (video := course_of(file))]

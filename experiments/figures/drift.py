@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.figures.style import BAND, FAINT, PAGE, PANEL, SOFT, THIN, Ink, inks, sweeps
+from experiments.figures.style import BAND, FAINT, PAGE, PANEL, SOFT, THIN, Ink, inks_of, sweeps, wrapped
 from experiments.results.runs import Run, read_runs
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 MOST_PANELS = 60
+MOST_COLUMNS = 4  # of a legend
+SAMPLE, LETTER, NAMES = (
+    0.55,
+    0.054,
+    0.135,
+)  # inches of a legend: a line's sample with its margins, a letter, a row of names
 # What a band around a mean can be: the mean's 95 % interval, or where four fifths of the prompts are.
 BANDS = {"interval": ("low", "high"), "spread": ("p10", "p90")}
 
@@ -43,6 +50,7 @@ class Panel:
     curves: Sequence[Curve]
     seconds: float
     train_seconds: float | None = None
+    unit: str = ""
 
 
 def panel(axes: Axes, data: Panel, bands: Collection[str] = ("interval",)) -> None:
@@ -80,7 +88,7 @@ def panels(
     """One panel per metric, out of eval.stats.means.curves. seconds: of the time axis; None: as far as there are windows."""
     from experiments.tables.table import Column
 
-    ink = inks([run.label for run in runs], [run.is_real for run in runs])
+    ink = inks_of(runs)
     lengths = {run.train_seconds for run in runs if run.train_seconds}
     train = lengths.pop() if len(lengths) == 1 else None
     if seconds is None:
@@ -96,15 +104,19 @@ def panels(
                 t = ((rows["t_start"] + rows["t_end"]) / 2).tolist()
                 bands = {band: (rows[low].tolist(), rows[high].tolist()) for band, (low, high) in BANDS.items()}
                 curves.append(Curve(i, names[i], ink[i], t, rows["mean"].tolist(), bands))
-        found.append(Panel(Column(metric).words, curves, seconds, train))
+        found.append(Panel(Column(metric).words, curves, seconds, train, Column(metric).unit))
     return found
 
 
 def short_labels(labels: Sequence[str]) -> list[str]:
-    """ "deep_sink sink_frames=3" beside its like is "sink_frames=3": there is little room at the end of a line."""
-    first = [label.split(" ", 1)[0] for label in labels]
-    parts = [label.split(" ", 1) for label in labels]
-    return [part[1] if first.count(part[0]) > 1 and len(part) > 1 else " ".join(part) for part in parts]
+    """ "deep_sink sink_frames=3" beside its like is "sink_frames=3": there is little room at the end of a line. Of other words
+    none is left out: "Deep Sink" is not what "Deep Forcing" is beside it."""
+    parts = [re.fullmatch(r"(.*?) (\S+=\S+(?: \S+=\S+)*)(| \(.*\))", label) for label in labels]
+    heads = [part[1] if part else label for part, label in zip(parts, labels, strict=True)]
+    return [
+        part[2] + part[3] if part and heads.count(part[1]) > 1 else label
+        for part, label in zip(parts, labels, strict=True)
+    ]
 
 
 def read_panels(runs: Sequence[Run], metrics: str | Sequence[str] | None, window_seconds: float | None) -> list[Panel]:
@@ -137,13 +149,17 @@ def in_order(paths: Sequence[Path]) -> list[Run]:
 
 
 def legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
-    """One for all panels, below them."""
+    """One for all panels, below them, in as many columns as the names leave room for; the canvas grows by its height."""
     found: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
-    if found:
-        canvas.legend([*found.values()], [*found], loc="outside lower center", ncols=min(4, len(found)))
+    if not found:
+        return
+    width, height = canvas.get_size_inches()
+    columns = max(1, min(MOST_COLUMNS, len(found), int(width / (SAMPLE + LETTER * max(map(len, found))))))
+    canvas.set_size_inches(width, height + NAMES * math.ceil(len(found) / columns))
+    canvas.legend([*found.values()], [*found], loc="outside lower center", ncols=columns)
 
 
 @dataclass(frozen=True)
@@ -171,14 +187,15 @@ class Drift:
     def draw(self, canvas: Canvas, data: Sequence[Panel]) -> None:
         columns = min(3, len(data))
         rows = math.ceil(len(data) / columns)
-        canvas.set_size_inches(max(PAGE * columns / 3, 1.45 * PANEL[0]), PANEL[1] * rows + 0.35)
+        canvas.set_size_inches(max(PAGE * columns / 3, 1.45 * PANEL[0]), PANEL[1] * rows + 0.15)
         grid = canvas.subplots(rows, columns, squeeze=False)
         for axes, each in itertools.zip_longest(grid.flat, data):
             if each is None:
                 axes.set_axis_off()
                 continue
             panel(axes, each, [self.band] if self.band else [])
-            axes.set_title(each.title)
+            axes.set_title(wrapped(each.title))
+            axes.set_ylabel(each.unit)
         for axes in grid.flat[max(0, len(data) - columns) : len(data)]:
             axes.set_xlabel("seconds", color=SOFT)
         legend(canvas, grid.flat[: len(data)])

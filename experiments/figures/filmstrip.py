@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from experiments.command import command
 from experiments.command.terminal import say_quietly
 from experiments.figures.drift import Panel, in_order, panel, read_panels
 from experiments.figures.make import make
-from experiments.figures.style import PAGE, SOFT, Ink, inks
+from experiments.figures.style import PAGE, SOFT, Ink, inks_of, wrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +71,7 @@ class Filmstrip:
             )
         metrics = None if self.metrics is None else [self.metrics] if isinstance(self.metrics, str) else self.metrics
         panels = [] if metrics is not None and not metrics else read_panels(found, metrics, self.window_seconds)
-        ink = inks([run.label for run in found], [run.is_real for run in found])
+        ink = inks_of(found)
         samples = [next(s for s in run.samples if s["sample"] == shared[self.prompt]) for run in found]
         strips = [
             Strip(run.label, colour, *frames_of(run.path / "samples" / str(sample["video"]), self.frames))
@@ -98,7 +97,8 @@ class Filmstrip:
             return
         for axes, each in zip(bottom[0].subplots(1, len(data.panels), squeeze=False)[0], data.panels, strict=True):
             panel(axes, each)
-            axes.set_title(textwrap.fill(each.title, int(12 * PAGE / len(data.panels))))  # letters to the inch, about
+            axes.set_title(wrapped(each.title, PAGE / len(data.panels)))
+            axes.set_ylabel(each.unit)
             axes.set_xlabel("seconds", color=SOFT)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.figures.measured import measured
-from experiments.figures.style import INK, NOTE, PANEL, PAPER
+from experiments.figures.pareto import heading
+from experiments.figures.style import INK, NOTE, PANEL, PAPER, wrapped
 from experiments.results.configs import flatten
 from experiments.tables.estimate import number
 from experiments.tables.words import plural
@@ -71,7 +72,7 @@ class Heatmap:
             values = tuple(
                 tuple(table.cell(at[x, y], column).value if (x, y) in at else math.nan for x in xs) for y in ys
             )
-            title = f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip()
+            title = heading(column)
             fields.append(Field(title, values, table.decimals(column), column.higher_is_better))
         prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
         names = (key.rpartition(".")[2].replace("_", " ") for key in (self.x, self.y))
@@ -101,7 +102,7 @@ class Heatmap:
             axes.grid(False)
             axes.set_xticks(range(len(data.x[1])), [f"{x:g}" for x in data.x[1]])
             axes.set_yticks(range(len(data.y[1])), [f"{y:g}" for y in data.y[1]])
-            axes.set_title(field.title)
+            axes.set_title(wrapped(field.title))
             shown.set_rasterized(True)
         for axes in [*grid.flat][len(data.fields) :]:
             axes.set_axis_off()

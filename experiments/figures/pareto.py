@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.figures.drift import legend
 from experiments.figures.measured import measured
 from experiments.figures.style import COLUMN, FAINT, INK, LINE, NOTE, THIN
 from experiments.tables.table import COST, Column
@@ -67,7 +68,7 @@ class Pareto:
         signs = [1 if column.higher_is_better is not False else -1 for column in (x, y, cost)]
         best = front([[sign * value for sign, value in zip(signs, place, strict=True)] for _, place in places])
         prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
-        caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed: the front"
+        caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed and numbered: the front"
         return Runs(
             heading(x), heading(y), cost.heading, caption,
             tuple(Run(label, *place, on) for (label, place), on in zip(places, best, strict=True)),
@@ -82,18 +83,20 @@ class Pareto:
             [run.x for run in ordered], [run.y for run in ordered], c=[run.cost for run in ordered], cmap="viridis",
             edgecolors=rings, linewidths=[LINE if run.front else THIN for run in ordered], s=26,
         )  # fmt: skip
-        for run in data.runs:
-            if run.front:
-                axes.annotate(run.label, (run.x, run.y), (4, 3), textcoords="offset points", fontsize=NOTE)
+        for n, run in enumerate(sorted((run for run in data.runs if run.front), key=lambda run: run.x), start=1):
+            axes.annotate(f"{n}", (run.x, run.y), (4, 3), textcoords="offset points", fontsize=NOTE, weight="bold")
+            axes.plot([], [], " ", label=f"{n}  {run.label}")  # names find no room beside points
         canvas.colorbar(shown, label=data.cost)
         axes.set_xlabel(data.x)
         axes.set_ylabel(data.y)
         axes.margins(0.1)
+        legend(canvas, [axes])
         canvas.suptitle(data.caption, x=0.01, ha="left")
 
 
 def heading(column: Column) -> str:
-    return f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip()
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{column.title}{', last' if column.number == 'last' else ''}{unit} {column.arrow}".strip()
 
 
 def front(points: Sequence[Sequence[float]]) -> list[bool]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.figures.attention import probe_files
-from experiments.figures.style import BAND, PAGE, PANEL, Ink, inks
+from experiments.figures.style import BAND, PAGE, PANEL, Ink, inks_of
 from experiments.probes.chosen import Chosen
 from experiments.results.runs import read_runs
 
@@ -35,7 +35,7 @@ class Slots:
 
     def read(self, runs: Sequence[Path]) -> list[Share]:
         found = read_runs(runs)
-        ink = inks([run.label for run in found], [run.is_real for run in found])
+        ink = inks_of(found)
         shares = []
         for run, colour in zip(found, ink, strict=True):
             each = [share for file in probe_files(run, Chosen.file) if (share := share_of(file)) is not None]

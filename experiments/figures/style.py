@@ -7,16 +7,21 @@ in the order of the swept number.
 from __future__ import annotations
 
 import re
+import textwrap
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.results.runs import Run
 
 # Okabe & Ito (2008) without their black, light hues deepened on white paper so that thin lines stay visible.
 LIGHT = ("#c8500a", "#0068a8", "#008a65", "#b5578f", "#c28a00", "#3b97cf", "#6b6b00", "#7a4fb5")
 DARK = ("#f0803c", "#4aa8e8", "#2fc59a", "#e08fc0", "#f0b93a", "#8fd0f5", "#c9c84a", "#b695ea")
 GREY = ("#6f6f6a", "#a5a59e")
 DASHES = ("none", "6 3", "2 2.5", "8 2 2 2")  # SVG's way of writing them, in widths of 1
+MARKS = ("o", "s", "^", "D")  # of points that no line joins, one for each dash
 INK, SOFT, FAINT, GRID, PAPER = "#1d1d1b", "#62625d", "#8b8b84", "#ebe8e1", "#ffffff"
 RAMP = ((0.0, 0.80), (0.28, 1.0))  # the part of viridis that can be seen on light and on dark paper
 
@@ -33,12 +38,14 @@ PANEL = (2.33, 1.75)  # inches of a panel, three of which are a page wide
 LINE, THIN, MARKER = 1.4, 0.7, 4.0  # points
 BAND = 0.15  # opacity of an interval
 NOTE = 5.8  # points: letters of a name at the end of a line
+LETTERS = 13  # of a title in an inch, about
 DOTS_PER_INCH, SCREEN = 200, 120  # of a .png; in a notebook
 
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 6.5, "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5, "figure.titlesize": 8, "axes.titlelocation": "left", "axes.titleweight": "bold",
+    "legend.fontsize": 6.5, "legend.handlelength": 3.2,  # of which the longest dash fits
+    "figure.titlesize": 8, "axes.titlelocation": "left", "axes.titleweight": "bold",
     "text.color": INK, "axes.labelcolor": SOFT, "axes.titlecolor": INK, "xtick.color": SOFT, "ytick.color": SOFT,
     "axes.edgecolor": FAINT, "axes.linewidth": THIN, "xtick.major.width": THIN, "ytick.major.width": THIN,
     "xtick.major.size": 2.5, "ytick.major.size": 2.5, "axes.spines.top": False, "axes.spines.right": False,
@@ -64,16 +71,33 @@ class Ink:
         """The dash pattern in matplotlib's words."""
         return "-" if self.dash == "none" else (0, tuple(float(part) for part in self.dash.split()))
 
+    @property
+    def mark(self) -> str:
+        """matplotlib's word for its points, by which two of one colour are told apart where there are no lines."""
+        return MARKS[DASHES.index(self.dash)] if self.dash in DASHES else "o"
 
-def inks(labels: Sequence[str], real: Sequence[bool]) -> list[Ink]:
+
+def wrapped(title: str, inches: float = PANEL[0]) -> str:
+    """A panel's title in as many lines as it takes not to reach into the next panel's."""
+    return textwrap.fill(title, int(LETTERS * inches))
+
+
+def inks_of(runs: Sequence[Run]) -> list[Ink]:
+    """`inks` of runs, whatever they are labelled."""
+    labels = [run.label for run in runs]
+    return inks(labels, [run.is_real for run in runs], [str(run.record.get("name") or run.label) for run in runs])
+
+
+def inks(labels: Sequence[str], real: Sequence[bool], policies: Sequence[str] | None = None) -> list[Ink]:
     """One ink per run, in order. Real video is a dashed grey; a sweep's runs have an ordered ramp, in which neighbours are told
-    apart whatever the steps are; all others the colour of their policy, the first word of the label."""
+    apart whatever the steps are; all others the colour of their policy. policies: their names; None: first words of labels."""
+    names = [label.split(" ")[0] for label in labels] if policies is None else policies
     found: dict[int, Ink] = {i: Ink(*GREY, dash="4 3") for i, is_real in enumerate(real) if is_real}
     for group in sweeps([None if is_real else label for label, is_real in zip(labels, real, strict=True)]):
         values = sorted(group.values())
         found |= {i: ordered_ink(values.index(value) / (len(values) - 1)) for i, value in group.items()}
     rest = [i for i in range(len(labels)) if i not in found]
-    for i, (hue, dash) in zip(rest, slots([labels[i].split(" ")[0] for i in rest]), strict=True):
+    for i, (hue, dash) in zip(rest, slots([names[i] for i in rest]), strict=True):
         found[i] = Ink(LIGHT[hue], DARK[hue], DASHES[dash])
     return [found[i] for i in range(len(labels))]
 

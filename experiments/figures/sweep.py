@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.figures.style import FAINT, LINE, PANEL, THIN, Ink, inks
+from experiments.figures.style import FAINT, LINE, PANEL, THIN, Ink, inks_of, wrapped
 from experiments.results.configs import differing, flatten
 from experiments.results.runs import Run, read_runs
 
@@ -37,6 +37,7 @@ class Point:
 class SweepPanel:
     title: str
     points: Sequence[Point]
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,15 @@ class Sweep:
             raise ValueError(f"{len(wanted)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
         columns = [Column(metric, choose_number(self.number), self.protocol) for metric in wanted]
         cells = build(scores.table, [Row(run.name, run.label) for run in found], columns, None, self.ends)
-        ink = inks([run.label for run in found], [run.is_real for run in found])
+        ink = inks_of(found)
         panels = []
         for column in columns:
             points = []
             for run, colour in zip(found, ink, strict=True):
                 cell = cells.cell(run.name, column)
                 points.append(Point(run.label, colour, places[run.name], cell.value, cell.low, cell.high))
-            panels.append(SweepPanel(column.title + (", last" if self.number == "last" else ""), points))
+            title = column.title + (", last" if self.number == "last" else "")
+            panels.append(SweepPanel(title, points, column.unit))
         prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
         caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each"
         if self.number in ("first", *OF_THE_END):
@@ -143,7 +145,8 @@ def panel(axes: Axes, data: SweepPanel) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(y=0.08)
-    axes.set_title(data.title)
+    axes.set_title(wrapped(data.title))
+    axes.set_ylabel(data.unit)
 
 
 def apart(places: Sequence[float]) -> list[str]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from eval.stats.means import curves
 from experiments.figures.drift import Curve, Panel, panels
-from experiments.figures.style import inks
+from experiments.figures.style import inks_of
 from experiments.page import sentences
 from experiments.page.curves import drift_svg
 from experiments.page.findings import findings, findings_notes, has_intervals, movement_note, survivors
@@ -88,7 +88,7 @@ def page_context(runs: Sequence[Run], numbers: Numbers, options: Options) -> dic
     short = [metric for metric in of_time.metrics if metric in numbers.chief]
     tested, prompts = has_intervals(of_time), len({sample["prompt_id"] for run in runs for sample in run.samples})
     labels = [run.label for run in runs]
-    ink = inks(labels, [run.is_real for run in runs])
+    ink = inks_of(runs)
     videos = video_grid(runs, options.max_rows, options.page_megabytes, options.out)
     seconds = max([videos["video_seconds"], *(float(table["t_end"].max()) for _ in range(1) if len(table))])
     lengths = {run.train_seconds for run in runs if run.train_seconds}

@@ -40,6 +40,7 @@ from experiments.tables.show import show
 from experiments.tables.table import PERCENT, Column, Table
 from experiments.tables.text import csv_text, markdown_text
 from experiments.tables.vbench import PROTOCOLS, as_markdown, choose_metrics, of_runs
+from experiments.tables.versions import version_notes
 from experiments.tables.words import INTERVALS, runs_argument
 
 
@@ -75,6 +76,8 @@ def make(report: Report, console: Console) -> Path:
     lengths = "" if window == Protocol().window_seconds else f" window_seconds={window:g}"
     problems = sentences.problems(runs, scored_samples(scores), lengths)
     problems += [{"text": f"{line}.", "command": ""} for line in (*read.other, *other_weights(scores))]
+    versions = version_notes(runs)
+    problems += [{"text": line, "command": ""} for line in versions]
     options = Options(
         title=report.title,
         baseline=baseline,
@@ -104,7 +107,9 @@ def make(report: Report, console: Console) -> Path:
         show(means(cost), console, report.out.with_suffix(".md"))
         console.print(" ".join(cost.notes), highlight=False, markup=False, soft_wrap=True)
     for comparison in comparisons:
-        notes = [note for note in comparison.notes if INTERVALS not in note]  # those the page says
+        notes = [
+            note for note in comparison.notes if INTERVALS not in note and note not in versions
+        ]  # those are said once
         console.print(" ".join(notes), highlight=False, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(" ".join(text for text in problem.values() if text), markup=False, style="yellow", soft_wrap=True)
@@ -126,6 +131,7 @@ def markdown_tables(
             *([INTERVALS, bold] if has_intervals(numbers) else ["One prompt: nothing here can be told from chance."]),
             *([REWARD] if QUALITY.name in numbers.metrics else []),
             *survivors(numbers, numbers.metrics, ends),
+            *version_notes(runs),
         ]
         table = markdown(line_by_line(numbers, runs, ends))
         parts.append("\n\n".join([table, *map(markdown_text, notes)]) + "\n")

@@ -14,7 +14,7 @@ from experiments.tables.text import markdown_text
 from experiments.tables.words import plural
 
 WINDOW = 21  # latent frames of the paper's window: the first roll is the chunk that does not fit it any more
-HEAD = "| method | FPS | paper | difference | min | median | p95 | max | paper, min / max |"
+HEAD = "| method | FPS | paper | difference | min (s) | median (s) | p95 (s) | max (s) | paper, min / max (s) |"
 TIMED = (
     "Seconds from one chunk's handing over to the next (denoising, the clean pass, decoding, writing; on a GPU parts run "
     "beside each other), of chunks after the first roll, in all videos. FPS: by a video's mean chunk; mean over videos. "
@@ -45,6 +45,7 @@ def latency(runs: Mapping[str, Run], paper: Mapping[str, Mapping[str, float]], p
             if np.isfinite(low)
             else " (one video: no interval)"
         )
+        away = away.replace("-", "−")  # as everywhere else
         numbers = [chunks.min(), np.median(chunks), np.percentile(chunks, 95), chunks.max()]
         cells = " | ".join(f"{value:.3f}" for value in numbers)
         lines.append(

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deepforcing.runs import RunDir, identity_hash
+from eval.networks.weights import SAYS_HOW
 from experiments.command.compose import compose
 from experiments.command.words import describe, is_list, shown
 from experiments.figures.figure import check_format, drawn, save
@@ -27,7 +28,7 @@ from experiments.reproduction.work import Results, make_reference, make_videos, 
 from experiments.request import check_request
 from experiments.results.runs import Run, read_runs
 from experiments.sweeps.plan import measured
-from experiments.tables.words import plural
+from experiments.tables.words import join, plural
 from experiments.videos import probed
 
 SAME = (
@@ -39,6 +40,7 @@ SAME = (
     "dtype",
     "threads",
 )  # keys that experiments.reproduce has too
+DOWNLOAD = "python -m experiments.weights metrics download=true"
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,11 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
         score_videos(planned, results, device, "0/1", over)
         ends = float(part.config.ends)
         text = report(part.config, planned, results, ends, out / f"{part.name}.md")
-        missing += [f"{metric}: {why}" for metric, why in results.absent.items()]
+        networks = [metric for metric, why in results.absent.items() if why.endswith(SAYS_HOW)]
+        if networks:  # where each was looked for stands in the text
+            missing.append(f"VBench's networks for {join([metric.replace('_', ' ') for metric in networks])}")
+            commands.insert(0, DOWNLOAD)
+        missing += [f"{metric}: {why}" for metric, why in results.absent.items() if metric not in networks]
         problems += results.problems
     for file, words in part.figures.items():
         try:
@@ -221,7 +227,8 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
             files.append(file)
         except (ValueError, OSError) as error:
             missing.append(f"{file}: {describe(error)}")
-    return Drawn(part, text, tuple(files), tuple(missing), (command,) if missing else (), tuple(problems))
+    again = [command] if missing and command not in commands else []
+    return Drawn(part, text, tuple(files), tuple(missing), (*commands, *again), tuple(problems))
 
 
 def opinion(part: Part, runs: Sequence[Run]) -> Opinion:

@@ -107,9 +107,9 @@ def pictured(config: DictConfig, planned: Planned, results: Results) -> str:
 def sweep_panel(table: Table, column: Column) -> SweepPanel:
     """A column of the experiment against the places of its rows in the sweep; rows without one are level lines."""
     rows = [row for row in table.rows if isinstance(row, PaperRow)]
-    ink = inks([row.label for row in rows], [row.name == REAL.name for row in rows])
+    ink = inks([r.label for r in rows], [r.name == REAL.name for r in rows], [r.name for r in rows])
     points = []
     for row, colour in zip(rows, ink, strict=True):
         cell = table.cell(row.name, column)
         points.append(Point(row.label, colour, row.at, cell.value, cell.low, cell.high))
-    return SweepPanel(column.title + (", last" if column.number == "last" else ""), points)
+    return SweepPanel(column.title + (", last" if column.number == "last" else ""), points, column.unit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepforcing.prompts import Sample
 from eval.metrics.vbench.quality import QUALITY, REWARD
@@ -14,6 +14,7 @@ from experiments.tables.render import markdown
 from experiments.tables.table import FPS, Table
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.vbench import PROTOCOLS
+from experiments.tables.versions import version_notes
 from experiments.tables.words import INTERVALS, found_only, join, marks, plural
 
 
@@ -107,7 +108,7 @@ def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
     if done.figure:
         parts += ["## Sweep", f"![{done.title}]({done.figure})", "Lines: 95 % intervals over prompts."]
     made = [row for row in published.rows if isinstance(row, PaperRow) and row.name in done.runs]
-    parts += ["## What was run", "\n".join(run_words(done, row) for row in made)]
+    parts += ["## What was run", "\n".join(run_words(done, row) for row in made), *versions_of(done, made)]
     missing = not_run_words(done, published)
     parts += ["## What was not run", "\n".join(missing) if missing else "Nothing was left out."]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -116,13 +117,15 @@ def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
 def told_of_pictures(done: Done, rows: Sequence[PaperRow]) -> str:
     """Markdown of what was run and what was not, where the result is pictures."""
     labels = {row.name: row.label for row in rows}
-    made = [run_words(done, row) for row in rows if row.name in done.runs]
+    there = [row for row in rows if row.name in done.runs]
+    made = [run_words(done, row) for row in there]
     missing = [f"- row {markdown_text(f'{labels.get(name, name)}: {why}')}" for name, why in done.not_run.items()]
     if others := [each for each in done.differs if not each.startswith("the protocol")]:
         missing.append(f"- what the paper drew: here are {join(others)}")
     if done.paper_model and not done.own_prompts:
         missing.append(f"- the paper's prompts: {done.prompts_said}")
-    parts = [*opening(done), done.said, "## What was run", "\n".join(made), "## What was not run", "\n".join(missing)]
+    parts = [*opening(done), done.said, "## What was run", "\n".join(made)]
+    parts += [*versions_of(done, there), "## What was not run", "\n".join(missing)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -191,6 +194,14 @@ def run_words(done: Done, row: PaperRow) -> str:
     there = len({str(sample["sample"]) for sample in run.samples} & wanted)
     command, path = markdown_code(" ".join(row.overrides)), markdown_code(str(run.path))
     return f"- {markdown_text(row.label)}: {command}; {there} of {plural(len(wanted), 'video')}; {path}"
+
+
+def versions_of(done: Done, rows: Sequence[PaperRow]) -> list[str]:
+    """Which code, and which weights, made which rows, where they differ."""
+    wanted = {sample.name for sample in done.samples}
+    made = [(row.label, done.runs[row.name]) for row in rows]
+    of = [replace(r, label=label, samples=tuple(s for s in r.samples if s["sample"] in wanted)) for label, r in made]
+    return [markdown_text(note) for note in version_notes(of)]
 
 
 def not_run_words(done: Done, published: Table) -> list[str]:

@@ -30,7 +30,8 @@ from experiments.sweeps.points import Point, Points
 from experiments.sweeps.slurm import check_slurm, states, submitted, wait_for
 
 HERE = "here"
-PATIENCE = 3  # looks at the folder after a job has ended: a shared file system shows what others wrote a little later
+PATIENCE = 3  # looks at the folder after jobs have ended: a shared file system shows what others wrote a little later
+SHORTEST = 3  # minutes: SLURM may send the signal a minute early, 150 s before the end, and a job needs time to begin
 OF_NO_RESULT = (
     "launcher",
     "out",
@@ -62,7 +63,7 @@ class SlurmKeys(Keys):
     gpus: Annotated[int, count(64, 0)]
     cpus: Annotated[int, count(1024)]
     memory_gb: Annotated[int, count(100_000)] | None
-    minutes: Annotated[int, count(100_000)]
+    minutes: Annotated[int, count(100_000, SHORTEST)]
     requeues: Annotated[int, count(1000, 0)]
     at_once: Annotated[int, count(1000)]
     shards: Annotated[int, count(1000)]
@@ -222,6 +223,7 @@ def run_elsewhere(points: Points, config: DictConfig, typed: Sequence[str], out:
     if config.launcher.cluster == "local":
         local(new, config, folder)
         jobs: dict[str, str] = {}
+        waiting: dict[str, str] = {}
     else:
         ids = submitted(new, config.launcher, folder) if new else []
         jobs = {**before, **{task.name: job for task, job in zip(new, ids, strict=True)}}
@@ -231,8 +233,13 @@ def run_elsewhere(points: Points, config: DictConfig, typed: Sequence[str], out:
             out.print(
                 f"scancel {arrays} ends them; this command may end, they go on, and it finds them again", markup=False
             )
-        wait_for(jobs, out)
-    return {task.name: why for task in todo if (why := how_it_ended(task, jobs.get(task.name), folder))}
+        waiting = wait_for(jobs, out)
+        for _ in range(PATIENCE):
+            if all(problems_of(task) is not None for task in todo if task.name not in waiting):
+                break
+            time.sleep(1)
+    ended = {task.name: how_it_ended(task, jobs.get(task.name), folder) for task in todo if task.name not in waiting}
+    return {**{name: why for name, why in ended.items() if why}, **waiting}
 
 
 def whole(point: Point, points: Points) -> bool:
@@ -267,12 +274,9 @@ def problems_of(task: Task) -> list[str] | None:
 
 def how_it_ended(task: Task, job: str | None, folder: Path) -> str:
     """ "" if well."""
-    for _ in range(PATIENCE if job is not None else 1):
-        problems = problems_of(task)
-        if problems is not None:
-            return "; ".join(problems)[:500]
-        if job is not None:
-            time.sleep(1)
+    problems = problems_of(task)
+    if problems is not None:
+        return "; ".join(problems)[:500]
     logs = sorted((folder / "logs").glob(f"{job or '*'}_*log.out"))
     if job is not None and not logs:
         return f"left nothing in {folder}, not even a log: is runs_root on a file system that its node shares with this one?"

@@ -22,6 +22,7 @@ from experiments.tables.estimate import Estimate, adjusted
 from experiments.tables.table import COST, Column, Place, Row, Table, build, records
 from experiments.tables.text import csv_text, markdown_code, markdown_text
 from experiments.tables.vbench import as_markdown, with_notes
+from experiments.tables.versions import version_notes
 
 
 def read_points(points: Points, real: Path | None) -> dict[str, Run]:
@@ -73,7 +74,8 @@ def table_of(points: Points, runs: Mapping[str, Run], columns: Sequence[Column],
     made = replace(whole, baseline=base_name, differences=adjusted(differences))
     called = {run: name for name, run in names.items()}
     cost = replace(cost, no_time={called[run]: why for run, why in cost.no_time.items()})
-    return with_notes(made, scores.replace({"run": called}), str(config.number), ends, cost)
+    noted = with_notes(made, scores.replace({"run": called}), str(config.number), ends, cost)
+    return replace(noted, notes=(*noted.notes, *version_notes(list(runs.values()))))
 
 
 def bases(points: Points, names: Mapping[str, str]) -> dict[str, str]:

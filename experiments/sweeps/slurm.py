@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import io
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,25 +18,36 @@ from typing import Any
 
 from rich.console import Console
 
+COMMANDS = ("sbatch", "squeue", "sinfo", "scancel", "srun")
 POLL = 5.0  # seconds between two looks at the queue
+PATIENCE = 600.0  # seconds for which no node may take any of the jobs; a node that boots takes less
+LIMIT = "PerJob"  # in the names of limits on what one job may ask for: AssocMaxCpuPerJobLimit, QOSMaxMemoryPerJob ...
+# Why jobs wait, as squeue says it: what no time mends ...
 NEVER = (
     "PartitionTimeLimit",
     "PartitionNodeLimit",
+    "PartitionConfig",
     "PartitionInactive",
     "InvalidAccount",
     "InvalidQOS",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
     "BadConstraints",
+    "QOSMin",
 )
+# ... and what somebody else has to mend.
+HELD = ("PartitionDown", "JobHeld", "launch failed")
+NODES = ("ReqNodeNotAvail", "Nodes required for job are DOWN")  # ... or, where a node is up, the end of others' jobs
+GONE = ("down", "drain", "drng", "fail", "unk", "maint", "inval")
 
 
 def check_slurm(partition: str | None) -> None:
     """Raises ValueError where there is no SLURM, it does not answer, or it has no such partition."""
-    try:
-        known = asked("sinfo", "-h", "-o", "%R").split()
-    except FileNotFoundError:
+    if missing := [name for name in COMMANDS if shutil.which(name) is None]:
         raise ValueError(
-            "launcher=slurm needs SLURM's commands (sbatch, squeue, sinfo): run this on a login node"
-        ) from None
+            f"launcher=slurm needs SLURM's {', '.join(missing)}, not found on PATH: run this on a login node"
+        )
+    known = asked("sinfo", "-h", "-o", "%R").split()
     if partition is not None and partition not in known:
         raise ValueError(
             f"launcher.partition={partition} is no partition here; there are {', '.join(sorted(set(known)))}"
@@ -43,8 +55,11 @@ def check_slurm(partition: str | None) -> None:
 
 
 def asked(*command: str) -> str:
-    """What a command of SLURM prints. Raises ValueError in one line where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    """What a command of SLURM prints. Raises ValueError in one line where it fails, or says nothing for two minutes."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"SLURM's {command[0]} did not answer within 120 s") from None
     if done.returncode:
         raise ValueError(f"SLURM's {command[0]} says: {last_line(done.stderr)}")
     return done.stdout
@@ -88,41 +103,74 @@ def submitted(tasks: Sequence[Callable[[], None]], of: Any, folder: Path) -> lis
     return [str(job.job_id) for job in jobs]
 
 
-def states() -> dict[str, tuple[str, str]]:
-    """{job id: (state, reason)} of the user's jobs that have not ended. Raises ValueError where SLURM does not answer."""
-    lines = asked("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%t|%r").splitlines()
-    found = (line.split("|", 2) for line in lines if line.count("|") >= 2)
-    return {job: (state, reason) for job, state, reason in found}
+def states() -> dict[str, tuple[str, str, str]]:
+    """{job id: (state, partition, reason)} of the user's jobs that have not ended. Raises ValueError where SLURM does not
+    answer."""
+    lines = asked("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%t|%P|%r").splitlines()
+    found = (line.split("|", 3) for line in lines if line.count("|") >= 3)
+    return {job: (state, partition, reason) for job, state, partition, reason in found}
 
 
-def wait_for(jobs: Mapping[str, str], out: Console) -> None:
+def hopeless(waits: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether all of these jobs wait for what will not come by itself. waits: as `states` has them."""
+    reasons = [reason for state, _, reason in waits if state == "PD"]
+    if len(reasons) < len(waits) or not all(r.startswith((*NEVER, *HELD, *NODES)) or LIMIT in r for r in reasons):
+        return False
+    asking = sorted({partition for _, partition, reason in waits if reason.startswith(NODES)})
+    if not asking:
+        return True
+    nodes = asked("sinfo", "-h", "-p", ",".join(asking), "-o", "%a|%t").splitlines()
+    pairs = (line.partition("|")[::2] for line in nodes)
+    return not any(up == "up" and not node.startswith(GONE) and not node.endswith("*") for up, node in pairs)
+
+
+def wait_for(jobs: Mapping[str, str], out: Console) -> dict[str, str]:
     """Until none is queued or runs. What changes is told; a SLURM that does not answer for a while is waited for.
 
-    Raises ValueError where what is left will never start: it is taken out of the queue.
+    Returns {name: why} of jobs that are waited for no longer: what can never start is taken out of the queue, what waits for
+    somebody to mend a node or a partition stays in it. Raises ValueError with the reason where that is so of all jobs.
     """
-    left, said = dict(jobs), ""
+    left, said, hoped = dict(jobs), "", time.monotonic()
     while left:
         try:
             queue = states()
-        except (ValueError, subprocess.TimeoutExpired) as error:
-            queue, told = None, f"waiting for SLURM: {error}"
-        if queue is not None:
             left = {name: job for name, job in left.items() if job in queue}
+            stuck = bool(left) and hopeless([queue[job] for job in left.values()])
+        except ValueError as error:
+            stuck, told = False, f"waiting for SLURM: {error}"
+        else:
+            waits = [queue[job][2] for job in left.values() if queue[job][0] == "PD"]
             running = sum(queue[job][0] == "R" for job in left.values())
-            why = sorted({queue[job][1] for job in left.values() if queue[job][0] == "PD"} - {"None"})
-            stuck = {queue[job][1] for job in left.values() if queue[job][1].startswith(NEVER)}
-            if stuck and all(queue[job][1] in stuck for job in left.values()):
-                asked("scancel", *sorted({job.partition("_")[0] for job in left.values()}))
-                raise ValueError(
-                    f"SLURM will never start these jobs ({', '.join(sorted(stuck))}), so they are cancelled: ask for less "
-                    "(launcher.minutes ...), or for another partition or account"
-                )
-            told = (
-                f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {len(left) - running} waiting"
-            )
-            told += f" ({', '.join(why)})" if why else ""
+            told = f"{len(jobs) - len(left)} of {len(jobs)} jobs ended, {running} running, {len(waits)} waiting"
+            told += f" ({', '.join(known)})" if (known := sorted({*waits} - {"None"})) else ""
+        hoped = hoped if stuck else time.monotonic()
+        if stuck and (why := given_up(left, waits, time.monotonic() - hoped)):
+            if len(left) == len(jobs):
+                raise ValueError(why)
+            return dict.fromkeys(left, why)
         if told != said:
             out.print(told, markup=False)
             said = told
         if left:
             time.sleep(POLL)
+    return {}
+
+
+def given_up(left: Mapping[str, str], reasons: Sequence[str], seconds: float) -> str:
+    """Why these jobs are waited for no longer; "": they are. What no time mends is taken out of the queue.
+
+    reasons: why they wait. seconds: for which they have been hopeless.
+    """
+    arrays, why = sorted({job.partition("_")[0] for job in left.values()}), ", ".join(sorted(set(reasons)))
+    if all(reason.startswith(NEVER) or LIMIT in reason for reason in reasons):
+        asked("scancel", *arrays)
+        return (
+            f"SLURM will never start these jobs ({why}), so they are cancelled: ask for less (launcher.minutes, cpus ...), "
+            "or for another partition or account"
+        )
+    if seconds >= PATIENCE:
+        return (
+            f"for {PATIENCE / 60:.0f} minutes no node takes these jobs ({why}); they stay in the queue: the same command waits "
+            f"for them again, scancel {' '.join(arrays)} ends them"
+        )
+    return ""

@@ -19,6 +19,7 @@ from experiments.tables.layout import differences, means
 from experiments.tables.render import latex, markdown
 from experiments.tables.table import COST, DIMENSIONS, PERCENT, Column, Row, Table, build, records
 from experiments.tables.text import markdown_text
+from experiments.tables.versions import version_notes
 from experiments.tables.words import INTERVALS, join, marks
 
 PROTOCOLS = {
@@ -142,7 +143,11 @@ def of_runs(
         counts = scores.groupby("run")["sample"].nunique()
         left = f"Only the {used['sample'].nunique()} videos that every run has; the runs have {counts.min()} to {counts.max()}."
         notes = (*notes, left)
-    return replace(table, notes=notes)
+    names = {name: set(rows["sample"]) for name, rows in used.groupby("run")}
+    told = [
+        replace(run, samples=tuple(s for s in run.samples if s["sample"] in names.get(run.name, ()))) for run in runs
+    ]
+    return replace(table, notes=(*notes, *version_notes(told)))
 
 
 def flat(table: Table) -> pd.DataFrame:
