@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.command import command, say
+from experiments.command.conf import groups
 from experiments.command.terminal import console
 from experiments.command.words import is_list, shown
 
@@ -29,6 +30,7 @@ def track_task(config: DictConfig) -> int:
     done = Tracked()
     found = [read_runs(paths) for paths in apart(find_runs([str(p) for p in patterns]))]
     check_names(tracker.videos, [run for runs in found for run in runs])
+    check_figures(tracker.figures, groups()["figure"])
     for runs in found:
         scores = read_scores(runs, config.window_seconds)
         for line in (*scores.other, *other_weights(scores.table)):
@@ -61,11 +63,18 @@ def check_names(wanted: int | tuple[str, ...], runs: Sequence[Run]) -> None:
         raise ValueError(f"videos={unknown[0]} is no sample of these runs{some}")
 
 
+def check_figures(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ValueError for what is neither a figure of conf/figure/ nor a .png that is there."""
+    for name in wanted:
+        if not (name in known or (name.endswith(".png") and Path(name).is_file())):
+            raise ValueError(f"figures={name} is no .png file that is there, and none of {', '.join(known)}")
+
+
 def tell(done: Tracked) -> None:
     """The problems, one line each, and how to upload what is on disk."""
     from experiments.tracking import sync_command
 
-    for problem in done.problems:
+    for problem in (*done.notes, *done.problems):
         say(problem)
     if done.written:
         uploaded = len(set(done.written) - set(done.unsynced))
@@ -94,6 +103,7 @@ def from_config(config: DictConfig) -> Tracker:
         directory=None if config.dir is None else Path(str(config.dir)),
         videos=videos,
         upload=float(config.timeout) if config.mode == "online" else 0.0,
+        figures=tuple(str(name) for name in config.figures),
     )
 
 

@@ -18,7 +18,6 @@ import hashlib
 import importlib
 import json
 import logging
-import math
 import os
 import re
 import shlex
@@ -26,6 +25,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,17 +35,13 @@ import pandas as pd
 
 from deepforcing.records import check_inside
 from deepforcing.runs import atomic_write_json, check_writable
-from eval.stats.drift import slope
-from eval.stats.means import curves, first_last, overall
-from eval.stats.samples import sample_means
 from experiments.live.settings import quiet
-from experiments.results.configs import differing, flatten
+from experiments.logged import Payload, coordinates, payload, pictures
 from experiments.results.runs import Run
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
 ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one
 ROOM_LEFT = 1_000_000
-RECORDED = ("label", "spec", "geometry", "world", "environment", "checkpoint", "command", "created")
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,8 @@ class Tracker:
     """Where runs go. group None: the run's suite of prompts, else its name. directory None: each run's own.
 
     videos: how many sample videos of each run, the first by prompt and seed, or the names of samples. upload: seconds
-    that `wandb sync` may take now; 0 leaves it to the user.
+    that `wandb sync` may take now; 0 leaves it to the user. figures: of each group of several runs, names in conf/figure/ and
+    .png files.
     """
 
     project: str = "deepforcing"
@@ -62,36 +59,26 @@ class Tracker:
     directory: Path | None = None
     videos: int | tuple[str, ...] = 2
     upload: float = 0.0
+    figures: tuple[str, ...] = ()
 
 
 @dataclass
 class Tracked:
     """What `track` did. written: one offline directory per run; groups: one per group of several runs; unsynced: those that
-    still have to be uploaded."""
+    still have to be uploaded. notes: what is not there, and no failure."""
 
     written: list[Path] = field(default_factory=list)
     groups: list[Path] = field(default_factory=list)
     unsynced: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, other: Tracked) -> None:
         self.written += other.written
         self.groups += other.groups
         self.unsynced += other.unsynced
         self.problems += other.problems
-
-
-@dataclass(frozen=True)
-class Payload:
-    """What is logged of a run, plain: no NaN anywhere, what was not measured is not there.
-
-    steps: one mapping per window, over_time/<protocol>/<metric> with over_time/<protocol>/seconds, the window's middle.
-    """
-
-    config: Mapping[str, Any]
-    summary: Mapping[str, float]
-    steps: Sequence[Mapping[str, float]]
-    tables: Mapping[str, pd.DataFrame]
+        self.notes += other.notes
 
 
 def track(runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker) -> Tracked:
@@ -127,51 +114,6 @@ def track(runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker) -> Tracked
             count = f"{len(done.unsynced)} of {len(everything)} runs"
             done.problems.append(f"{count} were not uploaded ({reason}); they are on disk, to upload: see below")
     return done
-
-
-def payload(run: Run, table: pd.DataFrame) -> Payload:
-    """Everything that is logged of a run but its videos. table: the run's rows of the tidy table."""
-    summary: dict[str, float] = {}
-    means, drifts, slopes = overall(table), first_last(table), slope(table)
-    for kind, frame, column in (
-        ("score", means, "mean"),
-        ("drift", drifts, "drift"),
-        ("slope_per_minute", slopes, "mean"),
-    ):
-        for row in frame.to_dict("records"):
-            summary[f"{kind}/{row.get('protocol', 'windows')}/{row['metric']}"] = row[column]
-    keys = [key for key in ("protocol", "metric") if key in means]
-    scores = means.merge(drifts.drop(columns=["run", "n"]), on=keys, how="left")
-    scores = scores.merge(slopes[[*keys, "mean"]].rename(columns={"mean": "slope_per_minute"}), on=keys, how="left")
-    of = {sample["sample"]: sample for sample in run.samples}
-    samples = sample_means(table)
-    prompts = [of.get(name, {}).get("prompt") for name in samples["sample"]]
-    samples = samples[["sample", *keys, "value"]].assign(prompt=pd.Series(prompts, index=samples.index, dtype=object))
-    return Payload(
-        config={key: run.record[key] for key in RECORDED if run.record.get(key) is not None},
-        summary={name: value for name, value in summary.items() if math.isfinite(value)},
-        steps=steps(table),
-        tables={"scores": scores.drop(columns="run"), "samples": samples},
-    )
-
-
-def steps(table: pd.DataFrame) -> list[dict[str, float]]:
-    """Means over prompts, one step per window; protocols side by side. One clip a video (vbench, vbench_last) is no curve."""
-    found: list[dict[str, float]] = []
-    lengths = table["t_end"] - table["t_start"]
-    shortest = lengths.groupby(table.get("protocol", pd.Series("windows", index=table.index))).transform("min")
-    rows = curves(table[lengths < 1.5 * shortest])  # rows of whole videos among windows are no curve either
-    rows = rows.assign(protocol=rows.get("protocol", "windows"))
-    for protocol, part in rows[~rows["protocol"].isin(["vbench", "vbench_last"]) & rows["mean"].notna()].groupby(
-        "protocol"
-    ):
-        for k, ((start, end), window) in enumerate(part.groupby(["t_start", "t_end"])):
-            found += [{}] * (k + 1 - len(found))
-            values = {
-                f"over_time/{protocol}/{m}": float(v) for m, v in zip(window["metric"], window["mean"], strict=True)
-            }
-            found[k] = {**found[k], **values, f"over_time/{protocol}/seconds": (start + end) / 2}
-    return found
 
 
 def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
@@ -212,7 +154,7 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
 
 
 def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker, done: Tracked) -> None:
-    """For each group of several runs one more W&B run: a table that W&B draws as parallel coordinates."""
+    """For each group of several runs one more W&B run: a table that W&B draws as parallel coordinates, and the figures."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if not run.is_real:
@@ -224,8 +166,13 @@ def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: 
         name = f"group-{hashlib.sha256(' '.join([group, *names]).encode()).hexdigest()[:16]}"
         root = (tracker.directory or members[0].path).absolute()
 
-        def fill(session: Any, members: Sequence[Run] = members) -> None:
-            session.log({"parallel_coordinates": wandb.Table(dataframe=coordinates(members, table))}, step=0)
+        def fill(session: Any, group: str = group, members: Sequence[Run] = members) -> None:
+            media: dict[str, Any] = {"parallel_coordinates": wandb.Table(dataframe=coordinates(members, table))}
+            with tempfile.TemporaryDirectory() as folder:
+                drawn, lacking = pictures(members, tracker.figures, Path(folder))
+                media |= {f"figures/{name}": wandb.Image(str(path)) for name, path in drawn.items()}
+                session.log(media, step=0)
+            done.notes += [f"group {group}: {line}" for line in lacking]
 
         about = {
             "name": f"{group}: {len(members)} runs",
@@ -240,21 +187,6 @@ def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: 
             done.groups.append(offline(wandb, root, name, f"group {group}", about, tracker, fill))
         except Exception as error:
             done.problems.append(f"not tracked: group {group}: {_line(error)}")
-
-
-def coordinates(runs: Sequence[Run], table: pd.DataFrame) -> pd.DataFrame:
-    """A line per run: the settings in which the runs differ, and score and drift by protocol and metric; None: it has none."""
-    keys = [key for key in differing([run.config for run in runs]) if key not in ("prompts", "seeds")]
-    lines = []
-    for run in runs:
-        flat = flatten(run.config)
-        settings = {key: flat.get(key) for key in keys}
-        plain = {k: v if v is None or isinstance(v, (int, float, str)) else json.dumps(v) for k, v in settings.items()}
-        numbers = payload(run, table[table["run"] == run.name]).summary
-        scores = {name: value for name, value in numbers.items() if name.startswith(("score/", "drift/"))}
-        lines.append({"run": run.label, **plain, **scores})
-    found = pd.DataFrame(lines)
-    return found.astype(object).where(found.notna(), None)
 
 
 def offline(

@@ -15,12 +15,13 @@ from eval.score import score
 from eval.videos import open_run
 from experiments.figures.figure import drawn, save
 from experiments.figures.filmstrip import Filmstrip
+from experiments.logged import payload
 from experiments.reproduce import speeds
 from experiments.results.runs import read_runs
 from experiments.results.scores import read_scores
 from experiments.table import find_sources, read_comparison
 from experiments.tables.vbench import as_latex, as_markdown
-from experiments.tracking import choose_videos, payload
+from experiments.tracking import choose_videos
 
 SATURATION = [metric for metric in WEIGHT_FREE if metric.name == "saturation"]
 Readers = dict[str, Callable[[], object]]

@@ -54,8 +54,11 @@ def installed() -> bool:
 
 
 @contextmanager
-def running(folder: Path, cpus: int = 2, most_jobs: int = 1000) -> Iterator[dict[str, str]]:
-    """Environment variables under which SLURM's commands speak to it. Ends what it started, and nothing else."""
+def running(folder: Path, cpus: int = 2, most_jobs: int = 1000, hidden: Path | None = None) -> Iterator[dict[str, str]]:
+    """Environment variables under which SLURM's commands speak to it. Ends what it started, and nothing else.
+
+    hidden: a folder that its node does not share with this process, but has empty.
+    """
     folder.chmod(0o755)
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir()
@@ -66,13 +69,16 @@ def running(folder: Path, cpus: int = 2, most_jobs: int = 1000) -> Iterator[dict
     ports = free_ports()
     conf = folder / "slurm.conf"
     conf.write_text(CONF.format(folder=folder, host=host, ports=ports, cpus=cpus, most_jobs=most_jobs))
-    environment = {"SLURM_CONF": str(conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    environment = {"SLURM_CONF": str(conf), "NODE": host, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     whole = {**os.environ, **environment}
     munge = ["munged", "-F", "--force", f"--key-file={key}", f"--socket={folder}/munge/socket", "--num-threads=2"]
     munge += [f"--{name}-file={folder}/munge/{name}" for name in ("pid", "log", "seed")]
     started = []
     try:
-        for words in (munge, ["slurmctld", "-D", "-f", str(conf)], ["slurmd", "-D", "-f", str(conf)]):
+        node = ["slurmd", "-D", "-f", str(conf)]
+        if hidden is not None:
+            node = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {hidden} && exec {' '.join(node)}"]
+        for words in (munge, ["slurmctld", "-D", "-f", str(conf)], node):
             quiet = subprocess.DEVNULL
             started.append(subprocess.Popen(words, env=whole, stdout=quiet, stderr=quiet, start_new_session=True))
             time.sleep(1)

@@ -199,6 +199,7 @@ class Track(Keys):
     timeout: Seconds
     dir: Place | None
     videos: Annotated[int, count(LARGEST_SIZE, 0)] | Words
+    figures: Names
 
 
 class Estimated(Keys):

@@ -68,7 +68,7 @@ class Pareto:
         signs = [1 if column.higher_is_better is not False else -1 for column in (x, y, cost)]
         best = front([[sign * value for sign, value in zip(signs, place, strict=True)] for _, place in places])
         prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
-        caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed and numbered: the front"
+        caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed and numbered: the front of all three"
         return Runs(
             heading(x), heading(y), cost.heading, caption,
             tuple(Run(label, *place, on) for (label, place), on in zip(places, best, strict=True)),

@@ -20,14 +20,17 @@ def report(of: Search, study: optuna.Study, out: Path) -> str:
     trials = study.get_trials(deepcopy=False)
     states = {state: [t for t in trials if t.state == state] for state in TrialState}
     finished, pruned = states[TrialState.COMPLETE], states[TrialState.PRUNED]
-    c = of.config
+    c, running = of.config, len(states[TrialState.RUNNING])
+    elsewhere = f", {plural(running, 'trial')} still in the hands of other processes" if running else ""
     parts = [
         f"# Search {markdown_text(str(c.name))}",
         f"{plural(len(finished), 'trial')} finished, {len(pruned)} pruned, {len(states[TrialState.FAIL])} settings that cannot "
-        f"run or read more than {c.budget} latent frames; {plural(len(of.samples), 'video')} of {c.seconds:g} s each. "
+        f"run or read more than {c.budget} latent frames{elsewhere}; "
+        f"{plural(len(of.samples), 'video')} of {c.seconds:g} s each. "
         "Means over these videos: too few to call small differences real. A setting that the search chose is to be compared "
         "anew, on other prompts, with experiments.sweep.",
-        "## Front\n\nLess drift and more motion are not had together by any other finished trial.",
+        "## Front\n\nLess drift and more motion are not had together by any other finished trial. The figure rings also what "
+        "is as good as any that reads no more frames.",
         table(study.best_trials, str(c.drift), str(c.motion)) if finished else "No trial has finished.",
         *figures(finished, c, out),
     ]

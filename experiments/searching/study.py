@@ -89,22 +89,33 @@ def checked_search(config: DictConfig, words: Sequence[str]) -> Search:
 
 
 def open_study(of: Search) -> optuna.Study:
-    """The study of that name, made if need be. Many processes may hold it: its journal is a file that is only added to."""
+    """The study of that name, made if need be. Many processes may hold it: its journal is a file that is only added to.
+
+    Raises ValueError for a file that is no journal, and for a study that was begun with other settings.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     of.home.mkdir(parents=True, exist_ok=True)
     journal = of.home / f"{of.config.name}.journal"
     # Whoever joins, or goes on, asks for other settings than whoever began.
     seed = int(of.config.sampler_seed) + (os.getpid() if journal.exists() else 0)
-    storage, sampler = storage_of(journal), optuna.samplers.TPESampler(seed=seed)
-    study = optuna.create_study(
-        study_name=str(of.config.name),
-        storage=storage,
-        sampler=sampler,
-        directions=["minimize", "maximize"],
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=str(of.config.name),
+            storage=storage_of(journal),
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            directions=["minimize", "maximize"],
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what lines that Optuna did not write come to
+        raise ValueError(
+            f"{journal} is no journal of Optuna's, or damaged: give name=... for a new one ({error!r:.80})"
+        ) from None
     asked = settings(of)
     known = study.user_attrs.get("settings")
+    if known is None and study.get_trials(deepcopy=False):
+        raise ValueError(
+            f"study {of.config.name} in {of.home} is not experiments.search's: give name=... for a new one"
+        )
     if known is None:
         study.set_user_attr("settings", asked)
     elif known != asked:

@@ -282,6 +282,61 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
     pd.testing.assert_frame_equal(scores(folder), scores(whole))
 
 
+@pytest.mark.slow
+def test_a_job_whose_own_time_ends_is_queued_again_and_keeps_what_is_finished(
+    queue: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Of 50 videos a point some are there when SLURM's signal comes, 30 to 90 s after the job began."""
+    folder, alone = tmp_path / "jobs", tmp_path / "alone"
+    given = ("launcher=slurm", *SMALL[:2], "launcher.minutes=3")
+    few, all_seeds = "seeds=[0,24]", f"seeds=[{','.join(map(str, range(25)))}]"
+    done = ended(sweep(*words(checkpoint, folder, "seconds=30", all_seeds), *given, queue=queue))
+    assert (done.status, done.err) == (0, ""), done.out + done.err
+    logs = "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob("*log.out"))
+    assert "this job is timed-out" in logs
+    assert "Requeued job" in logs
+    assert re.search(r": 50 videos of \S+ s, [1-9]\d* already there", logs)
+    for place in (folder, alone):  # the first video and the last, before the end of the time and after it
+        done = ended(sweep(*words(checkpoint, place, "seconds=30", few), queue=queue))
+        assert (done.status, done.err) == (0, ""), done.out + done.err
+    pd.testing.assert_frame_equal(scores(folder), scores(alone))
+    assert videos(alone).items() <= videos(folder).items()
+
+
+@pytest.mark.slow
+def test_a_node_that_is_drained_and_one_that_does_not_see_the_runs(checkpoint: Path, tmp_path: Path) -> None:
+    """Drained: jobs wait, and after it the same command finishes them. A folder that is not shared: told at once, one line."""
+    if not slurm.installed():
+        pytest.skip("no SLURM, and no root or apt to install it")
+    hidden, place = tmp_path / "hidden", tmp_path / "slurm"
+    hidden.mkdir()
+    place.mkdir()
+    with slurm.running(place, hidden=hidden) as environment:
+        here = {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        told = ended(sweep(*words(checkpoint, hidden), "launcher=slurm", *SMALL, queue=here))
+        assert told.status == 1
+        assert re.search(r"  a, b: left nothing in \S+, not even a log: is runs_root on a file system that", told.err)
+        node = environment["NODE"]
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=drain", "reason=x"], env=here, check=True)
+        jobs = (*words(checkpoint, tmp_path), "launcher=slurm", *SMALL)
+        program = "import sys; from experiments.sweeps import slurm; slurm.PATIENCE = 5.0; slurm.POLL = 1.0; "
+        program += "sys.argv[0] = 'experiments/sweep.py'; from experiments.sweep import main; main()"
+        told = Outcome(*run_program(program, jobs, here))
+        assert (told.status, told.err.count("\n")) == (2, 1)
+        assert "no node takes these jobs (" in told.err
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], env=here, check=True)
+        told = ended(sweep(*jobs, queue=here))
+        assert (told.status, told.err) == (0, ""), told.out + told.err
+        assert "2 in the queue already, 0 new" in " ".join(told.out.split())
+
+
+def run_program(program: str, arguments: tuple[str, ...], queue: dict[str, str]) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, env=queue, capture_output=True, text=True, timeout=1200
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_the_last_error_of_many_lines() -> None:
     assert (
         last_line("x\nsbatch: error: a\nsbatch: error: invalid partition specified: b\n")

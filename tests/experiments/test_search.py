@@ -114,6 +114,24 @@ def test_mistakes_are_one_line(words: tuple[str, ...], said: str, search: Comman
     assert not list(tmp_path.glob("runs/*/samples/*.mp4"))
 
 
+def test_a_journal_of_something_else_is_one_line_and_stays_as_it_is(search: Command, tmp_path: Path) -> None:
+    home = tmp_path / "runs" / ".searches"
+    home.mkdir(parents=True)
+    for name, text in (("other", '{"foreign": 1}\n'), ("notes", "not JSON\nat all\n"), ("list", "[1]\n")):
+        (home / f"{name}.journal").write_text(text)
+        status, _, err = search(f"name={name}")
+        assert (status, err.count("\n")) == (2, 1), err
+        assert f"{name}.journal is no journal of Optuna's, or damaged: give name=" in err
+        assert (home / f"{name}.journal").read_text() == text
+    study = optuna.create_study(
+        study_name="theirs", storage=storage_of(home / "theirs.journal"), directions=["minimize", "maximize"]
+    )
+    study.tell(study.ask(), [0.0, 0.0])
+    status, _, err = search("name=theirs")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "is not experiments.search's: give name=... for a new one" in err
+
+
 def test_the_setting_that_decides_is_the_important_one(tmp_path: Path) -> None:
     write_study(tmp_path / "runs")
     found, trials = importances(tmp_path / "runs" / ".searches" / "known.journal")

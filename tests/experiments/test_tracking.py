@@ -22,9 +22,10 @@ from commands import Command
 from deepforcing.video import VideoWriter, sha256_file
 from eval.stats.drift import slope
 from experiments import tracking
+from experiments.logged import payload, steps
 from experiments.results.runs import Run, read_runs
 from experiments.results.scores import read_scores
-from experiments.tracking import NOTE, Tracker, payload, run_id, steps, track
+from experiments.tracking import NOTE, Tracker, run_id, track
 
 SECRET = "0123456789abcdef" * 2 + "01234567"
 SECONDS = 12

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from report_runs import write_run
 
+from experiments.logged import coordinates
 from experiments.results.runs import Run, read_runs
 from experiments.results.scores import read_scores
-from experiments.tracking import Tracker, coordinates, track
+from experiments.track import check_figures
+from experiments.tracking import Tracker, track
 
 
 class FakeWandb:
@@ -25,6 +27,9 @@ class FakeWandb:
 
     def Table(self, dataframe: pd.DataFrame) -> pd.DataFrame:  # noqa: N802
         return dataframe
+
+    def Image(self, path: str) -> bytes:  # noqa: N802
+        return Path(path).read_bytes()
 
     def init(self, **given: Any) -> SimpleNamespace:
         if given["job_type"] == "group" and self.root.name == "fails":
@@ -70,6 +75,27 @@ def test_a_group_has_its_settings_and_scores_in_one_table(
     pd.testing.assert_frame_equal(logged["parallel_coordinates"], found)
     track(runs[:1], table, Tracker(videos=0))
     assert fake.runs[-1][0]["job_type"] == "rollout", "one run is no group"
+
+
+def test_a_group_has_the_figures_that_its_runs_can_have(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A figure of conf/figure/ and a file; one that these runs cannot have is a line, and nothing is lost for it."""
+    fake = FakeWandb(tmp_path / "w")
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    sweep = tmp_path / "sweep_budget.png"
+    sweep.write_bytes(b"a picture")
+    tracker = Tracker(videos=0, figures=("drift", str(sweep), "filmstrip"))
+    done = track(runs, read_scores(runs, 1.0).table, tracker)
+    assert (done.problems, len(done.notes)) == ([], 1)
+    assert done.notes[0].startswith("group heldout: no figure filmstrip: ")
+    (logged,) = fake.runs[-1][1]
+    assert set(logged) == {"parallel_coordinates", "figures/drift", "figures/sweep_budget"}
+    assert logged["figures/sweep_budget"] == b"a picture"
+    assert logged["figures/drift"].startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("drift.png")), "what was drawn for W&B stays nowhere else"
+    with pytest.raises(ValueError, match=r"figures=drif is no \.png file that is there, and none of .*drift"):
+        check_figures(["drift", str(sweep), "drif"], ["drift"])
 
 
 def test_a_group_that_cannot_be_written_is_one_line(
