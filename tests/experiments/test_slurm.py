@@ -116,11 +116,11 @@ def test_a_job_whose_own_time_ends_is_queued_again_and_keeps_what_is_finished(
     few, all_seeds = "seeds=[0,11]", f"seeds=[{','.join(map(str, range(12)))}]"
     process = sweep(*words(checkpoint, folder, "seconds=30", all_seeds), "launcher=slurm", *SMALL, queue=queue)
     until(lambda: len({p.parts[-3] for p in (folder / "runs").glob("self_forcing-*/samples/*.mp4")}) == 2)
-    limit("-t", "R", queue=queue)
+    limit("R", queue)
     until(lambda: logs_of(folder).count("Requeued job") >= 2)
     before = len(list((folder / "runs").glob("self_forcing-*/samples/*.json")))
     assert 2 <= before < 48
-    limit("-t", "PD", queue=queue, minutes=30)
+    limit("PD", queue, minutes=30)
     done = ended(process)
     assert (done.status, done.err) == (0, ""), done.out + done.err
     again = re.findall(r": 24 videos of \S+ s, (\d+) already there", logs_of(folder))
@@ -143,10 +143,15 @@ def logs_of(folder: Path) -> str:
     return "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob("*log.out"))
 
 
-def limit(*which: str, queue: dict[str, str], minutes: int | None = None) -> None:
-    """The time limit of the user's jobs; None: 45 to 105 s from now."""
-    listed = subprocess.run(["squeue", "-h", "-r", *which, "-o", "%i %M"], env=queue, capture_output=True, text=True)
-    for job, _, ran in (line.partition(" ") for line in listed.stdout.splitlines()):
+def limit(state: str, queue: dict[str, str], minutes: int | None = None) -> None:
+    """Sets the time limit of the two jobs, when both are in this state; None: 45 to 105 s from now."""
+
+    def listed() -> list[str]:
+        asked = ["squeue", "-h", "-r", "-t", state, "-o", "%i %M"]
+        return subprocess.run(asked, env=queue, capture_output=True, text=True).stdout.splitlines()
+
+    until(lambda: len(listed()) == 2)
+    for job, _, ran in (line.partition(" ") for line in listed()):
         minute, second = map(int, ran.split(":"))
         wanted = minutes or -(-(60 * minute + second + 45) // 60)
         subprocess.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={wanted}"], env=queue, check=True)
