@@ -24,11 +24,11 @@ from experiments.health.machine import Finding
 REAL = "model=wan2.1-1.3b"
 
 
-def show(finding: Finding) -> None:
+def show(finding: Finding, wide: int) -> None:
     mark = "here   " if finding.here else "missing" if finding.needed else "absent "
-    print(visible(f"  {mark}  {finding.what:<18} {finding.text}"))
+    print(visible(f"  {mark}  {finding.what:<{wide}} {finding.text}"))
     if not finding.here and finding.mend:
-        print(visible(f"{'':29}-> {finding.mend}"))
+        print(visible(f"{'':{wide + 11}}-> {finding.mend}"))
 
 
 def looked(what: str, look: Callable[[], Iterator[Finding]], needed: bool) -> list[Finding]:
@@ -65,7 +65,7 @@ def doctor(arguments: list[str]) -> int:
     found += [machine.slurm(), machine.wandb()]
     print(visible(f"for: python -m experiments.rollout {' '.join(words)}".rstrip()))
     for finding in found:
-        show(finding)
+        show(finding, max(len(each.what) for each in found))
     missing = dict.fromkeys(finding.what for finding in found if finding.needed and not finding.here)
     more = "" if whole else "; the rollout's own needs are looked at when these are here"
     print(visible(f"not ready, missing: {', '.join(missing)}{more}") if missing else "ready")

@@ -54,7 +54,8 @@ class Panel:
 
 
 def panel(axes: Axes, data: Panel, bands: Collection[str] = ("interval",)) -> None:
-    """Lines and bands; a missing window breaks a line, it is not bridged. bands: of BANDS."""
+    """Lines and bands; a missing window breaks a line, it is not bridged. bands: of BANDS. Of several, of which a reader sees
+    one at a time, wide ones run out of the axes, so that curves stay curves."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(0, data.seconds)
@@ -72,8 +73,18 @@ def panel(axes: Axes, data: Panel, bands: Collection[str] = ("interval",)) -> No
         alone = lonely(curve.mean)
         if alone:
             axes.plot([curve.t[i] for i in alone], [curve.mean[i] for i in alone], ".", color=colour)
+    if len(bands) > 1 and (limits := near(data.curves)):
+        below, above = axes.get_ylim()
+        axes.set_ylim(max(below, limits[0]), min(above, limits[1]))
     if data.train_seconds and data.train_seconds < data.seconds:
         axes.axvline(data.train_seconds, color=FAINT, lw=THIN, ls=":", label="trained length").set_gid("trained")
+
+
+def near(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Values at most as far from the curves as these go up and down; None for level ones."""
+    values = [value for curve in curves for value in curve.mean if math.isfinite(value)]
+    reach = max(values) - min(values) if values else 0.0
+    return (min(values) - reach, max(values) + reach) if reach > 0 else None
 
 
 def lonely(values: Sequence[float]) -> list[int]:

@@ -63,7 +63,11 @@ def lead(runs: Sequence[Run], train_seconds: float | None, metrics: int) -> list
 
 def curves_note(silent: Sequence[str], tested: bool) -> str:
     """How to read the curves. silent: titles of metrics that have no value anywhere. tested: there are several prompts."""
-    lines = "Lines are means over prompts, bands as chosen above. " if tested else "One prompt. "
+    lines = (
+        "Lines are means over prompts, bands as chosen above; wide ones run out of a panel. "
+        if tested
+        else "One prompt. "
+    )
     note = f"{lines}A gap means that nothing could be measured there. The value axes need not start at zero."
     return note + (f" Scored, but without any value: {join(silent)}." if silent else "")
 

@@ -29,6 +29,7 @@ from experiments.page.template import filled, inside
 from experiments.raters.design import QUESTIONS, choose, orders
 from experiments.raters.key import KEY, Arm, Key, Pair, Seen, read_key, study_id, write_key
 from experiments.results.runs import Run, find_runs, read_runs, with_common_samples
+from experiments.tables.words import plural
 
 HERE = Path(__file__).parent
 BLOCKS = 8  # a side, of a spoiled video
@@ -83,7 +84,8 @@ def make(study: Study, console: Console) -> Key:
     write_key(study.out, key)
     checks = len(pairs) - study.pairs
     console.print(
-        f"{study.out / 'page' / 'index.html'}: {study.pairs} pairs and {checks} attention checks for {study.raters} raters"
+        f"{study.out / 'page' / 'index.html'}: {plural(study.pairs, 'pair')} and "
+        f"{plural(checks, 'attention check')} for {plural(study.raters, 'rater')}"
     )
     console.print(
         f"give each rater the folder {study.out / 'page'} (or its address) and a number from 1 to {study.raters}; keep "

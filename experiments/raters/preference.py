@@ -15,6 +15,7 @@ from experiments.raters.answers import Answers
 from experiments.raters.key import Arm, Key
 from experiments.tables.estimate import Estimate, number
 from experiments.tables.layout import Cell, Grid, Head, value_and_interval, words
+from experiments.tables.words import plural
 
 Paper = Mapping[tuple[str, str], Mapping[str, float]]  # {(generator, cache): {question: %}}
 PAPERS_SUBJECT = "deep_forcing"  # whose preference the paper's table prints
@@ -87,7 +88,8 @@ def notes(found: Preference, paper: Paper) -> list[str]:
     key = found.key
     pairs = sum(pair.opponent is not None for pair in key.pairs)
     said = [
-        f"% of answers that preferred {key.subject.label}: {found.raters} raters, {pairs} pairs of {key.seconds:.0f} s, study "
+        f"% of answers that preferred {key.subject.label}: {plural(found.raters, 'rater')}, "
+        f"{plural(pairs, 'pair')} of {key.seconds:.0f} s, study "
         f"{key.study}. Chance is 50.",
         "Intervals are Wilson's 95 % intervals with the rater as the unit: they speak of other raters and the same videos.",
         f"Agreement is Krippendorff's alpha over pairs; of all questions together {number(found.agreement[''], 2)}. Where "

@@ -19,6 +19,8 @@ from experiments.tables.render import markdown
 from experiments.tables.text import markdown_code, markdown_text
 from experiments.tables.words import plural
 
+PAIRS = 16  # of the paper's study; few videos make fewer
+
 
 @dataclass(frozen=True)
 class Opinion:
@@ -40,7 +42,9 @@ def of_people(runs: Sequence[Run], study: Path, answers: str) -> Opinion:
         if len(runs) < 2:
             return Opinion(missing=(f"{study}: no study, and not the runs to make one of",))
         of = ",".join(str(run.path) for run in runs)
-        make = f"python -m experiments.study make {shlex.quote(f'runs=[{of}]')} pairs=16 out={shlex.quote(str(study))}"
+        videos = len(set.intersection(*({str(sample["sample"]) for sample in run.samples} for run in runs)))
+        pairs = min(PAIRS, videos * (len(runs) - 1))
+        make = f"python -m experiments.study make {shlex.quote(f'runs=[{of}]')} pairs={pairs} out={shlex.quote(str(study))}"
         return Opinion(missing=(f"{study}: no study has been made (study=)",), commands=(make, table))
     key = read_key(study)
     if not glob.glob(answers):

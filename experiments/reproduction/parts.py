@@ -214,11 +214,8 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
         score_videos(planned, results, device, "0/1", over)
         ends = float(part.config.ends)
         text = report(part.config, planned, results, ends, out / f"{part.name}.md")
-        networks = [metric for metric, why in results.absent.items() if why.endswith(SAYS_HOW)]
-        if networks:  # where each was looked for stands in the text
-            missing.append(f"VBench's networks for {join([metric.replace('_', ' ') for metric in networks])}")
-            commands.insert(0, DOWNLOAD)
-        missing += [f"{metric}: {why}" for metric, why in results.absent.items() if metric not in networks]
+        missing += without(results.absent)
+        commands = [DOWNLOAD] * any(why.endswith(SAYS_HOW) for why in results.absent.values()) + commands
         problems += results.problems
     for file, words in part.figures.items():
         try:
@@ -229,6 +226,14 @@ def draw(part: Part, device: torch.device, out: Path, typed: Sequence[str], over
             missing.append(f"{file}: {describe(error)}")
     again = [command] if missing and command not in commands else []
     return Drawn(part, text, tuple(files), tuple(missing), (*commands, *again), tuple(problems))
+
+
+def without(absent: Mapping[str, str]) -> list[str]:
+    """Metrics that were not measured: those whose networks are missing in one line (where each was looked for stands in the
+    text), others each with its reason."""
+    networks = [metric.replace("_", " ") for metric, why in absent.items() if why.endswith(SAYS_HOW)]
+    others = [f"{metric}: {why}" for metric, why in absent.items() if not why.endswith(SAYS_HOW)]
+    return [f"VBench's networks for {join(networks)}", *others] if networks else others
 
 
 def opinion(part: Part, runs: Sequence[Run]) -> Opinion:

@@ -23,7 +23,7 @@ from report_runs import write_run
 from studies import write_study
 
 from experiments.figures.drift import BANDS, Curve, Drift, Panel, panel
-from experiments.figures.end_labels import GAP, LABEL_LETTERS, end_labels, shortened, spread
+from experiments.figures.end_labels import GAP, end_labels, spread
 from experiments.figures.figure import FORMATS, drawn, save, styled
 from experiments.figures.style import DARK, GREY, KNOWN, LIGHT, Ink, inks, sweeps
 from experiments.figures.sweep import Sweep
@@ -217,26 +217,6 @@ def test_names_at_the_ends_of_lines_keep_apart() -> None:
     assert spread([5.0, 50.0], 12, 0, 100) == [5.0, 50.0]
 
 
-@pytest.mark.parametrize(
-    ("label", "short"),
-    [
-        ("deep_sink", "deep_sink"),
-        ("deep_forcing_release", "deep_forcing_rel…"),
-        ("deep_sink (tiny decoder)", "deep_sink (tiny)"),
-        ("deep_forcing_release (tiny decoder)", "deep_forc… (tiny)"),
-        ("sink_frames=3 (tiny decoder)", "sink_fram… (tiny)"),
-        ("(tiny decoder)", "(tiny decoder)"),
-        ("sink (rtn 4)", "sink (rtn 4)"),
-        ("deep_sink (teacache)", "deep_… (teacache)"),
-        ("deep_forcing (tiny decoder, teacache)", "deep_for… (lossy)"),
-        ("deep_forcing (mine)", "deep_forcing (mi…"),
-    ],
-)
-def test_a_label_at_the_end_of_a_line_keeps_what_was_lossy(label: str, short: str) -> None:
-    assert shortened(label) == short
-    assert len(short) <= LABEL_LETTERS
-
-
 def test_a_policy_has_one_colour_in_every_figure() -> None:
     known = [*KNOWN]
     assert len(set(KNOWN.values())) == len(known)
@@ -248,6 +228,18 @@ def test_a_policy_has_one_colour_in_every_figure() -> None:
     many = inks([f"r{chr(97 + i)}" for i in range(20)], [False] * 20)
     assert len({(ink.light, ink.dash) for ink in many}) == 20
     assert len({ink.light for ink in many[:8]}) == 8
+
+
+def test_a_wide_band_among_several_leaves_the_curve_room() -> None:
+    t, mean, wide = [0.5, 1.5], [0.0, 1.0], ([-100.0, -99.0], [100.0, 101.0])
+    data = Panel("m", [Curve(0, "a", COLOURS[0], t, mean, dict.fromkeys(BANDS, wide))], 2.0)
+    with styled():
+        alone, many = Canvas().subplots(1, 2)
+        panel(alone, data)
+        panel(many, data, BANDS)
+    assert alone.get_ylim()[0] < -100
+    assert alone.get_ylim()[1] > 101
+    assert many.get_ylim() == pytest.approx((-1, 2))
 
 
 def test_runs_of_a_sweep_are_coloured_in_the_order_of_the_number_beside_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ import pytest
 from commands import RED, Command
 
 from deepforcing.runs import RunDir
+from eval.networks.weights import required
 from experiments.figures.attention import read_last_chunk
 from experiments.figures.chosen import ChosenTokens
 from experiments.figures.passes import PassesAttention
 from experiments.figures.slots import Slots
+from experiments.page.template import STYLE
 from experiments.probes.thinned import Thinned
+from experiments.reproduction.index import whole_intervals
+from experiments.reproduction.parts import without
 
 CHOSEN = "watch=experiments.probes.chosen.Chosen"
 
@@ -106,6 +111,27 @@ def test_the_page_says_what_is_there_and_what_is_missing(command: Command, check
     lines = drawn(PassesAttention(), last).axes[0].lines
     assert len(lines) == 5
     np.testing.assert_allclose(lines[4].get_ydata(), last.mass[4].mean((0, 1)))
+
+
+def test_networks_that_are_missing_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
+    absent = {"replay": "videos are too short"}
+    for metric, network in (("dynamic_degree", "raft"), ("imaging_quality", "musiq")):
+        with pytest.raises(ValueError, match="is not at") as missing:
+            required(network)
+        absent[metric] = str(missing.value)
+    lines = ["VBench's networks for dynamic degree and imaging quality", "replay: videos are too short"]
+    assert without(absent) == lines
+    assert without({"replay": "videos are too short"}) == lines[1:]
+
+
+def test_intervals_on_the_page_are_not_broken_and_not_hidden() -> None:
+    cells = "<td>1.0 [0.5, 1.5]</td><td><strong>2</strong> [1, 3]*</td><td>[a](b)</td>"
+    made = whole_intervals(cells)
+    assert re.sub("<[^>]*>", "", made) == re.sub("<[^>]*>", "", cells)
+    (name,) = set(re.findall(r'<span class="(\w+)">\[[^\]]*\]', made))
+    assert made.count("<span") == 2
+    assert f".{name}" not in STYLE.read_text(), "the report's page hides its own bands by such names"
 
 
 @pytest.mark.parametrize(

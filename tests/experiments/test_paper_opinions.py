@@ -64,6 +64,7 @@ def test_what_people_preferred_stands_beside_the_papers_table(tmp_path: Path) ->
     nothing = of_people(runs, tmp_path / "study", pattern)
     assert not nothing.text
     assert f"runs=[{runs[0].path},{runs[1].path}]" in nothing.commands[0]
+    assert "pairs=3 " in nothing.commands[0], "as many as there are: two runs of three prompts"
     key = write_study(tmp_path / "study")
     assert "nobody has answered" in of_people(runs, tmp_path / "study", pattern).missing[0]
     for rater in range(1, RATERS + 1):  # three of four prefer the subject

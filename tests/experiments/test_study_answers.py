@@ -118,7 +118,7 @@ def test_files_that_cannot_be_counted(make: Callable[..., Outcome], command: Com
         assert "\n" not in problem
     status, out, err = table(command, tmp_path)
     assert (status, err.count("\n")) == (1, 1)
-    assert "1 raters" in out
+    assert "1 rater," in out
     good.unlink()
     status, out, err = table(command, tmp_path)
     assert (status, out, err.count("\n")) == (2, "", 2)
@@ -140,7 +140,7 @@ def test_raters_who_answered_twice_and_who_did_not_look(
     status, out, err = table(command, tmp_path)
     assert (status, err.count("\n")) == (1, 1)
     assert "rater 2 answered twice, and differently" in err
-    assert "1 raters" in out
+    assert "1 rater," in out
     (tmp_path / "a2 (1).csv").unlink()
     (tmp_path / "a2.csv").write_text(answered(folder, 2, lambda question, opponent: opponent is not None))
     status, out, err = table(command, tmp_path)

@@ -114,4 +114,4 @@ def test_a_rater_from_beginning_to_end(make: Callable[..., Outcome], command: Co
     )
     status, out, err = table(command, tmp_path)
     assert (status, err) == (0, "")
-    assert "1 raters" in out
+    assert "1 rater," in out
