@@ -76,8 +76,10 @@ class ModelSpec(Protocol):
         """What of the identity belongs to the decoder."""
         ...
 
-    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
-        """A decoder for each video (Codec.decoder), without the transformer."""
+    def decoders(
+        self, device: torch.device, dtype: torch.dtype, compiled: bool = False
+    ) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video (Codec.decoder), without the transformer. compiled: as a compiled backend's."""
         ...
 
     def notes(self) -> list[str]:

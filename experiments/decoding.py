@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from deepforcing import backend
 from deepforcing.environment import environment
 from deepforcing.generator import DTYPES, ModelSpec
 from deepforcing.latents import read_latents
@@ -23,6 +24,7 @@ from experiments.results.runs import find_runs
 from experiments.videos import command_line
 
 DECODER = ("vae", "vae_dtype", "channels_last", "decoder", "taehv")  # of a model's identity: what may be another
+COMPILED = ("compiled", "graphs")  # backends whose rollouts have a compiled decoder; its last bits are the run's
 OF_THE_ROLLOUT = ("schema", "video", "bytes", "sha256", "latents", "wall_seconds", "peak_memory_bytes", "cache_bytes")
 
 
@@ -37,6 +39,9 @@ def decode_runs(config: DictConfig, console: Console) -> None:
     patterns = config.runs if is_list(config.runs) else [config.runs]
     old = [RunDir.open(path) for path in find_runs([str(pattern) for pattern in patterns])]
     identities = [decoded_identity(run, model) for run in old]
+    for identity in identities:
+        if identity.get("backend") in COMPILED:
+            backend.check("compiled", device, DTYPES[identity["dtype"]])
     needed = sum(sample["bytes"] or 0 for run in old for sample in run.samples())
     check_writable(str(config.runs_root), needed + MIN_FREE_BYTES)
     for run, identity in zip(old, identities, strict=True):
@@ -48,7 +53,7 @@ def decode_runs(config: DictConfig, console: Console) -> None:
         console.print(told, style="bold", markup=False)
         if not todo:
             continue
-        decoders = model.decoders(device, DTYPES[identity["dtype"]])
+        decoders = model.decoders(device, DTYPES[identity["dtype"]], identity.get("backend") in COMPILED)
         with bar(console, "videos") as shown:
             for sample in shown.track(todo, description=str(run.record()["name"])):
                 with new.claim(sample["sample"]) as mine:

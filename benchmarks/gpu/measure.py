@@ -24,8 +24,10 @@ from benchmarks.gpu.size import Size
 from deepforcing import backend
 from deepforcing.generator import DTYPES, Generator, GeneratorSpec, Model
 from deepforcing.stopwatch import Stopwatch
+from deepforcing.wan.kernels import AttentionKernel
 from deepforcing.wan.model import WanModel
 from deepforcing.wan.transformer import Backend
+from experiments.attention import with_attention
 
 FASTER: tuple[Backend, ...] = ("compiled", "graphs")
 PASSES = ("passes", "self_forcing", "deep_forcing", "ratio", "aligned")
@@ -105,8 +107,9 @@ class Rollout:
         total: int,
         batch: int = 1,
         mode: Backend = PLAIN,
+        kernel: AttentionKernel = "torch",
     ) -> None:
-        spec = size.spec(policy, backend=mode)
+        spec = replace(size.spec(policy, backend=mode), attention=kernel)
         self.clock = Laps(device)
         videos = [(PROMPT, f"gpu{i}", i) for i in range(batch)]
         job = Generator(spec, model, device).batch_job(videos, total * spec.chunk_frames, Stopwatch(device))
@@ -162,6 +165,8 @@ def modes(device: torch.device) -> tuple[Backend, ...]:
 
 def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell, until: float, mode: Backend) -> None:
     total = size.fill + (size.warm_ups + size.repeats) * size.chunks
+    kernel = with_attention(size.spec("self_forcing"), "measured", device).attention
+    note = f"attention={kernel}, the fastest measured"
     rollouts: dict[str, Rollout] = {}
     rows = {
         "self_forcing": ("passes", "self_forcing"),
@@ -170,7 +175,7 @@ def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell,
     }
     for policy, of in rows.items():
         with surviving(tell, of, mode):
-            rollouts[policy] = Rollout(size, policy, model, device, total, mode=mode)
+            rollouts[policy] = Rollout(size, policy, model, device, total, mode=mode, kernel=kernel)
     taken: dict[str, list[list[dict[str, float]]]] = {policy: [] for policy in rollouts}
     for repeat in range(size.warm_ups + size.repeats):
         for policy in list(rollouts):
@@ -189,18 +194,18 @@ def measure_policies(size: Size, model: Model, device: torch.device, tell: Tell,
         if policy in seconds:
             flops = 5 * pass_flops(config, 3 * s, rollouts[policy].tokens)
             singles = [frames / sum(c.values()) for chunks in taken[policy] for c in chunks]
-            tell(Measured(policy, mode, [frames / t for t in seconds[policy]], singles, flops))
+            tell(Measured(policy, mode, [frames / t for t in seconds[policy]], singles, flops, note=note))
     plain = seconds.get("self_forcing")
     if plain:
         denoise = [[1e3 * c["denoise"] for c in chunks] for chunks in taken["self_forcing"]]
         flops = 4 * pass_flops(config, 3 * s, rollouts["self_forcing"].tokens)
         singles = [c for repeat in denoise for c in repeat]
-        tell(Measured("passes", mode, [sum(repeat) / len(repeat) for repeat in denoise], singles, flops))
+        tell(Measured("passes", mode, [sum(repeat) / len(repeat) for repeat in denoise], singles, flops, note=note))
         for policy, row in (("deep_forcing", "ratio"), ("deep_sink", "aligned")):
             if policy in seconds:
                 pairs = list(zip(plain, seconds[policy], strict=False))
                 values = [a / b for a, b in pairs] if row == "ratio" else [100 * (b / a - 1) for a, b in pairs]
-                tell(Measured(row, mode, values))
+                tell(Measured(row, mode, values, note=note))
 
 
 def end_to_end(spec: GeneratorSpec, model: Model, device: torch.device, total: int) -> Iterator[float]:

@@ -136,8 +136,10 @@ class TinySpec:
         """All of it: the codec is part of the checkpoint."""
         return self.identity()
 
-    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
-        """A decoder for each video."""
+    def decoders(
+        self, device: torch.device, dtype: torch.dtype, compiled: bool = False
+    ) -> Callable[[], Callable[[Tensor], Tensor]]:
+        """A decoder for each video. It is too small for a compiler."""
         return TinyModel.load(self.path, find_world(self.drawn)).to(device).eval().requires_grad_(False).decoder
 
     def notes(self) -> list[str]:

@@ -27,6 +27,7 @@ from deepforcing.wan.weights import check_wan, load_wan, random_wan, sha256_of_a
 
 NONE = "none"
 VAE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Streams = Callable[[], Callable[[Tensor], Tensor]]  # a new decoder at each call
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ class WanSpec:
         tiny = None if self.taehv_spec is None else self.taehv_spec.build(device, dtype)
         return WanModel(wan, self.make_embeddings(), self.make_vae(device, dtype), self.geometry, tiny)
 
-    def decoders(self, device: torch.device, dtype: torch.dtype) -> Callable[[], Callable[[Tensor], Tensor]]:
+    def decoders(self, device: torch.device, dtype: torch.dtype, compiled: bool = False) -> Streams:
         """A decoder for each video (see WanModel.decoder), without the transformer. Raises ValueError for missing files."""
         if self.vae == NONE and self.decoder == "vae":
             raise ValueError(f"model {self.name} has no VAE (model.vae=none), so nothing can be decoded")
@@ -280,7 +281,7 @@ class WanSpec:
             return self.taehv_spec.build(device, dtype).stream
         vae = self.make_vae(device, dtype)
         assert vae is not None
-        return vae.decoder
+        return vae.compile().decoder if compiled else vae.decoder
 
     def make_vae(self, device: torch.device, dtype: torch.dtype) -> WanVAE | None:
         if self.vae == NONE:

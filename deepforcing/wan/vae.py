@@ -61,7 +61,7 @@ class WanVAE:
                 p.data = p.data.contiguous(memory_format=layouts.get(p.ndim, torch.contiguous_format))
         parameter = next(vae.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        if self.device.type == "cuda":  # where only given clips need the encoder
+        if parks(self.device):  # only given clips need the encoder
             self.encoder_to(torch.device("cpu"))
         config: Any = vae.config
         # In float32 whatever the VAE runs in; the published bfloat16 runs round both vectors first.
@@ -95,7 +95,7 @@ class WanVAE:
         try:
             means: Tensor = self.vae.encode(x).latent_dist.mode()
         finally:
-            if self.device.type == "cuda":
+            if parks(self.device):
                 self.encoder_to(torch.device("cpu"))
         return means.float()
 
@@ -103,10 +103,11 @@ class WanVAE:
         for part in (self.vae.encoder, self.vae.quant_conv):
             part.to(device)
 
-    def compile(self) -> None:
+    def compile(self) -> WanVAE:
         """The decoder by torch.compile, when it first decodes. It takes latent frame by latent frame, so it is three graphs,
         of the first, the second and all later ones, whatever the chunks."""
         self.decode_one = torch.compile(self.vae.decoder, fullgraph=True, dynamic=False)
+        return self
 
     def _normalised(self, means_BCFYX: Tensor) -> Tensor:
         return (means_BCFYX - self.mean) / self.std
@@ -141,6 +142,11 @@ class WanVAE:
         from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
         return sum(isinstance(m, WanCausalConv3d) for m in self.vae.decoder.modules())
+
+
+def parks(device: torch.device) -> bool:
+    """Whether the encoder waits on the CPU while no clip is encoded: a GPU's memory is for the rollout."""
+    return device.type == "cuda"
 
 
 def load_vae(

@@ -61,7 +61,8 @@ def find_groups(asked: Asked) -> list[Group]:
 
 
 def relabelled(run: Run, labels: Mapping[str, str]) -> Run:
-    return replace(run, label=labels.get(str(run.record.get("name")), run.label))
+    label = labels.get(str(run.record.get("name")))
+    return run if label is None else replace(run, label=label + run.mark)
 
 
 def make(asked: Asked, console: Console) -> Path:

@@ -17,6 +17,7 @@ from eval.protocol import Protocol
 from experiments.command.compose import chosen, compose
 from experiments.command.words import is_list, positive, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
+from experiments.results.marks import TINY
 from experiments.tables.published import PaperRow, column
 from experiments.tables.table import FPS, Column
 
@@ -95,6 +96,8 @@ def plan(config: DictConfig, name: str, words: Sequence[str], look: bool = False
             label = f"{label} {OTHER_WEIGHTS}"
             made.label = f"{key} {OTHER_WEIGHTS}"
         OmegaConf.resolve(made)
+        if made.model.get("decoder") == "taehv":  # of what a row leaves out by itself, its own label tells
+            label = f"{label} ({TINY})"
         paper = {str(metric): float(value) for metric, value in (written_row.get("paper") or {}).items()}
         rows.append(PaperRow(str(key), label, tuple(written_row.rollout), written_row.get("at"), paper))
         if key in wanted:

@@ -19,6 +19,7 @@ from experiments.command.compose import compose
 from experiments.command.values import Frames, Grid, Keys, NamedPoints, Text, checked
 from experiments.command.words import describe, is_list, shown, whole
 from experiments.request import build_spec, check_request, find_prompts, find_seeds
+from experiments.sweeps.batch import with_batch
 
 MOST = 1000
 SAME = (
@@ -110,6 +111,7 @@ def find_points(config: DictConfig, model: Sequence[str], here: bool = True) -> 
             point[key] = config[key]
         OmegaConf.resolve(point)
         try:
+            point = with_batch(point, (*shared, *words)) if here else point
             request = check_request(point, here)
         except (ValueError, InstantiationException) as error:
             left_out[name] = describe(error)

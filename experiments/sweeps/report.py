@@ -36,7 +36,9 @@ def read_points(points: Points, real: Path | None) -> dict[str, Run]:
     for shared in of_run.values():
         (run,) = read_runs([shared[0].run])
         name = " = ".join(point.name for point in shared)
-        found[name] = replace(run, label=name, samples=tuple(s for s in run.samples if s["sample"] in wanted))
+        found[name] = replace(
+            run, label=name + run.mark, samples=tuple(s for s in run.samples if s["sample"] in wanted)
+        )
     if real is not None:
         (run,) = read_runs([real])
         found[REAL.name] = replace(run, samples=tuple(s for s in run.samples if s["sample"] in wanted))

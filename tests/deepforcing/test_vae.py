@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from deepforcing.wan import vae as vaes
 from deepforcing.wan.vae import MEAN, STD, WanVAE, _build, diffusers_name, load_vae, random_vae
 
+CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parents[1] / "golden" / "wan_vae_micro"
 
 
@@ -135,3 +137,23 @@ def test_a_compiled_decoder_is_three_graphs_whatever_the_chunks(
         got = torch.cat([decode(part) for part in latents.split(pieces, 1)], 1)
         assert torch.equal(got, vae.decoder()(latents))
     assert graphs == 3
+
+
+def test_the_encoder_is_on_the_gpu_only_while_a_clip_is_encoded(vae: WanVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a CPU in the GPU's place: where the encoder was put, in order, also after an encoding that failed."""
+    places: list[torch.device] = []
+    monkeypatch.setattr(vaes, "parks", lambda device: True)
+    monkeypatch.setattr(WanVAE, "encoder_to", lambda self, device: places.append(device))
+    parked = WanVAE(vae.vae)
+    assert places == [CPU]
+    gpu = parked.device = torch.device("cpu", 0)  # told apart from where it is parked
+    video = torch.rand(1, 5, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(parked.encode(video), vae.encode(video))
+    assert places[1:] == [gpu, CPU, vae.device, CPU]
+    places.clear()
+    monkeypatch.setattr(vae.vae, "encode", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        parked.encode(video)
+    assert places == [gpu, CPU]
+    parked.decoder()(torch.zeros(1, 1, 3, 2, 3))
+    assert len(places) == 2

@@ -15,24 +15,33 @@ from experiments.suites import load_suite
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "docs" / "experiments" / "sinks_and_compression"
-COLUMNS = "shape_match:last,sprite_drift:last,presence:last,progress:last,texture:last,background_drift:last"
-SCORES = {"compression_matched": "scores", "adaptive_sink": "adaptive_sink_scores"}
-TABLES = {  # the committed table: its experiment and baseline
-    "deep_sink_w19": ("compression_matched", "deep_sink_w19"),
-    "deep_sink_w16": ("compression_matched", "deep_sink_w16"),
-    "deep_forcing_own_frames": ("compression_matched", "deep_forcing_own_frames"),
-    "adaptive_sink": ("adaptive_sink", "deep_sink"),
+TINY = "shape_match:last,sprite_drift:last,presence:last,progress:last,texture:last,background_drift:last"
+PAN = "novelty:last,landmark_kept:last,pan_progress:last,scenery_drift:last"
+SCORES = {  # folder of scores: its experiment, columns and suite
+    "scores": ("compression_matched", TINY, "unseen"),
+    "adaptive_sink_scores": ("adaptive_sink", TINY, "unseen"),
+    "pan_scores": ("adaptive_sink", PAN, "tiny_pan_unseen"),
 }
-FAST = {"deep_sink_w19", "adaptive_sink"}  # one of each experiment
+TABLES = {  # the committed table: its folder and baseline
+    "deep_sink_w19": ("scores", "deep_sink_w19"),
+    "deep_sink_w16": ("scores", "deep_sink_w16"),
+    "deep_sink_w18": ("scores", "deep_sink_w18"),
+    "deep_forcing_own_frames": ("scores", "deep_forcing_own_frames"),
+    "deep_forcing": ("scores", "deep_forcing"),
+    "adaptive_sink": ("adaptive_sink_scores", "deep_sink"),
+    "adaptive_sink_pan": ("pan_scores", "deep_sink_s14"),
+}
+FAST = {"deep_sink_w19", "adaptive_sink_pan"}  # one of each world
 
 
 @pytest.mark.parametrize("table", [pytest.param(t, marks=[] if t in FAST else [pytest.mark.slow]) for t in TABLES])
 def test_every_number_comes_again_from_the_scores(table: str, command: Command, tmp_path: Path) -> None:
-    experiment, baseline = TABLES[table]
+    folder, baseline = TABLES[table]
+    experiment, columns, _ = SCORES[folder]
     words = [
         f"experiment={experiment}",
-        f"folders={HERE / SCORES[experiment]}",
-        f"columns=[{COLUMNS}]",
+        f"folders={HERE / folder}",
+        f"columns=[{columns}]",
         f"baseline={baseline}",
     ]
     found = command("leaderboard", *words, f"out={tmp_path / table}.html")
@@ -41,18 +50,16 @@ def test_every_number_comes_again_from_the_scores(table: str, command: Command, 
     pd.testing.assert_frame_equal(again, committed, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("experiment", SCORES)
-def test_rows_prompts_and_seeds_are_the_plans(experiment: str) -> None:
+@pytest.mark.parametrize("folder", SCORES)
+def test_rows_prompts_and_seeds_are_the_plans(folder: str) -> None:
+    experiment, _, suite = SCORES[folder]
     spec = yaml.safe_load((ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text())
-    prompts = {prompt.text for prompt in load_suite("unseen")}
+    prompts = {prompt.text for prompt in load_suite(suite)}
     assert len(prompts) == 64
-    runs = read_exported(HERE / SCORES[experiment])
-    assert runs
+    runs = read_exported(HERE / folder)
+    assert {str(run.record["name"]) for run in runs} == set(spec["rows"])
     for run in runs:
-        name = str(run.record["name"])
-        assert name in spec["rows"]
-        assert run.path.name == f"{name}-{identity_hash(run.record['identity'])}"
-        seeds = {sample["seed"] for sample in run.samples}
-        assert {5} <= seeds <= {5, 6}
-        for seed in seeds:
+        assert run.path.name == f"{run.record['name']}-{identity_hash(run.record['identity'])}"
+        assert {sample["seed"] for sample in run.samples} == {5, 6}
+        for seed in (5, 6):
             assert {sample["prompt"] for sample in run.samples if sample["seed"] == seed} == prompts

@@ -180,6 +180,25 @@ def test_backends_that_are_not_here_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert measure.modes(torch.device("cuda"))[0] == "graphs"
 
 
+def test_rows_of_passes_use_the_kernel_that_was_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+
+    def measured(spec: Any, word: str, device: torch.device) -> Any:
+        return replace(spec, attention="math") if word == "measured" else spec
+
+    class Noted(measure.Rollout):
+        def __init__(self, *args: Any, **kept: Any) -> None:
+            used.append(kept["kernel"])
+            super().__init__(*args, **kept)
+
+    monkeypatch.setattr(measure, "with_attention", measured)
+    monkeypatch.setattr(measure, "Rollout", Noted)
+    found = rows_of(told_by("passes", replace(TOY, repeats=1, warm_ups=0, fill=1, chunks=1)))
+    assert used == ["math"] * 3
+    assert {row.note for row in found.values()} == {"attention=math, the fastest measured"}
+    assert all(row.values for row in found.values())
+
+
 def test_end_to_end_and_memory() -> None:
     quick = replace(TOY, repeats=1, fill=2)
     vae = rows_of(told_by("vae", quick))["vae"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,15 +252,45 @@ def test_decoding_again_gives_the_same_bytes(
     assert command("evaluate", f"runs={again}", "metrics=[sharpness]", "window_seconds=0.5").status == 0
 
 
-def test_another_decoder_gives_what_rolling_out_with_it_gives(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wan's tiny decoder over the latents of a run that the VAE decoded: the other run's directory and bytes."""
+def small_wan() -> list[str]:
     names = ("dim", "ffn_dim", "freq_dim", "num_heads", "num_layers", "in_dim", "out_dim", "text_dim", "text_len")
     model = ["model=wan2.1-1.3b", "model.vae_dim=4", "model.random_weights=true"]
     model += [f"+model.config.{name}={getattr(CONFIG, name)}" for name in names]
     model += ["+model.config._target_=deepforcing.wan.config.WanConfig"]
-    model += ["+model.geometry={_target_:deepforcing.geometry.Geometry,height:32,width:48}"]
+    return [*model, "+model.geometry={_target_:deepforcing.geometry.Geometry,height:32,width:48}"]
+
+
+def test_what_a_compiled_decoder_made_is_decoded_by_one_again(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a compiler that leaves functions as they are, and says which it was given."""
+    compiled: list[str] = []
+
+    def compiler(function: Any, **_: Any) -> Any:
+        compiled.append(type(function).__name__)
+        return function
+
+    monkeypatch.setattr("torch.compile", compiler)
+    roll = ["prompts=['a red dog runs']", "seconds=0.5", "device=cpu", "backend=compiled", "latents=keep"]
+    runs, again = tmp_path / "runs", tmp_path / "again"
+    assert command("rollout", *small_wan(), *roll, f"runs_root={runs}").status == 0
+    assert compiled.count("WanDecoder3d") == 1
+    compiled.clear()
+    assert command("decode", *small_wan(), f"runs={runs}/*", f"runs_root={again}", "device=cpu").status == 0
+    assert compiled == ["WanDecoder3d"]
+    assert only(again).name == only(runs).name
+    assert files(again, ".mp4") == files(runs, ".mp4")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    bad = command("decode", *small_wan(), f"runs={runs}/*", f"runs_root={tmp_path / 'third'}", "device=cpu")
+    assert (bad.status, bad.err.count("\n")) == (2, 1)
+    assert "torch.compile needs a C++ compiler" in bad.err
+
+
+def test_another_decoder_gives_what_rolling_out_with_it_gives(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wan's tiny decoder over the latents of a run that the VAE decoded: the other run's directory and bytes."""
+    model = small_wan()
     tiny = ["model.decoder=taehv", f"model.taehv={write_taehv(tmp_path / 'taehv.pth')}"]
     roll = ["prompts=['a red dog runs']", "seconds=1.3", "device=cpu", "label=mine"]
     runs, other, again = tmp_path / "runs", tmp_path / "other", tmp_path / "again"
