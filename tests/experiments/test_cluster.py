@@ -1,48 +1,22 @@
-"""A sweep's points as jobs: of this machine by submitit's local executor, and of a real SLURM where one can be started."""
+"""A sweep's points as jobs of this machine (submitit), and what a cluster refuses; test_slurm.py has a real one."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import slurm
-from commands import BLUE, RED, Command, Outcome
+from commands import Command
 from rich.console import Console
+from swept import ROOT, scores, videos, words
 
 from experiments.sweeps import cluster
 from experiments.sweeps import slurm as asked
 from experiments.sweeps.slurm import last_line
 
 pytest.importorskip("submitit")
-POINTS = "points={a:['cache.retention.window_frames=6'],b:['cache.retention.window_frames=9']}"
-ROOT = Path(__file__).parents[2]
-
-
-def words(checkpoint: Path, folder: Path, *more: str) -> tuple[str, ...]:
-    given = {"seconds": "2", "prompts": f"['{RED}','{BLUE}']", "model.checkpoint": str(checkpoint), "ends": "1"}
-    given |= {"runs_root": str(folder / "runs"), "out": str(folder / "out.md"), "metrics": "[saturation]"}
-    given |= {"window_seconds": "0.5", "baseline": "a", "device": "cpu", "sweep.figures": "{}", "threads": "1"}
-    typed = {word.partition("=")[0] for word in more}
-    return ("run", POINTS, *(f"{key}={value}" for key, value in given.items() if key not in typed), *more)
-
-
-def scores(folder: Path) -> pd.DataFrame:
-    """The final table, without what depends on the machine's load."""
-    table = pd.read_csv(folder / "out.csv")
-    return table[~table["metric"].isin(["chunk_time", "fps"])].reset_index(drop=True)
-
-
-def videos(folder: Path) -> dict[str, bytes]:
-    return {f"{p.parts[-3]}/{p.name}": p.read_bytes() for p in sorted((folder / "runs").glob("*/samples/*.mp4"))}
 
 
 @pytest.fixture
@@ -97,7 +71,6 @@ def commands(folder: Path, **texts: str | None) -> Path:
     return folder
 
 
-SMALL = ("launcher.gpus=0", "launcher.cpus=1", "launcher.minutes=30")
 TAKEN = "Submitted batch job 7\n"
 DRAINED = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
 ACCOUNT = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n"
@@ -200,141 +173,6 @@ def test_what_jobs_left_is_how_they_ended(tmp_path: Path, monkeypatch: pytest.Mo
     assert cluster.how_it_ended(task, "7_0", tmp_path) == ""
     task.ended.write_text("{")
     assert cluster.problems_of(task) is None
-
-
-# ---- a real SLURM ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if not slurm.installed():
-        pytest.skip("no SLURM, and no root or apt to install it")
-    with slurm.running(tmp_path_factory.mktemp("slurm"), most_jobs=10) as environment:
-        yield {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def sweep(*arguments: str, queue: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.sweep", *arguments],
-        cwd=ROOT, env=queue, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen[str]) -> Outcome:
-    out, err = process.communicate(timeout=1200)
-    return Outcome(process.returncode, out, err)
-
-
-@pytest.mark.slow
-def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
-    queue: dict[str, str], checkpoint: Path, whole: Path, tmp_path: Path
-) -> None:
-    """The command is killed, a job is killed: the same command waits for the jobs that go on, and repeats the other."""
-    folder = tmp_path / "jobs"
-    folder.mkdir()
-    jobs = (*words(checkpoint, folder), "launcher=slurm", *SMALL, "launcher.shards=2")
-    partial = sweep(*jobs, "launcher.partition=gpu", queue=queue)
-    assert "launcher.partition=gpu is no partition here; there are main" in ended(partial).err
-    first = sweep(*jobs, queue=queue)
-    deadline = time.monotonic() + 600
-    while not list((folder / "runs").glob("self_forcing-*/samples/*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    first.send_signal(signal.SIGKILL)
-    ended(first)
-    listed = subprocess.run(["squeue", "-h", "-r", "-t", "R", "-o", "%i"], env=queue, capture_output=True, text=True)
-    (job, *_) = listed.stdout.split()
-    subprocess.run(["scancel", "--signal=KILL", "--full", job], env=queue, check=True)
-    status, out, err = ended(sweep(*jobs, queue=queue))
-    if status:  # the killed job was still in the queue when the command looked: it is told, and repeated by the next
-        assert status == 1
-        assert "ended without a word: killed" in err
-        status, out, err = ended(sweep(*jobs, queue=queue))
-    assert (status, err) == (0, ""), out + err
-    pd.testing.assert_frame_equal(scores(folder), scores(whole))
-    assert videos(folder) == videos(whole)
-    more = (*words(checkpoint, folder, "seeds=[0,1,2,3]"), "launcher=slurm", *SMALL)
-    told = ended(sweep(*more, "launcher.shards=8", queue=queue))  # 16 jobs, and the queue takes 10
-    assert (told.status, told.err.count("\n")) == (2, 1)
-    assert "SLURM takes no jobs now: " in told.err
-    told = ended(sweep(*more, "launcher.minutes=100", queue=queue))
-    assert (told.status, told.err.count("\n")) == (2, 1)
-    assert "SLURM will never start these jobs (PartitionTimeLimit), so they are cancelled" in told.err
-
-
-@pytest.mark.slow
-def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
-    queue: dict[str, str], checkpoint: Path, whole: Path, tmp_path: Path
-) -> None:
-    """The signal that SLURM sends before the end of the time, or to give the node to others."""
-    folder = tmp_path / "jobs"
-    folder.mkdir()
-    process = sweep(*words(checkpoint, folder), "launcher=slurm", *SMALL, queue=queue)
-    deadline = time.monotonic() + 600
-    while not list((folder / "runs").glob("self_forcing-*/samples/*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    listed = subprocess.run(["squeue", "-h", "-r", "-t", "R", "-o", "%i"], env=queue, capture_output=True, text=True)
-    (job, *_) = listed.stdout.split()
-    subprocess.run(["scancel", "--signal=USR2", "--full", job], env=queue, check=True)
-    status, out, err = ended(process)
-    assert (status, err) == (0, ""), out + err
-    logs = "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob(f"{job}_*log.out"))
-    assert "Requeued job" in logs
-    pd.testing.assert_frame_equal(scores(folder), scores(whole))
-
-
-@pytest.mark.slow
-def test_a_job_whose_own_time_ends_is_queued_again_and_keeps_what_is_finished(
-    queue: dict[str, str], checkpoint: Path, tmp_path: Path
-) -> None:
-    """Of 50 videos a point some are there when SLURM's signal comes, 30 to 90 s after the job began."""
-    folder, alone = tmp_path / "jobs", tmp_path / "alone"
-    given = ("launcher=slurm", *SMALL[:2], "launcher.minutes=3")
-    few, all_seeds = "seeds=[0,24]", f"seeds=[{','.join(map(str, range(25)))}]"
-    done = ended(sweep(*words(checkpoint, folder, "seconds=30", all_seeds), *given, queue=queue))
-    assert (done.status, done.err) == (0, ""), done.out + done.err
-    logs = "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob("*log.out"))
-    assert "this job is timed-out" in logs
-    assert "Requeued job" in logs
-    assert re.search(r": 50 videos of \S+ s, [1-9]\d* already there", logs)
-    for place in (folder, alone):  # the first video and the last, before the end of the time and after it
-        done = ended(sweep(*words(checkpoint, place, "seconds=30", few), queue=queue))
-        assert (done.status, done.err) == (0, ""), done.out + done.err
-    pd.testing.assert_frame_equal(scores(folder), scores(alone))
-    assert videos(alone).items() <= videos(folder).items()
-
-
-@pytest.mark.slow
-def test_a_node_that_is_drained_and_one_that_does_not_see_the_runs(checkpoint: Path, tmp_path: Path) -> None:
-    """Drained: jobs wait, and after it the same command finishes them. A folder that is not shared: told at once, one line."""
-    if not slurm.installed():
-        pytest.skip("no SLURM, and no root or apt to install it")
-    hidden, place = tmp_path / "hidden", tmp_path / "slurm"
-    hidden.mkdir()
-    place.mkdir()
-    with slurm.running(place, hidden=hidden) as environment:
-        here = {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        told = ended(sweep(*words(checkpoint, hidden), "launcher=slurm", *SMALL, queue=here))
-        assert told.status == 1
-        assert re.search(r"  a, b: left nothing in \S+, not even a log: is runs_root on a file system that", told.err)
-        node = environment["NODE"]
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=drain", "reason=x"], env=here, check=True)
-        jobs = (*words(checkpoint, tmp_path), "launcher=slurm", *SMALL)
-        program = "import sys; from experiments.sweeps import slurm; slurm.PATIENCE = 5.0; slurm.POLL = 1.0; "
-        program += "sys.argv[0] = 'experiments/sweep.py'; from experiments.sweep import main; main()"
-        told = Outcome(*run_program(program, jobs, here))
-        assert (told.status, told.err.count("\n")) == (2, 1)
-        assert "no node takes these jobs (" in told.err
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], env=here, check=True)
-        told = ended(sweep(*jobs, queue=here))
-        assert (told.status, told.err) == (0, ""), told.out + told.err
-        assert "2 in the queue already, 0 new" in " ".join(told.out.split())
-
-
-def run_program(program: str, arguments: tuple[str, ...], queue: dict[str, str]) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=ROOT, env=queue, capture_output=True, text=True, timeout=1200
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_the_last_error_of_many_lines() -> None:
