@@ -33,7 +33,7 @@ WRONG = {
     "cache.retention.window_frames=null": r"window_frames=null must be a whole number",
     "cache.retention.sink=3": r"did you mean cache\.retention\.sink_frames\?",
     "+cache.retention.keep=3": r"cache\.retention\.keep is not a key.*window_frames, sink_frames",
-    "cache.alignment=sliding": r"choose one of absolute, sink, unified, slot",
+    "cache.alignment=sliding": r"choose one of absolute, sink, unified, one_shift, slot",
     "cache.alignment=3": r"a name, such as absolute, sink",
     "generator.chunk_frames=0": r"chunk_frames=0 must be at least 1",
     "generator.steps=[250,1000]": r"descending integers",

@@ -201,7 +201,7 @@ def test_figures_of_sweeps_show_the_numbers_that_they_are_given(tmp_path: Path) 
     points, _ = known_runs(tmp_path)
     runs = [point.run for point in points.made]
     drawn = Budget(metrics="colour_drift", cost="kv_tokens").read(runs)
-    ((title, lines),) = drawn.panels
+    ((title, _, lines),) = drawn.panels
     assert title == "colour drift, last ↓"
     assert [line.policy for line in lines] == ["sink", "deep_sink"]
     assert [point[1] for point in lines[1].points] == pytest.approx([9.0, 18.0])
