@@ -21,6 +21,7 @@ SCORES = {  # folder of scores: its experiment, None for none of the plan's, col
     "scores": ("compression_matched", TINY, "unseen"),
     "adaptive_sink_scores": ("adaptive_sink", TINY, "unseen"),
     "pan_scores": ("adaptive_sink", PAN, "tiny_pan_unseen"),
+    "pan_compression_scores": ("compression_matched", PAN, "tiny_pan_unseen"),
     "exploratory_scores": (None, TINY, "unseen"),
     "frames_read_scores": (None, TINY, "heldout"),
 }
@@ -32,6 +33,7 @@ TABLES = {  # the committed table: its folder and baseline, None: the leaderboar
     "deep_forcing": ("scores", "deep_forcing"),
     "adaptive_sink": ("adaptive_sink_scores", "deep_sink"),
     "adaptive_sink_pan": ("pan_scores", "deep_sink_s14"),
+    "compression_pan": ("pan_compression_scores", "deep_sink_w19"),
     "frames_read": ("frames_read_scores", None),
     "exploratory_deep_sink_s12": ("exploratory_scores", "deep_sink_s12"),
     "exploratory_deep_forcing_own_frames": ("exploratory_scores", "deep_forcing_own_frames"),
