@@ -104,7 +104,7 @@ def pictures(runs: Sequence[Run], figures: Sequence[str], folder: Path) -> tuple
 
     found, lacking = {}, []
     for name in figures:
-        if is_file(name):
+        if name.endswith(".png"):
             found[Path(name).stem] = Path(name)
             continue
         try:  # no figure is worth the scores beside it
@@ -114,7 +114,3 @@ def pictures(runs: Sequence[Run], figures: Sequence[str], folder: Path) -> tuple
         except Exception as error:
             lacking.append(f"no figure {name}: {describe(error)}")
     return found, lacking
-
-
-def is_file(figure: str) -> bool:
-    return figure.endswith(".png")

@@ -39,7 +39,8 @@ def reproduce_task(config: DictConfig) -> int:
     check_output(out)
     whole = Part(name, str(config.experiment.title), config, planned)
     over.print(told(whole, speed), in_all([whole], speed, device), sep="\n", markup=False)
-    over.print(*(f"not here: {lack}" for lack in planned.lacks), sep="\n", markup=False, end="\n" * bool(planned.lacks))
+    for lack in planned.lacks:
+        over.print(f"not here: {lack}", markup=False)
     if config.plan:
         return 0
     results = Results()

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from experiments.reproduction.speed import TABLE
 from experiments.request import check_request
-
-TABLE = Path("reports/gpu_table/gpu_table.json")
 
 
 def fastest_first(table: Path, card: str) -> list[int]:

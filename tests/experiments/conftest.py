@@ -11,6 +11,7 @@ import torch
 from commands import RED, Command, Outcome
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import save_file
+from swept import words
 
 from deepforcing.tiny.model import TinyModel
 
@@ -75,3 +76,13 @@ def make(command: Command, checkpoint: Path, tmp_path: Path) -> Command:
         return command("rollout", *(g for g in given if g.partition("=")[0] not in keys), *overrides)
 
     return call
+
+
+@pytest.fixture
+def whole_sweep(command: Command, checkpoint: Path, tmp_path: Path) -> Path:
+    """The small sweep of tests/swept.py in one process, without a launcher."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    done = command("sweep", *words(checkpoint, folder))
+    assert (done.status, done.err) == (0, "")
+    return folder

@@ -19,22 +19,12 @@ from experiments.sweeps.slurm import last_line
 pytest.importorskip("submitit")
 
 
-@pytest.fixture
-def whole(command: Command, checkpoint: Path, tmp_path: Path) -> Path:
-    """The same sweep in one process, without a launcher."""
-    folder = tmp_path / "whole"
-    folder.mkdir()
-    done = command("sweep", *words(checkpoint, folder))
-    assert (done.status, done.err) == (0, "")
-    return folder
-
-
 def test_jobs_of_this_machine_give_the_table_of_one_process(
-    command: Command, checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, checkpoint: Path, whole_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that fails is told and keeps no other; the same command makes it, and then nothing is left."""
     folder = tmp_path / "jobs"
-    bad = next((whole / "runs").glob("self_forcing-*")).name
+    bad = next((whole_sweep / "runs").glob("self_forcing-*")).name
     (folder / "runs" / bad / "samples").mkdir(parents=True)
     (folder / "runs" / bad / "samples" / "x.json").write_text(
         "{}"
@@ -51,8 +41,8 @@ def test_jobs_of_this_machine_give_the_table_of_one_process(
     status, out, err = command("sweep", *jobs)
     assert (status, err) == (0, ""), err
     assert "2 jobs: 1 done, 0 in the queue already, 1 new" in " ".join(out.split())
-    pd.testing.assert_frame_equal(scores(folder), scores(whole))
-    assert videos(folder) == videos(whole)
+    pd.testing.assert_frame_equal(scores(folder), scores(whole_sweep))
+    assert videos(folder) == videos(whole_sweep)
     (place,) = (folder / "runs" / ".sweeps").iterdir()  # pickles and logs lie beside the runs
     assert len(list(place.glob("*.ended.json"))) == 2
     assert list((place / "logs").glob("*.pkl"))

@@ -14,26 +14,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import slurm
-from commands import Command, Outcome
+from commands import Outcome
 from swept import ROOT, SMALL, scores, videos, words
 
 pytest.importorskip("submitit")
 
 
-@pytest.fixture
-def whole(command: Command, checkpoint: Path, tmp_path: Path) -> Path:
-    """The same sweep in one process, without a launcher."""
-    folder = tmp_path / "whole"
-    folder.mkdir()
-    done = command("sweep", *words(checkpoint, folder))
-    assert (done.status, done.err) == (0, "")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     if not slurm.installed():
-        pytest.skip("no SLURM, and no root or apt to install it")
+        pytest.skip(slurm.WHY_NOT)
     with slurm.running(tmp_path_factory.mktemp("slurm"), most_jobs=10) as environment:
         yield {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -52,7 +42,7 @@ def ended(process: subprocess.Popen[str]) -> Outcome:
 
 @pytest.mark.slow
 def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
-    queue: dict[str, str], checkpoint: Path, whole: Path, tmp_path: Path
+    queue: dict[str, str], checkpoint: Path, whole_sweep: Path, tmp_path: Path
 ) -> None:
     """The command is killed, a job is killed: the same command waits for the jobs that go on, and repeats the other."""
     folder = tmp_path / "jobs"
@@ -75,8 +65,8 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
         assert "ended without a word: killed" in err
         status, out, err = ended(sweep(*jobs, queue=queue))
     assert (status, err) == (0, ""), out + err
-    pd.testing.assert_frame_equal(scores(folder), scores(whole))
-    assert videos(folder) == videos(whole)
+    pd.testing.assert_frame_equal(scores(folder), scores(whole_sweep))
+    assert videos(folder) == videos(whole_sweep)
     more = (*words(checkpoint, folder, "seeds=[0,1,2,3]"), "launcher=slurm", *SMALL)
     told = ended(sweep(*more, "launcher.shards=8", queue=queue))  # 16 jobs, and the queue takes 10
     assert (told.status, told.err.count("\n")) == (2, 1)
@@ -88,7 +78,7 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
 
 @pytest.mark.slow
 def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
-    queue: dict[str, str], checkpoint: Path, whole: Path, tmp_path: Path
+    queue: dict[str, str], checkpoint: Path, whole_sweep: Path, tmp_path: Path
 ) -> None:
     """The signal that SLURM sends before the end of the time, or to give the node to others."""
     folder = tmp_path / "jobs"
@@ -104,7 +94,7 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
     assert (status, err) == (0, ""), out + err
     logs = "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob(f"{job}_*log.out"))
     assert "Requeued job" in logs
-    pd.testing.assert_frame_equal(scores(folder), scores(whole))
+    pd.testing.assert_frame_equal(scores(folder), scores(whole_sweep))
 
 
 @pytest.mark.slow
@@ -161,7 +151,7 @@ def limit(state: str, queue: dict[str, str], minutes: int | None = None) -> None
 def test_a_node_that_is_drained_and_one_that_does_not_see_the_runs(checkpoint: Path, tmp_path: Path) -> None:
     """Drained: jobs wait, and after it the same command finishes them. A folder that is not shared: told at once, one line."""
     if not slurm.installed():
-        pytest.skip("no SLURM, and no root or apt to install it")
+        pytest.skip(slurm.WHY_NOT)
     hidden, place = tmp_path / "hidden", tmp_path / "slurm"
     hidden.mkdir()
     place.mkdir()
