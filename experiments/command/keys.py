@@ -186,6 +186,7 @@ class Leaderboard(Keys):
 class Figure(Keys):
     figure: Group
     runs: Places | None
+    folders: Places | None
     out: Place
 
 
