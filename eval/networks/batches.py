@@ -11,10 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from eval.networks import backend
+
 CELL = 8  # pixels
 GPU = 2**30  # bytes of correlations at once: enough to fill it
 CPU = 2**21
 FRAMES = 4  # of a transformer of a few hundred tokens a frame, on a CPU
+FRAMES_ON_GPU = 32  # ... where every call has as many: the most that are decoded ahead
 
 
 def pairs_at_once(height: int, width: int, device: torch.device) -> int:
@@ -24,7 +27,11 @@ def pairs_at_once(height: int, width: int, device: torch.device) -> int:
 
 
 def in_parts(network: Callable[[Tensor], Tensor], frames: Tensor, at_once: int = FRAMES) -> Tensor:
-    """network(frames), on a CPU for `at_once` of them at a time; [b, ...] -> [b, ...]."""
+    """network(frames), on a CPU for `at_once` of them at a time; [b, ...] -> [b, ...]. network: one object in all calls."""
+    if backend.in_use is not None:
+        return backend.in_equal_parts(
+            backend.compiled(network), (frames,), at_once if frames.device.type == "cpu" else FRAMES_ON_GPU
+        )
     if frames.device.type != "cpu":
         return network(frames)
     return torch.cat([network(part) for part in torch.split(frames, at_once)])
