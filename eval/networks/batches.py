@@ -6,6 +6,7 @@ than 32 MB (the most that glibc keeps for the next) comes from the system anew e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from eval.networks import backend
 
 CELL = 8  # pixels
-GPU = 2**30  # bytes of correlations at once: enough to fill it
-CPU = 2**21
+SHARE = 64  # of a card's memory, that one tensor of a batch may take: 1.3 GB of 80
+CPU = 2**21  # bytes of correlations at once
 FRAMES = 4  # of a transformer of a few hundred tokens a frame, on a CPU
 FRAMES_ON_GPU = 32  # ... where every call has as many: the most that are decoded ahead
 
@@ -23,7 +24,13 @@ FRAMES_ON_GPU = 32  # ... where every call has as many: the most that are decode
 def pairs_at_once(height: int, width: int, device: torch.device) -> int:
     """For networks that correlate all cells of two frames of height x width pixels: at least 1."""
     cells = (height // CELL) * (width // CELL)
-    return max(1, (CPU if device.type == "cpu" else GPU) // (4 * cells**2))
+    return max(1, (CPU if device.type == "cpu" else room(device)) // (4 * cells**2))
+
+
+@functools.cache
+def room(device: torch.device) -> int:
+    """Bytes for one tensor of a batch on a GPU, by the size of the card: not by what is free, so that batches are the same."""
+    return int(torch.cuda.get_device_properties(device).total_memory) // SHARE
 
 
 def in_parts(network: Callable[[Tensor], Tensor], frames: Tensor, at_once: int = FRAMES) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eval.measure.batch import Batch
 from eval.networks import backend
+from eval.networks.batches import FRAMES_ON_GPU, room
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill, packages
 from eval.networks.linears import pack
@@ -22,10 +23,9 @@ from eval.networks.weights import required
 PATCH = 32  # pixels, a side
 LONGEST = (224, 384)  # pixels, the long side of the two smaller sizes; the third is the image's own
 GRID = 10  # places a side that are told apart
-# Patches that go through the convolutions together: what fits a CPU's cache, or 270 MB on a GPU.
-AT_ONCE = {"cpu": 128}
-AT_ONCE_ELSEWHERE = 4096
-FRAMES_AT_ONCE = 8
+PATCHES = 128  # that go through the convolutions together on a CPU: what fits its cache
+PATCH_BYTES = 2**16  # of one after the first convolution
+FRAMES_AT_ONCE = 8  # ... on a CPU; on a GPU as many as are decoded at once
 
 
 @functools.cache
@@ -91,7 +91,8 @@ def quality(network: Any, pictures: Tensor, places: Tensor, scales: Tensor) -> T
         )  # on a CPU the pooling alone is faster this way round
         return torch.as_tensor(network.embedding(part.movedim(1, -1).flatten(1)))  # channels last, as TensorFlow has it
 
-    parts = torch.split(pictures.flatten(0, 1), AT_ONCE.get(pictures.device.type, AT_ONCE_ELSEWHERE))
+    on_cpu = pictures.device.type == "cpu"
+    parts = torch.split(pictures.flatten(0, 1), PATCHES if on_cpu else room(pictures.device) // PATCH_BYTES)
     x = torch.cat([embed(part) for part in parts]).view(len(pictures), len(places), -1)
     encoder = network.transformer_encoder
     x = encoder.scaleembed_input(encoder.posembed_input(x, places), scales)
@@ -107,7 +108,7 @@ def musiq_scores(batch: Batch, device: torch.device) -> Tensor:
     @torch.inference_mode()
     def compute() -> Tensor:
         network, images = load_musiq(device), musiq_input(batch.floats_on(device))
-        parts = torch.split(images, FRAMES_AT_ONCE)
-        return torch.cat([score(network, backend.filled(part, FRAMES_AT_ONCE))[: len(part)] for part in parts])
+        at_once = FRAMES_AT_ONCE if device.type == "cpu" else FRAMES_ON_GPU
+        return torch.cat([score(network, backend.filled(p, at_once))[: len(p)] for p in torch.split(images, at_once)])
 
     return batch.kept(("musiq_scores", device), compute)

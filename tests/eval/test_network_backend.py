@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from eval.networks import backend
-from eval.networks.batches import in_parts
+from eval.networks.batches import in_parts, pairs_at_once, room
 
 CPU = torch.device("cpu")
 
@@ -111,3 +112,12 @@ def test_what_cannot_be_recorded_or_compiled_is_told_once_and_runs(
 def several(network: Network, x: Tensor) -> None:
     for _ in range(backend.SEEN + 3):
         torch.testing.assert_close(in_parts(network, x), network(x))
+
+
+@pytest.mark.parametrize(("gigabytes", "pairs"), [(8, 1), (24, 2), (80, 8)])
+def test_batches_are_sized_for_the_card(gigabytes: int, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    room.cache_clear()
+    assert pairs_at_once(480, 832, torch.device("cuda")) == pairs
+    room.cache_clear()
