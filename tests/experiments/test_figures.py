@@ -183,30 +183,6 @@ def test_curves_and_sweep_points_are_the_means_over_prompts(tmp_path: Path) -> N
     assert marks == [(0, pytest.approx(11.5)), (3, pytest.approx(14.5)), (18, pytest.approx(29.5))]
 
 
-def test_a_line_joins_one_sweep_and_nothing_else(tmp_path: Path) -> None:
-    """Of two policies; of one in which another number follows the swept one; and runs that have no like are points."""
-
-    def run(name: str, sink: int, **more: Any) -> Path:
-        spec = {"cache": {"sink_frames": sink, **more}}
-        return write_run(
-            tmp_path, name, {"presence": lambda i, t: 1.0}, spec, name=f"{name}-{len([*tmp_path.iterdir()])}"
-        )
-
-    runs = [
-        *(run("sink", s, window=12 + s) for s in (3, 0, 6)),
-        *(run("grid", s, window=w) for w in (9, 12) for s in (3, 6)),
-        run("alone", 3, kind="a"),
-    ]
-    (swept,) = Sweep(key="cache.sink_frames").read(runs).panels
-    axes = drawn(Sweep(), Sweep(key="cache.sink_frames").read(runs)).axes[0]
-    joined = sorted(tuple(map(float, line.get_xdata())) for line in axes.lines if line.get_linestyle() == "-")
-    assert joined == [(0, 3, 6), (3,), (3, 6), (3, 6)]
-    names = {line.get_label() for line in axes.lines if not str(line.get_label()).startswith("_")}
-    assert len(names) == 4
-    assert names >= {"sink", "alone", "grid window=9", "grid window=12"}
-    assert len({point.ink for point in swept.points}) == 4
-
-
 def test_svg_of_the_page_has_its_colours_and_ids_of_its_own() -> None:
     bands = {band: ([0.0, 0.0], [3.0, 3.0]) for band in BANDS}
     curves = [Curve(i, f"run {i} <x>", COLOURS[i], [0.5, 1.5], [i, i + 1.0], bands) for i in range(3)]
