@@ -16,6 +16,7 @@ from eval.networks.linears import products
 LEVELS = 4
 TILE = 8  # cells a side: what shares a window
 SLACK = 2.0  # cells that a window has beyond what is looked up at first, on each side
+FAR = 2.0**16  # cells: at such places float32 has no distances between cells any more to weight by
 WORTH = 0.5  # the part of all products up to which windows are faster
 
 
@@ -77,9 +78,10 @@ class Nearby:
     """
 
     def __init__(self, features: Tensor, other: Tensor, radius: int) -> None:
-        b, channels, h, w = features.shape
+        _, channels, h, w = features.shape
         self._given, self._radius, self._slack = (features, other, radius), radius, SLACK
         self._everywhere: Everywhere | None = None
+        self._held: tuple[Tensor, Tensor] | None = None  # least and greatest place that a tile's windows are made for
         rows, columns = torch.arange(h), torch.arange(w)
         down, across = -(-h // TILE), -(-w // TILE)
         # [tiles, TILE^2]: cells; a tile that goes beyond the frame has its last ones several times.
@@ -120,17 +122,18 @@ class Nearby:
         """Have windows that hold what is looked up around places [b, 2, h w]. False if they are not worth it."""
         of_tile = place[:, :, self._cells]
         low, high = of_tile.amin(-1).floor(), of_tile.amax(-1).floor()  # [b, 2, tiles]
-        if self._slack > SLACK and bool((low >= self._low).all() and (high <= self._high).all()):
+        if self._held is not None and bool((low >= self._held[0]).all() and (high <= self._held[1]).all()):
             return True
-        self._low, self._high = low - self._slack, high + self._slack
+        low, high = self._held = low - self._slack, high + self._slack
         self._slack *= 2  # so that a flow that is still on its way does not ask often
         wanted = []
         for level in range(LEVELS):
-            first = (self._low / 2**level).floor() - self._radius
-            last = (self._high / 2**level).floor() + self._radius + 1
+            first = (low / 2**level).floor() - self._radius
+            last = (high / 2**level).floor() + self._radius + 1
             wanted.append((first, ((last - first).amax((0, 2)) + 1).tolist()))  # columns, rows
         one, all_of_one = sum(x * y for _, (x, y) in wanted), sum(x * y for x, y in self._sizes)
-        if not one <= WORTH * all_of_one:  # also where a place is not a number
+        near = bool((low.abs() < FAR).all() and (high.abs() < FAR).all())  # and numbers
+        if not near or one > WORTH * all_of_one:
             return False
         self._windows = [
             (first, size, self._products(level, first, size))
@@ -147,4 +150,5 @@ class Nearby:
         at = torch.where(inside, y[..., None, :] * across + x[..., :, None], across * down)
         at += (torch.arange(len(at)) * (across * down + 1)).view(-1, 1, 1, 1)
         windows = others.index_select(0, at.flatten()).view(len(self._rows), -1, others.shape[1])
-        return (self._rows @ windows.mT).flatten()
+        found: Tensor = self._rows @ windows.mT
+        return found.flatten()
