@@ -16,6 +16,7 @@ def evaluate_task(config: DictConfig) -> int:
     """Exit status 1 when a video could not be scored: the others are, and the reasons are printed."""
     from deepforcing.prompts import shard  # torch and pandas: --help does without
     from eval.allocator import keep_freed_memory
+    from eval.networks import backend
     from eval.protocol import Protocol
     from eval.videos import open_folder, open_run
     from experiments.command.terminal import console
@@ -28,6 +29,7 @@ def evaluate_task(config: DictConfig) -> int:
     protocol = Protocol(str(config.protocol), config.window_seconds)
     metrics = choose(config.metrics, protocol)
     device = pick_device(str(config.device))
+    backend.use(str(config.backend), device)
     keep_freed_memory()
     part = str(config.shard or "0/1")
     shard([], part)  # says what is wrong with it before long work

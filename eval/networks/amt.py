@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.networks import backend
 from eval.networks.checkpoint import read_state
 from eval.networks.correlation import LEVELS, correlation
 from eval.networks.package import vbench_module
@@ -59,22 +60,30 @@ class Interpolator:
         self._model, self._module = model, module
 
     @torch.inference_mode()
-    def midway(self, before: Tensor, after: Tensor) -> Tensor:
+    def midway(self, before: Tensor, after: Tensor, at_once: int | None = None) -> Tensor:
         """The frames halfway between pairs of frames, uint8 [b, 3, H, W] each; rounded towards zero as VBench does.
+
+        at_once: the pairs of a call where all have as many (eval.networks.backend), at least b; None: b.
 
         Black for frames with a side of up to BLACK px: the last level of the correlations is then one cell wide, which
         gives NaN, and the package's conversion to 8 bits makes that 0.
         """
-        b, _, height, width = before.shape
+        height, width = before.shape[2:]
         rows, columns = -height % MULTIPLE, -width % MULTIPLE
         top, left = rows // 2, columns // 2
         sides = [left, columns - left, top, rows - top]
         padded = [frames / 255 for frames in (before, after)]
         if any(sides):
             padded = [F.pad(frames, sides, mode="replicate") for frames in padded]
-        half = torch.full((b, 1, 1, 1), 0.5, device=before.device)
         with mock.patch.object(self._module, "BidirCorrBlock", BothWays):
-            found: Tensor = self._model(*padded, half, scale_factor=1.0, eval=True)["imgt_pred"]
+            between = backend.compiled(self._between)
+            found = backend.in_equal_parts(between, (padded[0], padded[1]), at_once or len(before))
         found = found[:, :, top : top + height, left : left + width]
         found = (found * 255).clamp_(0, 255)
         return (found.nan_to_num_(0) if min(height, width) <= BLACK else found).byte()
+
+    def _between(self, before: Tensor, after: Tensor) -> Tensor:
+        """[b, 3, H, W] in 0..1, padded, and so is what it gives."""
+        half = torch.full((len(before), 1, 1, 1), 0.5, device=before.device)
+        found: Tensor = self._model(before, after, half, scale_factor=1.0, eval=True)["imgt_pred"]
+        return found

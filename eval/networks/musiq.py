@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.measure.batch import Batch
+from eval.networks import backend
+from eval.networks.batches import FRAMES_ON_GPU, room
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill, packages
 from eval.networks.linears import pack
@@ -20,10 +23,9 @@ from eval.networks.weights import required
 PATCH = 32  # pixels, a side
 LONGEST = (224, 384)  # pixels, the long side of the two smaller sizes; the third is the image's own
 GRID = 10  # places a side that are told apart
-# Patches that go through the convolutions together: what fits a CPU's cache, or 270 MB on a GPU.
-AT_ONCE = {"cpu": 128}
-AT_ONCE_ELSEWHERE = 4096
-FRAMES_AT_ONCE = 8
+PATCHES = 128  # that go through the convolutions together on a CPU: what fits its cache
+PATCH_BYTES = 2**16  # of one after the first convolution
+FRAMES_AT_ONCE = 8  # ... on a CPU; on a GPU as many as are decoded at once
 
 
 @functools.cache
@@ -70,7 +72,17 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def score(network: Any, images: Tensor) -> Tensor:
     """Quality [b] of images [b, 3, h, w] in 0..1, through the parts of pyiqa's network, without masks."""
-    pictures, places, scales = patches(images)
+    return backend.run(backend.compiled(quality_of(network)), *patches(images))
+
+
+@functools.cache
+def quality_of(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """`quality` of one network: the same object for the same network."""
+    return functools.partial(quality, network)
+
+
+def quality(network: Any, pictures: Tensor, places: Tensor, scales: Tensor) -> Tensor:
+    """Quality [b] from what `patches` gives."""
 
     def embed(part: Tensor) -> Tensor:
         part = network.gn_root(network.conv_root(part)).contiguous(memory_format=torch.channels_last)
@@ -79,11 +91,12 @@ def score(network: Any, images: Tensor) -> Tensor:
         )  # on a CPU the pooling alone is faster this way round
         return torch.as_tensor(network.embedding(part.movedim(1, -1).flatten(1)))  # channels last, as TensorFlow has it
 
-    parts = torch.split(pictures.flatten(0, 1), AT_ONCE.get(images.device.type, AT_ONCE_ELSEWHERE))
-    x = torch.cat([embed(part) for part in parts]).view(len(images), len(places), -1)
+    on_cpu = pictures.device.type == "cpu"
+    parts = torch.split(pictures.flatten(0, 1), PATCHES if on_cpu else room(pictures.device) // PATCH_BYTES)
+    x = torch.cat([embed(part) for part in parts]).view(len(pictures), len(places), -1)
     encoder = network.transformer_encoder
     x = encoder.scaleembed_input(encoder.posembed_input(x, places), scales)
-    x = torch.cat([encoder.cls.expand(len(images), -1, -1), x], dim=1)
+    x = torch.cat([encoder.cls.expand(len(pictures), -1, -1), x], dim=1)
     for block in encoder.transformer.values():
         x = block(x, None)
     return torch.as_tensor(network.head(encoder.encoder_norm(x)[:, 0]))[:, 0]
@@ -95,6 +108,7 @@ def musiq_scores(batch: Batch, device: torch.device) -> Tensor:
     @torch.inference_mode()
     def compute() -> Tensor:
         network, images = load_musiq(device), musiq_input(batch.floats_on(device))
-        return torch.cat([score(network, part) for part in torch.split(images, FRAMES_AT_ONCE)])
+        at_once = FRAMES_AT_ONCE if device.type == "cpu" else FRAMES_ON_GPU
+        return torch.cat([score(network, backend.filled(p, at_once))[: len(p)] for p in torch.split(images, at_once)])
 
     return batch.kept(("musiq_scores", device), compute)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.networks import backend
 from eval.networks.checkpoint import read_state
 from eval.networks.linears import pack
 from eval.networks.package import vbench_module
@@ -64,7 +65,8 @@ class ViClip:
     def video(self, frames: Tensor) -> Tensor:
         """uint8 [8, 3, 224, 224] -> [d]."""
         pixels = (frames.float() / 255 - self._mean) / self._std
-        return _unit(self._video(pixels.transpose(0, 1)[None].contiguous())[0].float())
+        network = backend.compiled(self._video)
+        return _unit(backend.run(network, pixels.transpose(0, 1)[None].contiguous())[0].float())
 
     @torch.inference_mode()
     def text(self, prompt: str) -> Tensor:

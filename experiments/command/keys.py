@@ -105,6 +105,7 @@ class BenchEval(Keys):
     floor: Switch
     threads: Threads | None
     device: Text
+    backend: Text
     out: Place | None
 
 
@@ -133,6 +134,7 @@ class Evaluate(Keys):
     extractors: Annotated[dict[str, str], Field(description="{metric: extractor, ...}")] | None
     window_seconds: Window
     device: Text
+    backend: Text
     shard: Text | None
 
 

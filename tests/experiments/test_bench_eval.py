@@ -35,6 +35,16 @@ def test_ours_beside_the_package(command: Command, tmp_path: Path) -> None:
     assert out.endswith(table)
 
 
+@pytest.mark.slow
+@needs_package
+def test_compiled_networks_score_as_the_package_does(command: Command) -> None:
+    """All eight dimensions by the compiler; two clips, so that what was compiled for the first meets another."""
+    small = ("height=128", "width=128", "seconds=4", "fps=8", "threads=1", "floor=false", "moves=false")
+    status, out, err = command("bench", "eval", *small, "backend=compiled")
+    assert (status, err) == (0, "")
+    assert json.loads(out.splitlines()[0])["scores_agree"]
+
+
 @needs_package
 @pytest.mark.slow
 def test_ours_alone_beside_its_floor(command: Command) -> None:
@@ -49,6 +59,7 @@ def test_ours_alone_beside_its_floor(command: Command) -> None:
 
 
 WRONG = {
+    "backend=fast": r"backend=fast: choose plain or compiled",
     "networks=tiny": r"networks=tiny: choose among small, mixed, full",
     "metrics=[clip_drift]": r"metrics=clip_drift: the package has ",
     "metrics=[beauty]": r"metrics=beauty: choose among",

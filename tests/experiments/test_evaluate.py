@@ -73,3 +73,8 @@ def test_directory_of_runs_is_told_how_to_name_them(run: Path, command: Command)
     status, _, err = command("evaluate", f"runs={run.parent}")
     assert status == 2
     assert "/*' for all of them" in err
+
+
+def test_a_backend_that_is_none_is_refused_before_any_work(command: Command) -> None:
+    found = command("evaluate", "runs=nowhere", "backend=fast")
+    assert (found.status, found.err) == (2, "error: backend=fast: choose plain or compiled\n")

@@ -233,6 +233,10 @@ def test_vbench_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.subprocess, "run", run)
     assert rows_of(told_by("vbench"))["vbench"].values == [21.5]
     assert commands[0][1:4] == ["-m", "experiments.bench", "eval"]
+    told: list[Any] = []
+    measure.vbench(TOY, torch.device("cuda"), told.append, time.time() + 60)
+    assert [(each.mode, each.values) for each in told] == [("plain", [21.5]), ("compiled", [21.5])]
+    assert [c[-1] for c in commands] == ["backend=plain", "backend=plain", "backend=compiled"]
     monkeypatch.setattr(
         measure.subprocess, "run", lambda c, **_: subprocess.CompletedProcess(c, 1, "", "x\nNo module named 'hydra'\n")
     )

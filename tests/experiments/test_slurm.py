@@ -51,13 +51,10 @@ def test_a_sweep_on_slurm_killed_half_way_ends_as_if_it_had_not_been(
     partial = sweep(*jobs, "launcher.partition=gpu", queue=queue)
     assert "launcher.partition=gpu is no partition here; there are main" in ended(partial).err
     first = sweep(*jobs, queue=queue)
-    deadline = time.monotonic() + 600
-    while not list((folder / "runs").glob("self_forcing-*/samples/*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    until(lambda: any((folder / "runs").glob("self_forcing-*/samples/*.mp4")))
     first.send_signal(signal.SIGKILL)
     ended(first)
-    listed = subprocess.run(["squeue", "-h", "-r", "-t", "R", "-o", "%i"], env=queue, capture_output=True, text=True)
-    (job, *_) = listed.stdout.split()
+    (job, *_) = running(queue)
     subprocess.run(["scancel", "--signal=KILL", "--full", job], env=queue, check=True)
     status, out, err = ended(sweep(*jobs, queue=queue))
     if status:  # the killed job was still in the queue when the command looked: it is told, and repeated by the next
@@ -87,16 +84,18 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_goes_on(
     folder = tmp_path / "jobs"
     folder.mkdir()
     process = sweep(*words(checkpoint, folder), "launcher=slurm", *SMALL, queue=queue)
-    deadline = time.monotonic() + 600
-    while not list((folder / "runs").glob("self_forcing-*/samples/*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    listed = subprocess.run(["squeue", "-h", "-r", "-t", "R", "-o", "%i"], env=queue, capture_output=True, text=True)
-    (job, *_) = listed.stdout.split()
+    rolling: list[str] = []  # a job that imports still has nobody yet to hear the signal
+
+    def one_rolls() -> bool:
+        rolling[:] = [job for job in running(queue) if " videos of " in logs_of(folder, job)]
+        return bool(rolling)
+
+    until(one_rolls)
+    job = rolling[0]
     subprocess.run(["scancel", "--signal=USR2", "--full", job], env=queue, check=True)
     status, out, err = ended(process)
     assert (status, err) == (0, ""), out + err
-    logs = "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob(f"{job}_*log.out"))
-    assert "Requeued job" in logs
+    assert "Requeued job" in logs_of(folder, job)
     pd.testing.assert_frame_equal(scores(folder), scores(whole_sweep))
 
 
@@ -132,8 +131,15 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def logs_of(folder: Path) -> str:
-    return "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob("*log.out"))
+def running(queue: dict[str, str]) -> list[str]:
+    """The jobs of the queue that run, as SLURM names them."""
+    listed = subprocess.run(["squeue", "-h", "-r", "-t", "R", "-o", "%i"], env=queue, capture_output=True, text=True)
+    return listed.stdout.split()
+
+
+def logs_of(folder: Path, job: str = "") -> str:
+    """What all jobs wrote, or one."""
+    return "".join(path.read_text() for path in (folder / "runs" / ".sweeps").rglob(f"{job}*log.out"))
 
 
 def limit(state: str, queue: dict[str, str], minutes: int | None = None) -> None:

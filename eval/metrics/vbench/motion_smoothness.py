@@ -59,7 +59,7 @@ class Interpolated:
         done = (len(frames) - 1) // 2 * 2  # frames[0] is even
         for start in range(0, done, 2 * self._together):
             some = frames[start : min(start + 2 * self._together, done) + 1]
-            found = self._network.midway(some[:-1:2], some[2::2])
+            found = self._network.midway(some[:-1:2], some[2::2], self._together)
             self._sum += int((found.short() - some[1::2].short()).abs().sum())
             self._count += len(found)
         self._held = frames[done:].clone()  # a view would keep the whole batch
