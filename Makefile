@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-11s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: help setup demo paper paper-tiny test check check-speed slow first-light gpu-table format notebooks train-tiny train-crowd train-pan clean
+.PHONY: help setup demo paper paper-tiny test check check-speed slow first-light gpu-table format notebooks train-tiny train-second train-crowd train-pan clean
 
 setup: $(VENV)/.installed  ## the environment in .venv (about two minutes the first time)
 
@@ -65,6 +65,12 @@ train-tiny: setup  ## train the embedded world's model again (about an hour on t
 	mkdir -p runs/train
 	$(PY) -m deepforcing.tiny.train --out runs/train/short.safetensors --seed 0 --frames 9 --steps 1500 --batch 16 --lr 2.5e-3 --final-lr 0.4 --flat 0.5
 	$(PY) -m deepforcing.tiny.train --out runs/train/tiny.safetensors --init runs/train/short.safetensors --seed 1 --steps 1300 --batch 8 --lr 2e-3 --flat 0.3
+
+train-second: setup  ## train tiny_second, the embedded world's model from other seeds, on one core, into runs/train/
+	mkdir -p runs/train
+	$(PY) -m deepforcing.tiny.train --threads 1 --out runs/train/second_first.safetensors --seed 6 --frames 3 --steps 2000 --batch 32 --lr 2.5e-3 --final-lr 0.4 --flat 0.7
+	$(PY) -m deepforcing.tiny.train --threads 1 --out runs/train/second_short.safetensors --init runs/train/second_first.safetensors --seed 7 --frames 9 --steps 1000 --batch 16 --lr 2.5e-3 --final-lr 0.4 --flat 0.3
+	$(PY) -m deepforcing.tiny.train --threads 1 --out runs/train/tiny_second.safetensors --init runs/train/second_short.safetensors --seed 8 --steps 1300 --batch 8 --lr 2e-3 --flat 0.3
 
 train-crowd: setup  ## train the model of world tiny_crowd, on one core, into runs/train/; the same again goes on where it was stopped
 	mkdir -p runs/train

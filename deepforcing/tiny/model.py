@@ -84,7 +84,8 @@ class TinyModel(nn.Module):
 class TinySpec:
     """An embedded world as a model choice. checkpoint: a path, or None for the shipped weights.
 
-    world: of WORLDS; None: "tiny", and its videos are not scored by that world's metrics.
+    shipped: which of them, by name; None: the world's. world: of WORLDS; None: "tiny", and its videos are not scored by
+    that world's metrics.
     """
 
     checkpoint: str | None = None
@@ -92,6 +93,7 @@ class TinySpec:
     pixel_scale: int = 8
     world: str | None = "tiny"
     train_frames: int = TRAIN_FRAMES
+    shipped: str | None = None
 
     def __post_init__(self) -> None:
         find_world(self.drawn)
@@ -106,11 +108,13 @@ class TinySpec:
     def path(self) -> Path:
         if self.checkpoint is not None:
             return Path(self.checkpoint).expanduser()
-        path = SHIPPED.with_stem(self.drawn)
+        path = SHIPPED.with_stem(self.shipped or self.drawn)
         if not path.is_file():
+            name = path.stem
             raise ValueError(
-                f"no weights of world {self.drawn} are part of this version: "
-                f"make train-{self.drawn.removeprefix('tiny_')} trains them, and model.checkpoint=FILE takes them"
+                f"no weights {name} of world {self.drawn} are part of this version: "
+                f"make train-{name.removeprefix('tiny_')} trains those of conf/model/{name}.yaml, "
+                "and model.checkpoint=FILE takes them"
             )
         return path
 

@@ -17,6 +17,7 @@ from deepforcing.cache.policy import CachePolicy
 from deepforcing.cache.retention import SinkWindow
 from deepforcing.generator import GeneratorSpec
 from deepforcing.tiny import crowd, pan, train
+from deepforcing.tiny import world as ring
 from deepforcing.tiny.model import TinyModel, TinySpec, save_tiny
 from deepforcing.tiny.worlds import WORLDS, World, config_of, find_world, geometry_of
 
@@ -162,9 +163,9 @@ def test_another_worlds_checkpoint_and_no_world_are_refused(tmp_path: Path) -> N
         TinySpec(world="tiny_moon")
 
 
-@pytest.mark.parametrize("world", [crowd, pan])
-def test_shipped_weights_say_how_they_were_made(world: Any) -> None:
-    spec = TinySpec(world=world.NAME, name=world.NAME)
+@pytest.mark.parametrize(("world", "shipped"), [(crowd, None), (pan, None), (ring, "tiny_second")])
+def test_shipped_weights_say_how_they_were_made(world: Any, shipped: str | None) -> None:
+    spec = TinySpec(world=world.NAME, name=world.NAME, shipped=shipped)
     assert spec.path.stat().st_size < 10e6
     with safe_open(spec.path, framework="pt") as file:
         metadata = file.metadata()

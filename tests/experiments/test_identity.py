@@ -270,7 +270,7 @@ def test_converted_files_of_one_source_are_told_apart(files: Path, tmp_path: Pat
 
 
 def test_every_field_of_the_embedded_world(tmp_path: Path) -> None:
-    differs: dict[str, Any] = {"name": "another", "pixel_scale": 4}
+    differs: dict[str, Any] = {"name": "another", "pixel_scale": 4, "shipped": "tiny_second"}
     same: dict[str, Any] = {"world": None, "train_frames": 81}
     assert {f.name for f in fields(TinySpec)} == {*differs, *same, "checkpoint"}
     usual = identity_hash(TinySpec().identity())
