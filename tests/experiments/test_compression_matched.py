@@ -17,11 +17,15 @@ ROOT = Path(__file__).parents[2]
 HERE = ROOT / "docs" / "experiments" / "sinks_and_compression"
 TINY = "shape_match:last,sprite_drift:last,presence:last,progress:last,texture:last,background_drift:last"
 PAN = "novelty:last,landmark_kept:last,pan_progress:last,scenery_drift:last"
+CROWD = "on_time:mean,place_error:mean,empty_stage:mean,subject_shape:mean,identity_drift:mean"
 SCORES = {  # folder of scores: its experiment, None for none of the plan's, columns and suite
     "scores": ("compression_matched", TINY, "unseen"),
     "adaptive_sink_scores": ("adaptive_sink", TINY, "unseen"),
     "pan_scores": ("adaptive_sink", PAN, "tiny_pan_unseen"),
     "pan_compression_scores": ("compression_matched", PAN, "tiny_pan_unseen"),
+    "crowd_scores": ("adaptive_sink", CROWD, "tiny_crowd_unseen"),
+    "second_scores": ("compression_matched", TINY, "unseen"),
+    "second_adaptive_scores": ("adaptive_sink", TINY, "unseen"),
     "exploratory_scores": (None, TINY, "unseen"),
     "frames_read_scores": (None, TINY, "heldout"),
 }
@@ -34,6 +38,13 @@ TABLES = {  # the committed table: its folder and baseline, None: the leaderboar
     "adaptive_sink": ("adaptive_sink_scores", "deep_sink"),
     "adaptive_sink_pan": ("pan_scores", "deep_sink_s14"),
     "compression_pan": ("pan_compression_scores", "deep_sink_w19"),
+    "adaptive_sink_crowd": ("crowd_scores", "deep_sink_s6"),
+    "second_deep_sink_w19": ("second_scores", "deep_sink_w19"),
+    "second_deep_sink_w16": ("second_scores", "deep_sink_w16"),
+    "second_deep_sink_w18": ("second_scores", "deep_sink_w18"),
+    "second_deep_forcing_own_frames": ("second_scores", "deep_forcing_own_frames"),
+    "second_deep_forcing": ("second_scores", "deep_forcing"),
+    "second_adaptive_sink": ("second_adaptive_scores", "deep_sink"),
     "frames_read": ("frames_read_scores", None),
     "exploratory_deep_sink_s12": ("exploratory_scores", "deep_sink_s12"),
     "exploratory_deep_forcing_own_frames": ("exploratory_scores", "deep_forcing_own_frames"),
