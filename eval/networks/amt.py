@@ -13,8 +13,8 @@ from torch import Tensor
 
 from eval.networks import backend
 from eval.networks.checkpoint import read_state
+from eval.networks.correlation import LEVELS, correlation
 from eval.networks.package import vbench_module
-from eval.networks.raft import LEVELS, Correlation
 
 MULTIPLE = 16  # frames are padded to multiples of so many pixels
 BLACK = 112  # pixels: up to it the last level of its correlations is one cell wide
@@ -42,7 +42,7 @@ class BothWays:
 
     def __init__(self, features: Tensor, other: Tensor, radius: int, num_levels: int) -> None:
         assert num_levels == LEVELS
-        self._there, self._back = Correlation(features, other, radius), Correlation(other, features, radius)
+        self._there, self._back = correlation(features, other, radius), correlation(other, features, radius)
 
     def __call__(self, places: Tensor, places_back: Tensor) -> tuple[Tensor, Tensor]:
         """Places [b, 2, h, w] in the other frame, and in the first; what Correlation.around has of each."""

@@ -54,13 +54,15 @@ class PackedPoint(nn.Module):
         return out.permute(0, 3, 1, 2)
 
 
-def is_worth_it(layer: nn.Linear | nn.Conv2d) -> bool:
+def is_worth_it(linear: nn.Linear) -> bool:
     """Torch's own, which subclasses may not be, with a bias, and large."""
-    return type(layer) in (nn.Linear, nn.Conv2d) and layer.bias is not None and layer.weight.numel() >= SMALLEST
+    return type(linear) is nn.Linear and linear.bias is not None and linear.weight.numel() >= SMALLEST
 
 
 def is_point(conv: nn.Conv2d) -> bool:
-    return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
+    """Of single pixels, torch's own and with a bias; of any size, for it is torch's slowest that they take."""
+    kind = (conv.kernel_size, conv.stride, conv.padding, conv.groups)
+    return type(conv) is nn.Conv2d and conv.bias is not None and kind == ((1, 1), (1, 1), (0, 0), 1)
 
 
 def pack(network: nn.Module) -> nn.Module:
@@ -76,7 +78,7 @@ def pack(network: nn.Module) -> nn.Module:
                     setattr(parent, name, PackedAttention(child))
             elif isinstance(child, nn.Linear) and is_worth_it(child):
                 setattr(parent, name, PackedLinear([child]))
-            elif isinstance(child, nn.Conv2d) and is_worth_it(child) and is_point(child):
+            elif isinstance(child, nn.Conv2d) and is_point(child):
                 setattr(parent, name, PackedPoint(child))
     return network
 
