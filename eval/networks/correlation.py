@@ -33,10 +33,14 @@ class Correlation(Protocol):
 
 
 def correlation(features: Tensor, other: Tensor, radius: int) -> Correlation:
-    """Of features [b, C, h, w] with the other frame's: on a CPU those products alone that are looked up."""
-    if features.device.type != "cpu" or min(features.shape[2:]) < 2**LEVELS:
-        return Everywhere(features, other, radius)
-    return Nearby(features, other, radius)
+    """Of features [b, C, h, w] with the other frame's: on a CPU those products alone that are looked up.
+
+    Which these are is asked of places while they are computed: a GPU would wait for it, torch.compile compile each answer anew.
+    """
+    nearby = (
+        features.device.type == "cpu" and min(features.shape[2:]) >= 2**LEVELS and not torch.compiler.is_compiling()
+    )
+    return Nearby(features, other, radius) if nearby else Everywhere(features, other, radius)
 
 
 def pooled(features: Tensor) -> list[Tensor]:
