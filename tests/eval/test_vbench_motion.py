@@ -109,8 +109,12 @@ def test_dynamic_degree_and_flow_magnitude(
 
 @pytest.mark.slow
 def test_compiled_flows_are_the_packages(
-    dynamics: dict[str, tuple[Path, bool, list[float]]], weights: Path, monkeypatch: pytest.MonkeyPatch
+    dynamics: dict[str, tuple[Path, bool, list[float]]],
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
+    raft.load.cache_clear()
     monkeypatch.setattr(backend, "in_use", None)  # put back at the end
     backend.use("compiled", CPU)
     for name in ("every second", "padded"):
@@ -122,6 +126,7 @@ def test_compiled_flows_are_the_packages(
         np.testing.assert_allclose(scorer.finish(), np.mean(magnitudes), rtol=1e-5)
     assert backend.in_use is not None
     assert len(backend.in_use.made) == 3  # features, context, an iteration
+    assert not [str(each.message) for each in recwarn if "cannot be compiled" in str(each.message)]
 
 
 def test_the_clips_show_both_answers(dynamics: dict[str, tuple[Path, bool, list[float]]]) -> None:
