@@ -38,6 +38,7 @@ from deepforcing.runs import atomic_write_json, check_writable
 from experiments.live.settings import quiet
 from experiments.logged import Payload, coordinates, payload, pictures
 from experiments.results.runs import Run
+from experiments.tables.words import plural
 
 NOTE = "deepforcing.json"  # in an offline directory: which run directory and project it was written for
 ROOM = 20_000_000  # bytes that must be free beside the videos: W&B's logs and tables take about one
@@ -154,13 +155,14 @@ def write(wandb: Any, run: Run, content: Payload, tracker: Tracker) -> Path:
 
 
 def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: Tracker, done: Tracked) -> None:
-    """For each group of several runs one more W&B run: a table that W&B draws as parallel coordinates, and the figures."""
+    """For each group of several runs, or of one where files of pictures are to go with it, one more W&B run: a table that W&B
+    draws as parallel coordinates, and the figures."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if not run.is_real:
             groups.setdefault(tracker.group or group_of(run), []).append(run)
     for group, members in groups.items():
-        if len(members) < 2:
+        if len(members) < 2 and not any(figure.endswith(".png") for figure in tracker.figures):
             continue
         names = sorted(run_id(run) for run in members)
         name = f"group-{hashlib.sha256(' '.join([group, *names]).encode()).hexdigest()[:16]}"
@@ -175,7 +177,7 @@ def write_groups(wandb: Any, runs: Sequence[Run], table: pd.DataFrame, tracker: 
             done.notes += [f"group {group}: {line}" for line in lacking]
 
         about = {
-            "name": f"{group}: {len(members)} runs",
+            "name": f"{group}: {plural(len(members), 'run')}",
             "group": group,
             "job_type": "group",
             "config": {"runs": names},

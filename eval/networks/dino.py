@@ -17,7 +17,7 @@ from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
 from eval.networks.linears import pack
 from eval.networks.preprocess import dino_input
-from eval.networks.weights import FILES, SAYS_HOW, required
+from eval.networks.weights import FILES, required
 
 ENTRY = "dino_vitb16"
 
@@ -40,7 +40,7 @@ def dino(source: Path, checkpoint: Path | None, device: torch.device) -> nn.Modu
 
     def absent(*_: Any, **__: Any) -> NoReturn:
         file = FILES["dino"]
-        raise ValueError(f"{file.what} is not at {file.paths()[0]}; {SAYS_HOW}")
+        raise ValueError(file.missing)
 
     arguments = {} if checkpoint is None else {"pretrained": False}
     try:

@@ -62,6 +62,12 @@ class File:
         known = {"cache": vbench_cache(), "torch": torch_home(), "home": Path.home(), "clip": clip_package()}
         return [Path(place.format(**known)) for place in self.places]
 
+    @property
+    def missing(self) -> str:
+        """What is said where it is not there. No folder of this machine: tables and pages that people publish say it too."""
+        known = {"cache": "<VBench's cache>", "torch": "<torch's cache>", "home": "~", "clip": "<the package clip>"}
+        return f"{self.what} is not at {self.places[0].format(**known)}; {SAYS_HOW}"
+
 
 FILES: dict[str, File] = {
     "clip_b32": File(
@@ -127,10 +133,10 @@ FILES: dict[str, File] = {
 
 
 def required(name: str) -> Path:
-    """The file behind a name of FILES. Raises ValueError that says where it is looked for and how to get it."""
+    """The file behind a name of FILES. Raises ValueError that says where it belongs and how to get it."""
     path = FILES[name].find()
     if path is None:
-        raise ValueError(f"{FILES[name].what} is not at {FILES[name].paths()[0]}; {SAYS_HOW}")
+        raise ValueError(FILES[name].missing)
     return path
 
 

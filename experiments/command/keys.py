@@ -188,6 +188,7 @@ class Leaderboard(Keys):
 class Figure(Keys):
     figure: Group
     runs: Places | None
+    folders: Places | None
     out: Place
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.figures.drift import legend
-from experiments.figures.measured import measured
+from experiments.figures.measured import measured, told
 from experiments.figures.style import LINE, PANEL, Ink, inks, wrapped
+from experiments.results.runs import Run
 from experiments.tables.table import COST
-from experiments.tables.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -62,13 +62,13 @@ class Budget:
             raise ValueError(f"figure.cost={self.cost}: choose among {', '.join(column.metric for column in COST)}")
         if not table.measured(cost):
             raise ValueError(f"figure.cost={self.cost} is known of none of the runs")
-        policies = list(dict.fromkeys(str(run.record["name"]) for run in found if not run.is_real))
+        policies = list(dict.fromkeys(policy_of(run) for run in found if not run.is_real))
         ink = dict(zip(policies, inks(policies, [False] * len(policies)), strict=True))
         panels = []
         for column in columns:
             lines = []
             for policy in policies:
-                mine = [run.name for run in found if run.record["name"] == policy]
+                mine = [run.name for run in found if policy_of(run) == policy]
                 cells = [(table.cell(name, cost).value, table.cell(name, column)) for name in mine]
                 known = sorted(
                     (x, e.value, e.low, e.high) for x, e in cells if math.isfinite(x) and math.isfinite(e.value)
@@ -76,8 +76,7 @@ class Budget:
                 lines.append(Line(policy, ink[policy], tuple(known)))
             title = f"{column.title}{', last' if column.number == 'last' else ''} {column.arrow}".strip()
             panels.append((title, column.unit, tuple(lines)))
-        prompts = min((len({s["prompt_id"] for s in run.samples}) for run in found), default=0)
-        caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each; lines: 95 % intervals over prompts"
+        caption = f"{told(found)}; lines: 95 % intervals over prompts"
         return AtBudgets(tuple(panels), cost.heading.removesuffix(f" {cost.arrow}"), caption)
 
     def draw(self, canvas: Canvas, data: AtBudgets) -> None:
@@ -111,3 +110,7 @@ class Budget:
             axes.set_xlabel(data.read)
         canvas.suptitle(data.caption, x=0.01, ha="left")
         legend(canvas, grid.flat)
+
+
+def policy_of(run: Run) -> str:
+    return str(run.record.get("name") or run.label)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.figures.measured import measured
+from experiments.figures.measured import measured, told
 from experiments.figures.style import BAND, COLUMN, Ink, inks_of
-from experiments.tables.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -53,10 +52,7 @@ class Coherence:
             cells = [(apart, table.cell(run.name, columns[apart])) for apart in sorted(columns)]
             points = tuple((apart, e.value, e.low, e.high) for apart, e in cells if math.isfinite(e.value))
             courses.append(Course(run.label, ink, points))
-        prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
-        return Courses(
-            f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each; bands: 95 % intervals", tuple(courses)
-        )
+        return Courses(f"{told(found)}; bands: 95 % intervals", tuple(courses))
 
     def draw(self, canvas: Canvas, data: Courses) -> None:
         canvas.set_size_inches(COLUMN * 1.4, COLUMN)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.figures.style import BAND, FAINT, PAGE, PANEL, SOFT, THIN, Ink, inks_of, sweeps, wrapped
-from experiments.results.runs import Run, read_runs
+from experiments.results.runs import Run
+from experiments.results.sources import read_sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +135,7 @@ def read_panels(runs: Sequence[Run], metrics: str | Sequence[str] | None, window
     """metrics: names, or None for all that were scored over windows. Raises ValueError if one has no value, or a run has
     windows of another length only."""
     from eval.stats.means import curves
+    from experiments.figures.measured import known
     from experiments.results.scores import read_scores
 
     scores = read_scores(runs, window_seconds)
@@ -144,14 +146,13 @@ def read_panels(runs: Sequence[Run], metrics: str | Sequence[str] | None, window
     wanted = there if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     for metric in wanted or ["all"]:
         if metric not in there:
-            known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
-            raise ValueError(f"metrics={metric} has no scores over windows; {known}")
+            raise ValueError(f"metrics={metric} has no scores over windows; {known(there, scores.table)}")
     return panels(runs, curves(table[table["metric"].isin(wanted)].drop(columns="protocol")), wanted)
 
 
 def in_order(paths: Sequence[Path]) -> list[Run]:
     """The runs as they are given, but that those of a sweep are in the order of the swept number."""
-    runs = read_runs(paths)
+    runs = read_sources(paths)
     found = [*runs]
     for group in sweeps([run.label for run in runs]):
         for place, i in zip(sorted(group), sorted(group, key=lambda i: group[i]), strict=True):

@@ -35,7 +35,8 @@ class Figure(Protocol[Data]):
     """What `experiments.figure` draws."""
 
     def read(self, runs: Sequence[Path]) -> Data:
-        """What is drawn, out of run directories. Raises ValueError in one line for what the runs do not have."""
+        """What is drawn, out of run directories; where scores are enough, out of exported and scored folders too
+        (results.sources). Raises ValueError in one line for what they do not have."""
         ...
 
     def draw(self, canvas: Canvas, data: Data) -> None:

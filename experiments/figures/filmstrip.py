@@ -62,6 +62,10 @@ class Filmstrip:
         found = in_order(runs)
         if len(found) > MOST_ROWS:
             raise ValueError(f"{len(found)} runs are too many rows for a figure, at most {MOST_ROWS}")
+        if bare := next((run for run in found if run.exported or not run.record), None):
+            raise ValueError(
+                f"{bare.path} has scores and no videos: a filmstrip is of run directories, runs=[DIR,DIR,...]"
+            )
         shared = sorted(set.intersection(*({str(s["sample"]) for s in run.samples} for run in found)))
         if not 0 <= self.prompt < len(shared):
             raise ValueError(

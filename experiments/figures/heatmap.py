@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.figures.measured import measured
+from experiments.figures.measured import measured, told
 from experiments.figures.pareto import heading
 from experiments.figures.style import INK, NOTE, PANEL, PAPER, wrapped
 from experiments.results.configs import flatten
 from experiments.tables.estimate import number
-from experiments.tables.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -74,9 +73,8 @@ class Heatmap:
             )
             title = heading(column)
             fields.append(Field(title, values, table.decimals(column), column.higher_is_better))
-        prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
         names = (key.rpartition(".")[2].replace("_", " ") for key in (self.x, self.y))
-        caption = f"{plural(len(at), 'run')}, means over {plural(prompts, 'prompt')}; light is better"
+        caption = f"{told(found, len(at))}; means, light is better"
         return Fields((next(names), xs), (next(names), ys), tuple(fields), caption)
 
     def draw(self, canvas: Canvas, data: Fields) -> None:

@@ -15,14 +15,13 @@ def make(config: DictConfig) -> None:
 
     from experiments.command.kinds import check_values
     from experiments.command.outputs import check_output
-    from experiments.command.words import is_list
     from experiments.figures.figure import check_format, drawn, save
     from experiments.results.runs import find_runs
+    from experiments.tables.comparisons import words
 
     out = check_format(Path(str(config.out)))
-    if config.runs is None:
-        raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
-    runs = find_runs([str(pattern) for pattern in (config.runs if is_list(config.runs) else [config.runs])])
+    patterns, folders = words(config.runs), words(config.folders)
+    runs = [*(find_runs(patterns) if patterns or not folders else []), *map(Path, folders)]
     check_values(config.figure, "figure")
     figure = instantiate(config.figure, _convert_="object")
     check_output(out)

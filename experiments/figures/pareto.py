@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.figures.drift import legend
-from experiments.figures.measured import measured
+from experiments.figures.measured import measured, told
 from experiments.figures.style import COLUMN, FAINT, INK, LINE, NOTE, THIN
 from experiments.tables.table import COST, Column
-from experiments.tables.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -67,8 +66,7 @@ class Pareto:
             raise ValueError(f"none of the runs has {self.x}, {self.y} and {self.cost}")
         signs = [1 if column.higher_is_better is not False else -1 for column in (x, y, cost)]
         best = front([[sign * value for sign, value in zip(signs, place, strict=True)] for _, place in places])
-        prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
-        caption = f"{plural(len(places), 'run')}, {plural(prompts, 'prompt')} each; ringed and numbered: the front of all three"
+        caption = f"{told(found, len(places))}; ringed and numbered: the front of all three"
         return Runs(
             heading(x), heading(y), cost.heading, caption,
             tuple(Run(label, *place, on) for (label, place), on in zip(places, best, strict=True)),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.figures.style import FAINT, LINE, PANEL, THIN, Ink, inks_of, wrapped
+from experiments.figures.measured import measured, told
+from experiments.figures.style import FAINT, LINE, PANEL, THIN, Ink, inks, inks_of, wrapped
 from experiments.results.configs import differing, flatten
-from experiments.results.runs import Run, read_runs
+from experiments.results.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,8 @@ NEAR = 0.08  # of the axis' length: what two numbers below it need
 
 @dataclass(frozen=True)
 class Point:
-    """A mean over prompts and its interval, at a value of the swept key; at=None: of a run without it, a level line."""
+    """A mean over prompts and its interval, at a value of the swept key; at=None: of a run without it, a level line. line: the
+    name of the sweep that it is of, whose points are joined."""
 
     label: str
     ink: Ink
@@ -31,6 +33,7 @@ class Point:
     value: float
     low: float
     high: float
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Swept:
 class Sweep:
     """metrics: a panel each; None: all that were scored under the protocol, at most 12. number: of every video, as in
     experiments.table; ends: seconds that first and last mean. key: the swept one, as the configs of the report page call it;
-    None: the only key whose values are different numbers. window_seconds: of protocol=windows."""
+    None: the only key whose values are different numbers. window_seconds: of protocol=windows.
+
+    A line joins runs that are one sweep (`lines`); others are points with their names."""
 
     metrics: str | tuple[str, ...] | None = None
     number: str = "mean"
@@ -64,41 +69,39 @@ class Sweep:
 
     def read(self, runs: Sequence[Path]) -> Swept:
         from eval.stats.drift import OF_THE_END
-        from experiments.results.scores import read_scores
-        from experiments.tables.comparisons import choose_number
-        from experiments.tables.table import Column, Row, build
-        from experiments.tables.words import plural
 
-        found = read_runs(runs)
+        found, columns, cells = measured(runs, self.metrics, self.number, self.protocol, self.ends, self.window_seconds)
         key = self.key or swept_key(found)
         places = {run.name: place(flatten(run.config).get(key)) for run in found}
         if all(at is None for at in places.values()):
             raise ValueError(f"figure.key={key} is a number in none of the runs")
-        scores = read_scores(found, self.window_seconds)
-        if scores.other:
-            raise ValueError(scores.other[0])
-        table = scores.table[scores.table["protocol"] == self.protocol]
-        there = sorted(set(table.loc[table["value"].notna(), "metric"]))
-        wanted = [self.metrics] if isinstance(self.metrics, str) else self.metrics or there
-        for metric in wanted or ["all"]:
-            if metric not in there:
-                known = f"there are {', '.join(there)}" if there else "run experiments.evaluate first"
-                raise ValueError(f"metrics={metric} has no scores under protocol={self.protocol}; {known}")
-        if len(wanted) > MOST_PANELS:
-            raise ValueError(f"{len(wanted)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
-        columns = [Column(metric, choose_number(self.number), self.protocol) for metric in wanted]
-        cells = build(scores.table, [Row(run.name, run.label) for run in found], columns, None, self.ends)
-        ink = inks_of(found)
+        if len(columns) > MOST_PANELS:
+            raise ValueError(f"{len(columns)} panels are too many, at most {MOST_PANELS}: choose figure.metrics=[a,b]")
+        line = lines(found, key)
+        ink = dict(zip([run.name for run in found], inks_of(found), strict=True))
+        if len(names := list(dict.fromkeys(line.values()))) > 1:  # a colour a line, not a place in the sweep
+            policies = {line[run.name]: str(run.record.get("name") or run.label) for run in found if run.name in line}
+            of = dict(zip(names, inks(names, [False] * len(names), [policies[name] for name in names]), strict=True))
+            ink |= {run: of[name] for run, name in line.items()}
         panels = []
         for column in columns:
             points = []
-            for run, colour in zip(found, ink, strict=True):
+            for run in found:
                 cell = cells.cell(run.name, column)
-                points.append(Point(run.label, colour, places[run.name], cell.value, cell.low, cell.high))
+                points.append(
+                    Point(
+                        run.label,
+                        ink[run.name],
+                        places[run.name],
+                        cell.value,
+                        cell.low,
+                        cell.high,
+                        line.get(run.name, ""),
+                    )
+                )
             title = column.title + (", last" if self.number == "last" else "")
             panels.append(SweepPanel(title, points, column.unit))
-        prompts = min(len({s["prompt_id"] for s in run.samples}) for run in found)
-        caption = f"{plural(len(found), 'run')}, {plural(prompts, 'prompt')} each"
+        caption = told(found)
         if self.number in ("first", *OF_THE_END):
             caption += f"; first and last: {self.ends:g} s"
         return Swept(key.rsplit(".", 1)[-1].replace("_", " "), caption, panels)
@@ -107,7 +110,11 @@ class Sweep:
         columns = min(3, len(data.panels))
         rows = math.ceil(len(data.panels) / columns)
         across = 2 if columns == 3 else 1
-        levels = len({point.label for each in data.panels for point in each.points if point.at is None})
+        every = [point for each in data.panels for point in each.points]
+        several = len({point.line for point in every if point.at is not None}) > 1
+        levels = len(
+            {point.label if point.at is None else point.line for point in every if several or point.at is None}
+        )
         legend = LEGEND * math.ceil(levels / across)
         canvas.set_size_inches(PANEL[0] * max(columns, 1.45), PANEL[1] * rows + 0.45 + legend)
         heights = [legend or LEGEND, *[PANEL[1]] * rows][not levels :]
@@ -115,8 +122,8 @@ class Sweep:
         first = len(heights) - rows
         drawn = [canvas.add_subplot(places[first + n // columns, n % columns]) for n in range(len(data.panels))]
         for axes, each in zip(drawn, data.panels, strict=True):
-            panel(axes, each)
-        if levels:  # in a line of its own: the level lines are the same in all panels
+            panel(axes, each, several)
+        if levels:  # in a line of its own: the names are the same in all panels
             above = canvas.add_subplot(places[0, :])
             above.set_axis_off()
             of = {label: line for axes in drawn for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -125,17 +132,24 @@ class Sweep:
         canvas.suptitle(data.caption, x=0.01, ha="left")
 
 
-def panel(axes: Axes, data: SweepPanel) -> None:
-    """Points in the order of the swept value, each in its own colour; level lines for what has no place in the sweep."""
+def panel(axes: Axes, data: SweepPanel, several: bool = False) -> None:
+    """Points in the order of the swept value, each in its own colour; level lines for what has no place in the sweep. several:
+    sweeps, each in one colour and with its name."""
     from matplotlib.ticker import MaxNLocator
 
     there = [point for point in data.points if math.isfinite(point.value)]
     points = sorted(((p.at, p) for p in there if p.at is not None), key=lambda pair: pair[0])
-    axes.plot([at for at, _ in points], [p.value for _, p in points], color=FAINT, lw=THIN)
-    for at, point in points:
-        axes.plot([at], [point.value], "o", color=point.ink.light)
-        if math.isfinite(point.low) and math.isfinite(point.high):
-            axes.vlines(at, point.low, point.high, color=point.ink.light, lw=LINE)
+    for name in dict.fromkeys(point.line for _, point in points):
+        mine = [(at, point) for at, point in points if point.line == name]
+        ink = mine[0][1].ink
+        axes.plot([at for at, _ in mine], [p.value for _, p in mine], color=ink.light if several else FAINT, lw=THIN)
+        for n, (at, point) in enumerate(mine):
+            told = name if several and n == 0 else "_"  # matplotlib's for none
+            axes.plot(
+                [at], [point.value], point.ink.mark if several else "o", color=point.ink.light, ls="none", label=told
+            )
+            if math.isfinite(point.low) and math.isfinite(point.high):
+                axes.vlines(at, point.low, point.high, color=point.ink.light, lw=LINE)
     for level in (point for point in there if point.at is None):
         axes.axhline(level.value, color=level.ink.light, ls=level.ink.line, lw=LINE, label=level.label)
     places = sorted({at for at, _ in points})
@@ -165,6 +179,42 @@ def place(value: Any) -> float | None:
     return float(value) if plain else None
 
 
+def lines(runs: Sequence[Run], key: str) -> dict[str, str]:
+    """{run: the name of its sweep} of the runs whose value of the key is a number.
+
+    Runs are one sweep if they differ in numbers alone, and no two have one value of the key (a window may follow a sink);
+    where two have, those are that differ in nothing else. A run by itself is a sweep of its label.
+    """
+    flat = {run.name: flatten(run.config) for run in runs}
+    swept = [run for run in runs if place(flat[run.name].get(key)) is not None]
+
+    def parted(some: Sequence[Run], numbers: bool) -> list[list[Run]]:
+        """By everything else, or but for what is a number."""
+        groups: dict[str, list[Run]] = {}
+        for run in some:
+            rest = {
+                name: value
+                for name, value in flat[run.name].items()
+                if name not in (key, "prompts", "seeds") and (numbers or place(value) is None)
+            }
+            groups.setdefault(repr((run.record.get("name"), sorted(rest.items()))), []).append(run)
+        return list(groups.values())
+
+    groups: list[list[Run]] = []
+    for group in parted(swept, numbers=False):
+        alone = len({place(flat[run.name].get(key)) for run in group}) == len(group)
+        groups += [group] if alone else parted(group, numbers=True)
+    found: dict[str, str] = {}
+    for group in groups:
+        others = [run.label.split(" ") for run in group[1:]]
+        shared = " ".join(word for word in group[0].label.split(" ") if all(word in other for other in others))
+        name = shared or group[0].label
+        while name in found.values():  # two sweeps of one policy, told apart by their first runs
+            name = f"{name} ({group[0].name.rsplit('-', 1)[-1]})"
+        found |= {run.name: name for run in group}
+    return found
+
+
 def swept_key(runs: Sequence[Run]) -> str:
     """The key whose values are at least two numbers. Raises ValueError if there is none or there are several."""
     configs = [run.config for run in runs if not run.is_real]
@@ -175,6 +225,6 @@ def swept_key(runs: Sequence[Run]) -> str:
         if key not in ("prompts", "seeds") and len({place(one.get(key)) for one in flat} - {None}) > 1
     ]
     if len(keys) != 1:
-        told = f"several do: {', '.join(keys)}; choose with figure.key=..." if keys else "none does"
-        raise ValueError(f"the runs must differ in one key that is a number, and {told}")
+        which = f"several do: {', '.join(keys)}; choose with figure.key=..." if keys else "none does"
+        raise ValueError(f"the runs must differ in one key that is a number, and {which}")
     return keys[0]

@@ -30,13 +30,12 @@ from experiments.results.exported import (
     NUMBERS,
     SCORE_COLUMNS,
     SCORES,
-    SUMS,
     TEXTS,
     VIDEOS,
     WHOLE,
     is_exported,
 )
-from experiments.results.runs import Run
+from experiments.results.runs import SUMS, Run
 
 
 def export(runs: Sequence[Run], out: Path, metrics: Sequence[str] | None = None) -> Path:

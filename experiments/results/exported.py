@@ -28,9 +28,9 @@ from deepforcing.records import SCHEMA, SampleRecord, check, check_place, read_r
 from deepforcing.video import sha256_file
 from eval.csv_cells import bare
 from eval.score_files import read_scores as read_score_file
-from experiments.results.runs import Run, labelled
+from experiments.results.runs import SUMS, Run, labelled
 
-SUMS, SCORES, COSTS, VIDEOS, ABOUT = "SHA256SUMS", "scores.parquet", "costs.parquet", "videos.csv", "croissant.json"
+SCORES, COSTS, VIDEOS, ABOUT = "scores.parquet", "costs.parquet", "videos.csv", "croissant.json"
 COST_COLUMNS = ["run", "sample", "metric", "version", "protocol", "t_start", "t_end", "value"]
 SCORE_COLUMNS = [*COST_COLUMNS, "weights_sha256", "window_seconds"]
 TEXTS = ("run", "sample", "prompt_id", "prompt", "sha256")
@@ -72,8 +72,7 @@ def read_exported(folder: Path) -> list[Run]:
     for record in records:
         path = folder / record.parent
         told = read_run(path)
-        label = str(told.get("label") or told["name"])
-        runs.append(Run(path, label, told, tuple(samples.get(path.name, ())), exported=folder))
+        runs.append(Run(path, path.name, told, tuple(samples.get(path.name, ())), exported=folder))
     return labelled(runs)
 
 

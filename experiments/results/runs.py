@@ -13,6 +13,7 @@ from deepforcing.records import read_run, read_sample
 from experiments.results.configs import flatten
 from experiments.results.marks import mark
 
+SUMS = "SHA256SUMS"  # what an exported folder has (exported.py)
 REAL = "real video"  # label of the reference run whose frames come from a world's renderer
 
 
@@ -78,14 +79,23 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
         if not matches:
             raise ValueError(f"no such run directory: {pattern} (a run directory is <runs_root>/<name>-<8 hex>)")
         if not runs:
+            if (literal / SUMS).is_file():
+                raise ValueError(of_folder(literal, literal))
             inside = sorted(path.parent for path in literal.glob("*/run.json")) if literal.is_dir() else []
             hint = f"; it holds {len(inside)} runs, write '{pattern.rstrip('/')}/*' for all of them" if inside else ""
             raise ValueError(f"{pattern} is no run directory (it has no run.json){hint}")
         for run in runs:
+            if (run.parent / SUMS).is_file() and not (run / "samples").exists():
+                raise ValueError(of_folder(run, run.parent))
             found.setdefault(run.resolve(), run)
     if not found:
         raise ValueError("no runs given: say runs=[DIR,DIR,...] or runs='runs/*'")
     return list(found.values())
+
+
+def of_folder(path: Path, folder: Path) -> str:
+    what = "is an exported folder" if path == folder else f"is of the exported folder {folder}"
+    return f"{path} {what}: scores without videos; table, leaderboard and figure read it by folders={folder}"
 
 
 def matching(pattern: str) -> list[Path]:
@@ -105,16 +115,19 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     runs = []
     for path in paths:
+        if not (path / "run.json").is_file() and ((path / SUMS).is_file() or (path / "scores.parquet").is_file()):
+            raise ValueError(
+                f"{path} has scores alone, and more is needed here: give run directories, runs=[DIR,DIR,...]"
+            )
         record = read_run(path)
         samples = (read_sample(file) for file in (path / "samples").glob("[!.]*.json"))
         ordered = sorted(samples, key=lambda s: (s["prompt_id"], s["seed"]))
-        label = str(record.get("label") or record["name"] or path.name)
-        runs.append(Run(path=path, label=label, record=record, samples=tuple(ordered)))
+        runs.append(Run(path=path, label=path.name, record=record, samples=tuple(ordered)))
     return labelled(runs)
 
 
 def labelled(runs: Sequence[Run]) -> list[Run]:
-    """The runs with labels that tell them apart. Raises ValueError if two have one name."""
+    """The runs with labels that tell them apart, made from their records alone. Raises ValueError if two have one name."""
     names = Counter(run.name for run in runs)
     for run in runs:
         if names[run.name] > 1:
@@ -122,6 +135,8 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
             raise ValueError(
                 f"two of the runs are called {run.name}, by which tables tell them apart: {both}; rename one"
             )
+    told = [str(run.record.get("label") or run.record.get("name") or run.name) for run in runs]
+    runs = [replace(run, label=label) for run, label in zip(runs, told, strict=True)]
     counts = Counter((run.label, run.mark) for run in runs)
     labels = [run.label if counts[run.label, run.mark] == 1 else _telling_label(run, runs) for run in runs]
     return [replace(run, label=label + run.mark) for run, label in zip(runs, labels, strict=True)]

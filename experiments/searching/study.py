@@ -7,6 +7,7 @@ the videos that it has made so far, is compared with that of every other trial a
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +86,33 @@ def checked_search(config: DictConfig, words: Sequence[str]) -> Search:
     found = Search(config, shared, tuple(samples), pick_device(str(config.device)), (*early, float(config.seconds)))
     first = {key: values[0] if is_list(values) else values.low for key, values in config.space.items()}
     rollout_of(found, first)  # keys that no rollout has are told before the first trial
+    check_budget(found)
     return found
+
+
+def check_budget(of: Search) -> None:
+    """Raises ValueError where none of many settings, drawn at random, can run within the budget: before there is a study, which
+    another budget could not go on with."""
+    draw, reads, last = random.Random(0), [], ""
+    for _ in range(REFUSED):
+        params = {
+            key: draw.choice(list(v)) if is_list(v) else draw.randint(v.low, v.high)
+            for key, v in of.config.space.items()
+        }
+        try:
+            config = rollout_of(of, params)
+            reads.append(most_read(of, config))
+            if reads[-1] <= int(of.config.budget):
+                stages_of(config, of.lengths[-1:])
+                return
+        except (ValueError, InstantiationException) as error:
+            last = describe(error)
+    if reads and min(reads) > int(of.config.budget):
+        raise ValueError(
+            f"budget={of.config.budget} is met by none of {REFUSED} settings that were tried: the least that one reads is "
+            f"{min(reads)} latent frames"
+        )
+    raise ValueError(f"none of {REFUSED} settings that were tried can run; the last: {last}")
 
 
 def open_study(of: Search) -> optuna.Study:
@@ -166,7 +193,9 @@ def run(of: Search, study: optuna.Study, out: Console) -> None:
         params = suggested(of, trial)
         try:
             config = rollout_of(of, params)
-            read = within_budget(of, config)
+            read = most_read(of, config)
+            if read > int(of.config.budget):
+                raise ValueError(f"its passes read up to {read} latent frames, the budget is {of.config.budget}")
             stages_of(config, of.lengths[-1:])  # whether it can run
         except (ValueError, InstantiationException) as error:
             trial.set_user_attr("refused", describe(error))
@@ -190,14 +219,11 @@ def run(of: Search, study: optuna.Study, out: Console) -> None:
         out.print(f"  {told}", markup=False)
 
 
-def within_budget(of: Search, config: DictConfig) -> int:
-    """Most latent frames that a pass reads. Raises ValueError above the budget."""
+def most_read(of: Search, config: DictConfig) -> int:
+    """Most latent frames that a pass reads. Raises ValueError for sizes that cannot be."""
     spec = build_spec(config)
     spec.check_sizes(spec.latent_frames(float(of.config.seconds)))
-    read = max(frames_read(spec.cache.retention, spec.chunk_frames))
-    if read > int(of.config.budget):
-        raise ValueError(f"its passes read up to {read} latent frames, the budget is {of.config.budget}")
-    return read
+    return max(frames_read(spec.cache.retention, spec.chunk_frames))
 
 
 def attempt(

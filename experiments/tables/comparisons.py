@@ -9,9 +9,9 @@ from deepforcing.runs import atomic_path, atomic_write_text
 from eval.stats.drift import NUMBERS, OF_THE_END
 from eval.store import other_weights
 from experiments.command.words import is_list, shown
-from experiments.results.exported import is_exported, read_exported
-from experiments.results.runs import Run, find_runs, read_runs
-from experiments.results.scores import read_scores, scored_folder
+from experiments.results.runs import Run, find_runs
+from experiments.results.scores import read_scores
+from experiments.results.sources import read_sources
 from experiments.tables.table import Table
 from experiments.tables.text import csv_text
 from experiments.tables.vbench import as_latex, as_markdown, choose_metrics, choose_protocol, flat, of_runs
@@ -44,14 +44,7 @@ def words(value: Any) -> list[str]:
 
 def find_sources(patterns: list[str], folders: list[str]) -> list[Run]:
     """Run directories, then exported and scored folders. Raises ValueError if there are none, or two of one name."""
-    runs = read_runs(find_runs(patterns)) if patterns or not folders else []
-    for folder in map(Path, folders):
-        runs += read_exported(folder) if is_exported(folder) else [scored_folder(folder)]
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two of the runs and folders are called {', '.join(twice)}: rename one of them")
-    return runs
+    return read_sources([*(find_runs(patterns) if patterns or not folders else []), *map(Path, folders)])
 
 
 def find_baseline(runs: list[Run], wanted: str | None) -> str | None:

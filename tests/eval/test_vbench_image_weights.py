@@ -35,8 +35,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_absent_weights_are_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("VBENCH_CACHE_DIR", "TORCH_HOME", "HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
-    with pytest.raises(ValueError, match=rf"is not at {tmp_path}.*python -m experiments\.weights metrics"):
+    with pytest.raises(ValueError, match=r"is not at <.*python -m experiments\.weights metrics") as told:
         DIMENSIONS[name].start(ClipInfo(8, 8.0, 64, 96), CPU)
+    assert str(tmp_path) not in str(told.value)  # it stands in pages that people publish
 
 
 @pytest.mark.parametrize(

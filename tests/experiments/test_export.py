@@ -169,3 +169,24 @@ def test_other_tables_read_the_folder_too(command: Command, runs: list[Path], fo
     assert (
         command("table", f"folders={folder}", *words).out == command("table", f"runs=[{runs[0]},{runs[1]}]", *words).out
     )
+
+
+def test_figures_of_scores_are_drawn_from_the_folder_as_from_the_runs(
+    runs: list[Path], folder: Path, tmp_path: Path, command: Command
+) -> None:
+    for words in (("figure=drift",), ("figure=sweep", "figure.key=prompts")):
+        drawn = [tmp_path / "runs.svg", tmp_path / "folder.svg"]
+        assert command("figure", *words, f"runs=[{runs[0]},{runs[1]}]", f"out={drawn[0]}").status == 0
+        assert command("figure", *words, f"folders={folder}", f"out={drawn[1]}").status == 0
+        assert drawn[0].read_bytes() == drawn[1].read_bytes()
+    for words, told in (
+        (f"runs={folder}", f"table, leaderboard and figure read it by folders={folder}"),
+        (f"runs={folder}/*", f"is of the exported folder {folder}: scores without videos"),
+        (f"figure=filmstrip folders={folder}", "has scores and no videos: a filmstrip is of run directories"),
+        (f"figure=slots folders={folder}", "has scores alone, and more is needed here: give run directories"),
+        (f"folders={tmp_path}", "is no scored folder"),
+    ):  # fmt: skip
+        done = command("figure", *words.split(), f"out={tmp_path / 'none.svg'}")
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert told in done.err
+    assert not (tmp_path / "none.svg").exists()

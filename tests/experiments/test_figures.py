@@ -38,7 +38,7 @@ def scored_runs(root: Path) -> list[Path]:
     """A sweep of three, given out of order, and real video."""
     paths = []
     for sink in (18, 0, 3):
-        spec = {"train_seconds": 5.06, "cache": {"_target_": f"x{sink}", "sink_frames": sink}}
+        spec = {"train_seconds": 5.06, "cache": {"_target_": "x", "sink_frames": sink}}
         scores: Any = {"colour_drift": lambda i, t, s=sink: i + t + s, "presence": lambda i, t: 1.0}
         paths.append(write_run(root, "deep_sink", scores, spec, name=f"deep-{sink:08x}"))
     return [

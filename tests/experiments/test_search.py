@@ -104,14 +104,26 @@ def test_a_trial_whose_process_is_gone_is_made_again(
         (("prune_at=[0.7]",), "is less than twice ends"),
         (("name=a/b",), "name=a/b must be letters"),
         (("out=a.txt",), "must end in .md"),
-        pytest.param(("budget=3",), "200 settings in a row cannot run; the last: ", marks=pytest.mark.slow),
+        (("budget=3",), "budget=3 is met by none of 9 settings that were tried: the least that one reads is 21 latent"),
     ],
 )
-def test_mistakes_are_one_line(words: tuple[str, ...], said: str, search: Command, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(
+    words: tuple[str, ...], said: str, search: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "REFUSED", 9)
     status, _, err = search(*words)
     assert (status, err.count("\n")) == (2, 1), err
     assert said in err
-    assert not list(tmp_path.glob("runs/*/samples/*.mp4"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_places_that_no_journal_can_be_in_are_one_line(search: Command, tmp_path: Path) -> None:
+    for place in ("folder/.searches/search.journal/x", "file/.searches"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+        status, _, err = search(f"runs_root={tmp_path / Path(place).parts[0]}")
+        assert (status, err.count("\n")) == (2, 1), err
+        assert f"{tmp_path / place.removesuffix('/x')}: " in err
 
 
 def test_a_journal_of_something_else_is_one_line_and_stays_as_it_is(search: Command, tmp_path: Path) -> None:

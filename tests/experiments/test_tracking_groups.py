@@ -75,6 +75,11 @@ def test_a_group_has_its_settings_and_scores_in_one_table(
     pd.testing.assert_frame_equal(logged["parallel_coordinates"], found)
     track(runs[:1], table, Tracker(videos=0))
     assert fake.runs[-1][0]["job_type"] == "rollout", "one run is no group"
+    (tmp_path / "front.png").write_bytes(b"a front")
+    track(runs[:1], table, Tracker(videos=0, figures=(str(tmp_path / "front.png"),)))
+    given, (logged,) = fake.runs[-1]
+    assert given["name"] == "heldout: 1 run"
+    assert [value for name, value in logged.items() if name.startswith("figures/")] == [b"a front"]
 
 
 def test_a_group_has_the_figures_that_its_runs_can_have(
