@@ -51,15 +51,17 @@ class Compiled:
         return self.made[function]
 
     def attempt(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        quick = torch.compile(function, dynamic=False)
+        quick: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
         def call(*tensors: Any) -> Any:
-            try:
-                return quick(*tensors)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                self.tell(function, "compiled", error)
-                self.made[function] = function
-                return function(*tensors)
+            nonlocal quick
+            if quick is not None:
+                try:
+                    return quick(*tensors)
+                except torch._dynamo.exc.TorchDynamoException as error:
+                    self.tell(function, "compiled", error)
+                    quick = None
+            return function(*tensors)
 
         call.__qualname__ = named(function)
         return call

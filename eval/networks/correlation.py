@@ -5,6 +5,7 @@ b frames, C channels, h x w cells. A cell is at (x, y), counted from the upper l
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 import torch
@@ -62,7 +63,7 @@ class Everywhere:
         # The offset that runs first is the horizontal one: the weights are trained with this order.
         reach = torch.arange(-radius, radius + 1, device=features.device, dtype=torch.float32)
         self._window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), -1)[None]
-        self._ends = [torch.tensor([v.shape[3] - 1.0, v.shape[2] - 1.0], device=v.device) for v in self._levels]
+        self._ends = [last_cell(v.shape[3], v.shape[2], v.device) for v in self._levels]
 
     def around(self, place: Tensor) -> Tensor:
         b, _, h, w = place.shape
@@ -72,6 +73,12 @@ class Everywhere:
             grid = 2 * (centre / 2**level + self._window) / ends - 1
             found.append(F.grid_sample(volume, grid, align_corners=True).view(b, h, w, -1))
         return torch.cat(found, -1).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def last_cell(width: int, height: int, device: torch.device) -> Tensor:
+    """[2]. Once: numbers that come from the host cannot be recorded as a part of a CUDA graph."""
+    return torch.tensor([width - 1.0, height - 1.0], device=device)
 
 
 class Nearby:

@@ -71,13 +71,13 @@ class SampledFlow:
             height, width = unknown[0].frame.pixels.shape[2:]
             together = pairs_at_once(height, width, self._device)
             for start in range(0, len(unknown), together):
-                self._measure(unknown[start : start + together])
+                self._measure(unknown[start : start + together], together)
         return [pair.magnitude for pair in pairs if pair.magnitude is not None]
 
     def _frame(self, batch: Batch, index: int) -> Frame:
         return Frame(batch.bytes_on(self._device)[index : index + 1])
 
-    def _measure(self, pairs: Sequence[Pair]) -> None:
+    def _measure(self, pairs: Sequence[Pair], together: int) -> None:
         frames = {frame: None for pair in pairs for frame in (pair.frame, pair.following) if frame.features is None}
         if frames:
             computed = in_parts(self._network.features, torch.cat([frame.pixels for frame in frames]), 1)
@@ -87,6 +87,7 @@ class SampledFlow:
             torch.cat([pair.frame.pixels for pair in pairs]),
             torch.cat([cast(Tensor, pair.frame.features) for pair in pairs]),
             torch.cat([cast(Tensor, pair.following.features) for pair in pairs]),
+            together,
         )
         for pair, magnitude in zip(pairs, raft.top_magnitude(flow).tolist(), strict=True):
             pair.magnitude = magnitude

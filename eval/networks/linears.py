@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deepforcing.wan import packed
 from deepforcing.wan.packed import PackedLinear
+from eval.networks import backend
 
 SMALLEST = 2**16  # numbers of a weight; smaller products are not what takes the time
 
@@ -69,8 +70,8 @@ def pack(network: nn.Module) -> nn.Module:
     """The network's linears, attentions and convolutions of single pixels, in place, where they can be; its other weights stay
     as they are. Again it does nothing: packed ones are of other classes."""
     weight = next(network.parameters())
-    if packed.why_not(weight.device, weight.dtype) is not None:
-        return network
+    if backend.in_use is not None or packed.why_not(weight.device, weight.dtype) is not None:
+        return network  # a compiler has its own way, and none into these
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.MultiheadAttention):

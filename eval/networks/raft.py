@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eval.networks import backend
 from eval.networks.checkpoint import read_state
 from eval.networks.correlation import LEVELS, correlation
 from eval.networks.linears import pack
@@ -76,10 +78,17 @@ class Raft:
         return self._model.fnet(2 * (frames / 255) - 1)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def flow(self, frames: Tensor, features: Tensor, next_features: Tensor) -> Tensor:
-        """Where every pixel of a frame goes, [b, 2, H, W] (x, y; px), from its pixels, its features and the next's."""
-        block = self._model.update_block
-        hidden, context = self._model.cnet(2 * (frames / 255) - 1).chunk(2, 1)
+    def flow(self, frames: Tensor, features: Tensor, next_features: Tensor, at_once: int | None = None) -> Tensor:
+        """Where every pixel of a frame goes, [b, 2, H, W] (x, y; px), from its pixels, its features and the next's.
+
+        at_once: the pairs of a call where all have as many (eval.networks.backend), at least b; None: b.
+        """
+        return backend.in_equal_parts(self._flow, (frames, features, next_features), at_once or len(frames))
+
+    def _flow(self, frames: Tensor, features: Tensor, next_features: Tensor) -> Tensor:
+        """All iterations, which on a GPU are one recording."""
+        turn = backend.compiled(self._turn)
+        hidden, context = self._context(frames).chunk(2, 1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
         contexts = [each.context(context) for each in self._passes]
         matches = correlation(features, next_features, RADIUS)
@@ -90,11 +99,22 @@ class Raft:
         place = start.expand(len(frames), -1, -1, -1)
         for _ in range(ITERATIONS):
             seen = matches.around(place).contiguous(memory_format=layout)
-            motion = block.encoder((place - start).contiguous(memory_format=layout), seen)
-            for each, known in zip(self._passes, contexts, strict=True):
-                hidden = each(hidden, motion, known)
-            place = place + block.flow_head(hidden)
-        return upsampled(place - start, block.mask(hidden).mul_(0.25))
+            hidden, step = turn((place - start).contiguous(memory_format=layout), seen, hidden, contexts)
+            place = place + step
+        return upsampled(place - start, self._model.update_block.mask(hidden).mul_(0.25))
+
+    def _context(self, frames: Tensor) -> Tensor:
+        found: Tensor = backend.compiled(self._model.cnet)(2 * (frames / 255) - 1)
+        return found
+
+    def _turn(
+        self, flow: Tensor, seen: Tensor, hidden: Tensor, contexts: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """One iteration, from the flow so far (cells) and the correlations there: the hidden state, and what the flow gains."""
+        motion = self._model.update_block.encoder(flow, seen)
+        for each, known in zip(self._passes, contexts, strict=True):
+            hidden = each(hidden, motion, known)
+        return hidden, self._model.update_block.flow_head(hidden)
 
 
 def upsampled(flow: Tensor, logits: Tensor) -> Tensor:

@@ -157,7 +157,8 @@ def notes(group: Group, table: Table, ends: float) -> tuple[str, ...]:
     found.append("Means over prompts, all of this one seed.")
     if table.baseline is not None:
         found.append(f"Differences: minus {table.label(table.baseline)}, paired by prompt; {marks(table.comparisons)}.")
-    found.append(INTERVALS)
+    if any(math.isfinite(cell.low) for cell in table.cells.values()):  # one prompt gives none
+        found.append(INTERVALS)
     if group.cost is not None:
         found += cost_notes(table, group.cost)
         blank = [column.title for column in COST if len(group.cost.table) and column not in table.columns]

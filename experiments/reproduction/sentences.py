@@ -83,8 +83,9 @@ def written(done: Done, published: Table, windows: Table, cost: Table) -> str:
         if any(c.metric == FPS.name for c in published.columns)
         else ""
     )
+    told = f" {INTERVALS}" if done.prompts > 1 else ""  # one prompt gives none
     printed = "Scores × 100, as the paper prints them;" if done.source else "VBench's scores × 100;"
-    parts.append(f"{protocol_words(done)} {printed} a dash: no number.{fps} {INTERVALS}")
+    parts.append(f"{protocol_words(done)} {printed} a dash: no number.{fps}{told}")
     if any(column.metric == QUALITY.name for column in published.columns):
         parts.append(REWARD)
     if done.said:

@@ -236,7 +236,7 @@ def numbers_of_videos(
     if number not in OF_THE_END:
         return of_videos(part, number, seconds)
     found = of_videos(every, number, seconds, end)
-    return found[found["metric"].isin(part["metric"])]
+    return found[found["metric"].isin(part["metric"].unique())]  # of a whole column Arrow looks at every cell
 
 
 def records(table: Table) -> list[dict[str, object]]:

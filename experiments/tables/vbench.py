@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from experiments.tables.render import latex, markdown
 from experiments.tables.table import COST, DIMENSIONS, PERCENT, Column, Row, Table, build, records
 from experiments.tables.text import markdown_text
 from experiments.tables.versions import version_notes
-from experiments.tables.words import INTERVALS, join, marks
+from experiments.tables.words import INTERVALS, ONE_PROMPT, join, marks
 
 PROTOCOLS = {
     "vbench": "vbench (VBench over the whole video)",
@@ -174,7 +175,13 @@ def as_latex(table: Table) -> str:
 
 
 def _difference_title(table: Table) -> str:
-    return f"Difference from {table.label(table.baseline)}, with 95 % interval ({table.columns[0].protocol})"
+    interval = ", with 95 % interval" if tested(table) else ""
+    return f"Difference from {table.label(table.baseline)}{interval} ({table.columns[0].protocol})"
+
+
+def tested(table: Table) -> bool:
+    """Whether a difference has an interval: of one prompt none has, and nothing is said of any."""
+    return any(math.isfinite(each.low) for each in table.differences.values())
 
 
 def _notes(table: Table, scores: pd.DataFrame, protocol: str) -> list[str]:
@@ -190,10 +197,8 @@ def _notes(table: Table, scores: pd.DataFrame, protocol: str) -> list[str]:
     if QUALITY.name in [c.metric for c in table.columns]:
         notes.append(REWARD)
     if table.differences:
-        notes.append(
-            f"Differences are run minus {table.label(table.baseline)}, paired by prompt and seed; "
-            f"{marks(table.comparisons)}. {INTERVALS}"
-        )
+        told = f"{marks(table.comparisons)}. {INTERVALS}" if tested(table) else ONE_PROMPT
+        notes.append(f"Differences are run minus {table.label(table.baseline)}, paired by prompt and seed; {told}")
     per_sample = rows[rows["value"].notna()].groupby(["run", "metric", "sample"]).size()
     if protocol.startswith("vbench_long") and per_sample.groupby(["run", "metric"]).nunique().gt(1).any():
         notes.append("Videos have unequal numbers of clips: VBench-Long's own mean over all clips would differ.")

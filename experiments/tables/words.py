@@ -17,6 +17,8 @@ INTERVALS = (
     "what is 0 or 1 of a frame or clip Wilson's, and Tango's of its differences."
 )
 
+ONE_PROMPT = "one prompt: nothing here can be told from chance."
+
 
 def marks(comparisons: int) -> str:
     """What bold and a star say in a table with so many tests."""

@@ -24,7 +24,7 @@ from eval.metrics.time.flow_magnitude import FlowMagnitude
 from eval.metrics.vbench.dynamic_degree import DynamicDegree, Moves
 from eval.metrics.vbench.motion_smoothness import MotionSmoothness
 from eval.metrics.vbench.temporal_flickering import TemporalFlickering
-from eval.networks import amt, flow, raft
+from eval.networks import amt, backend, flow, raft
 from eval.networks.amt import BothWays
 from eval.networks.package import vbench_module
 
@@ -105,6 +105,28 @@ def test_dynamic_degree_and_flow_magnitude(
     assert both[0].finish() == dynamic
     expected = np.mean(magnitudes) if magnitudes else np.nan
     np.testing.assert_allclose(both[1].finish(), expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_flows_are_the_packages(
+    dynamics: dict[str, tuple[Path, bool, list[float]]],
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    raft.load.cache_clear()
+    monkeypatch.setattr(backend, "in_use", None)  # put back at the end
+    backend.use("compiled", CPU)
+    for name in ("every second", "padded"):
+        video, _, magnitudes = dynamics[name]
+        frames, height, width, _, fps = CLIPS[name]
+        scorer = FlowMagnitude().start(ClipInfo(frames, fps, height, width), CPU)
+        for batch, first in batches(video, (3, 1, 7)):
+            scorer.add(batch, first)
+        np.testing.assert_allclose(scorer.finish(), np.mean(magnitudes), rtol=1e-5)
+    assert backend.in_use is not None
+    assert len(backend.in_use.made) == 3  # features, context, an iteration
+    assert not [str(each.message) for each in recwarn if "cannot be compiled" in str(each.message)]
 
 
 def test_the_clips_show_both_answers(dynamics: dict[str, tuple[Path, bool, list[float]]]) -> None:

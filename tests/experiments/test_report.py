@@ -204,6 +204,8 @@ def test_videos_that_do_not_fit_are_files_beside_the_page(tmp_path: Path) -> Non
 def test_one_prompt_says_nothing_of_intervals(tmp_path: Path) -> None:
     scores = {"colour_drift": lambda i, t: t, "sharpness": lambda i, t: 5.0 + t % 2}
     runs = [write_run(tmp_path, label, scores, prompts=("a red disc",)) for label in ("one", "two")]
+    for run in runs:
+        add_scores(run, "imaging_quality", "vbench_long", [(0, 2), (2, 4)], 0.6)
     html, terminal = draw(tmp_path / "page.html", *runs)
     for text in (Page(html).text, terminal, (tmp_path / "page.md").read_text(encoding="utf-8")):
         assert not re.search(r"(?<!ordering )\binterval", text.replace("95 % interval |", "")), text
