@@ -39,6 +39,7 @@ TABLES = {  # the committed table: its folder and baseline, None: the leaderboar
     "adaptive_sink_pan": ("pan_scores", "deep_sink_s14"),
     "compression_pan": ("pan_compression_scores", "deep_sink_w19"),
     "adaptive_sink_crowd": ("crowd_scores", "deep_sink_s6"),
+    "adaptive_sink_crowd_s10": ("crowd_scores", "deep_sink"),
     "second_deep_sink_w19": ("second_scores", "deep_sink_w19"),
     "second_deep_sink_w16": ("second_scores", "deep_sink_w16"),
     "second_deep_sink_w18": ("second_scores", "deep_sink_w18"),
