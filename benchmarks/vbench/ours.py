@@ -35,7 +35,12 @@ from eval.videos import open_folder
 
 FRAMES = 3  # whose arithmetic is counted: one triple for AMT-S, and at 16 frames a second one pair for RAFT
 # Of the package: what is imported before the clock starts, as it is there.
-MODULES = ("third_party.RAFT.core.raft", "third_party.amt.networks.AMT-S", "third_party.ViCLIP.viclip_text")
+MODULES = (
+    "third_party.RAFT.core.raft",
+    "third_party.amt.networks.AMT-S",
+    "third_party.ViCLIP.viclip_text",
+    "third_party.ViCLIP.viclip_vision",
+)
 
 
 class Timed:
