@@ -108,13 +108,17 @@ class TinySpec:
     def path(self) -> Path:
         if self.checkpoint is not None:
             return Path(self.checkpoint).expanduser()
-        path = SHIPPED.with_stem(self.shipped or self.drawn)
-        if not path.is_file():
-            name = path.stem
+        name = self.drawn if self.shipped is None else self.shipped
+        known = sorted(path.stem for path in SHIPPED.parent.glob("*.safetensors"))
+        if self.shipped is not None and name not in known:
             raise ValueError(
-                f"no weights {name} of world {self.drawn} are part of this version: "
-                f"make train-{name.removeprefix('tiny_')} trains those of conf/model/{name}.yaml, "
-                "and model.checkpoint=FILE takes them"
+                f"model.shipped={name}: this version has {', '.join(known)}; model.checkpoint=FILE takes others"
+            )
+        path = SHIPPED.with_stem(name)
+        if not path.is_file():
+            raise ValueError(
+                f"no weights of world {name} are part of this version: "
+                f"make train-{name.removeprefix('tiny_')} trains them, and model.checkpoint=FILE takes them"
             )
         return path
 

@@ -181,6 +181,15 @@ def test_a_world_without_weights_says_how_to_make_them(monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["tiny_moon", "../tiny", ""])
+def test_weights_that_are_not_shipped_are_named_beside_those_that_are(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"has tiny, tiny_crowd, tiny_pan, tiny_second; model.checkpoint=FILE"
+    ) as caught:
+        TinySpec(shipped=name).check()
+    assert "\n" not in str(caught.value)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Tensor]:
     return trained(monkeypatch, out, "--world", "tiny_pan", "--batch", "1", *options)
 
