@@ -41,17 +41,18 @@ def cuda_capture() -> Capture:
 
 
 class Recorded:
-    """One pass: where its input is copied to, where its result appears, and its replay."""
+    """One call of a function of tensors: where its inputs are copied to, where its result appears, and its replay.
 
-    def __init__(
-        self, capture: Capture, model: CausalWan, x: Tensor, t: Tensor, text: TextMemory, memory: Memory
-    ) -> None:
-        self.x, self.t, self.text = x.clone(), t.clone(), text  # the text's tensors must not go before the recording
-        self.out, self.replay = capture(lambda: model(self.x, self.t, text, memory))
+    The function is held: what it has closed over must not go before the recording.
+    """
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.x.copy_(x)
-        self.t.copy_(t)
+    def __init__(self, capture: Capture, function: Callable[..., Tensor], *tensors: Tensor) -> None:
+        self.inputs, self.function = [tensor.clone() for tensor in tensors], function
+        self.out, self.replay = capture(lambda: function(*self.inputs))
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        for place, tensor in zip(self.inputs, tensors, strict=True):
+            place.copy_(tensor)
         self.replay()
         return self.out.clone()
 
@@ -77,7 +78,7 @@ class Graphs:
         if self.seen[key] < SEEN:
             return self.run(x, t, text, memory)
         if key not in self.recorded:
-            self.recorded[key] = Recorded(self.capture, self.model, x, t, text, memory)
+            self.recorded[key] = Recorded(self.capture, lambda x, t: self.run(x, t, text, memory), x, t)
         return self.recorded[key](x, t)
 
     def run(self, x: Tensor, t: Tensor, text: TextMemory, memory: Memory) -> Tensor:

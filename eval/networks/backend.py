@@ -16,24 +16,10 @@ import torch
 from torch import Tensor
 
 from deepforcing import backend
-from deepforcing.rollout.graphs import Capture, cuda_capture
+from deepforcing.rollout.graphs import Capture, Recorded, cuda_capture
 
 BACKENDS = ("plain", "compiled")
 SEEN = 3  # calls of one shape before it is recorded: kernels are chosen and compiled by then
-
-
-class Recorded:
-    """One call: where its inputs are copied to, where its result appears, and its replay."""
-
-    def __init__(self, capture: Capture, function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
-        self.inputs = [tensor.clone() for tensor in tensors]
-        self.out, self.replay = capture(lambda: function(*self.inputs))
-
-    def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        for place, tensor in zip(self.inputs, tensors, strict=True):
-            place.copy_(tensor)
-        self.replay()
-        return self.out.clone()
 
 
 class Compiled:
@@ -76,12 +62,12 @@ class Compiled:
             return function(*tensors)
         if key not in self.recorded:
             try:
-                self.recorded[key] = Recorded(self.capture, function, tensors)
+                self.recorded[key] = Recorded(self.capture, function, *tensors)
             except RuntimeError as error:
                 self.tell(function, "recorded", error)
                 self.recorded[key] = None
         recorded = self.recorded[key]
-        return function(*tensors) if recorded is None else recorded(tensors)
+        return function(*tensors) if recorded is None else recorded(*tensors)
 
     def tell(self, function: Callable[..., Any], what: str, error: Exception) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
