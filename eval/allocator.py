@@ -7,7 +7,7 @@ import ctypes
 import pyarrow as pa
 
 # glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
@@ -20,5 +20,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_ARENA_MAX, 1)  # other threads' own arenas go back to the system all the same
     # Tables have an allocator of their own, which keeps a multiple of the few MB that scores take.
     pa.set_memory_pool(pa.system_memory_pool())

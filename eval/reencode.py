@@ -24,9 +24,9 @@ import io
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import cast
 
 import av
 import numpy as np
@@ -35,24 +35,40 @@ from numpy.typing import NDArray
 from eval.measure.batch import FRAMES, Batch
 from eval.measure.windows import Window
 
-Item = TypeVar("Item")
 
+def reencoded(
+    clips: Iterable[NDArray[np.uint8]], fps: int, ahead: int = 1, at_once: int = FRAMES
+) -> Iterator[list[Batch]]:
+    """Each clip, uint8 [n, H, W, 3] RGB (Batch.frames), as batches of its second generation, `at_once` frames each.
 
-def reencoded(clips: Iterable[NDArray[np.uint8]], fps: int, ahead: int = 1) -> Iterator[list[Batch]]:
-    """Each clip, uint8 [n, H, W, 3] RGB (Batch.frames), as batches of its second generation.
-
-    `clips` is iterated in another thread, which is up to `ahead` clips further than what was taken from here: encoding
-    goes on while networks look at frames. What goes wrong there is raised here, by its own kind.
+    `clips` is iterated in another thread, and up to `ahead` clips beyond what was taken from here are encoded at once in
+    others: encoding goes on while networks look at frames. What goes wrong there is raised here, by its own kind.
     """
+    end = object()
 
-    def made() -> Iterator[list[Batch]]:
-        for frames in clips:
-            batches = reencode(frames, fps)
-            for batch in batches:
-                _ = batch.frames  # converted in that thread too, and kept
-            yield batches
+    def again(given: Future[object]) -> object:
+        frames = given.result()
+        if frames is end:
+            return end
+        batches = list(decoded(encode(cast(NDArray[np.uint8], frames), fps), at_once))
+        for batch in batches:
+            _ = batch.frames  # converted in that thread too, and kept
+        return batches
 
-    return _ahead(made(), ahead)
+    source = iter(clips)
+    taking, encoding = ThreadPoolExecutor(1), ThreadPoolExecutor(ahead)
+
+    def begin() -> Future[object]:
+        return encoding.submit(again, taking.submit(next, source, end))
+
+    try:
+        waiting = deque(begin() for _ in range(ahead))
+        while (batches := waiting.popleft().result()) is not end:
+            waiting.append(begin())
+            yield cast(list[Batch], batches)
+    finally:
+        for pool in (taking, encoding):
+            pool.shutdown(cancel_futures=True)
 
 
 def reencode(frames: NDArray[np.uint8], fps: int, threads: int = 0) -> list[Batch]:
@@ -121,11 +137,11 @@ def clip_frames(batches: Iterable[Batch], clips: Sequence[Window]) -> Iterator[N
         yield np.stack(list(itertools.islice(held, clip.end - clip.start)))
 
 
-def decoded(file: bytes) -> Iterator[Batch]:
-    """The frames of such a file, a batch at a time."""
+def decoded(file: bytes, at_once: int = FRAMES) -> Iterator[Batch]:
+    """The frames of such a file, a batch of `at_once` at a time."""
     with av.open(io.BytesIO(file), "r") as container:
         frames = container.decode(container.streams.video[0])
-        while batch := list(itertools.islice(frames, FRAMES)):
+        while batch := list(itertools.islice(frames, at_once)):
             yield Batch(batch)
 
 
@@ -134,16 +150,3 @@ def _assembly() -> dict[str, str]:
     """Options that keep x264 off its code for AVX-512; every processor that has AVX-512 has AVX2."""
     processor = Path("/proc/cpuinfo")
     return {"x264-params": "asm=avx2"} if processor.exists() and "avx512" in processor.read_text() else {}
-
-
-def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
-    """The same items, the next `count` of them in the making in another thread while the caller has one in hand."""
-    end = object()
-    pool = ThreadPoolExecutor(1)
-    try:
-        waiting = deque(pool.submit(next, items, end) for _ in range(count))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ Result = TypeVar("Result")
 
 
 class Clock:
-    """Wall and processor seconds (all threads of this process) spent inside its blocks, added up."""
+    """Wall and processor seconds (all threads of this process) spent inside its blocks, added up, also of several threads."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
+        self._lock = threading.Lock()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -26,8 +28,9 @@ class Clock:
         try:
             yield
         finally:
-            self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - cpu
+            with self._lock:
+                self.wall += time.perf_counter() - wall
+                self.cpu += time.process_time() - cpu
 
     def around(self, work: Callable[..., Result]) -> Callable[..., Result]:
         def timed(*args: Any, **kwargs: Any) -> Result:

@@ -1,7 +1,8 @@
 """Ours at work on all dimensions at once: `python -m benchmarks.vbench.ours JOB.json`, in a process of its own.
 
 The same as experiments.evaluate does, with a clock around every dimension. Clips are encoded in other threads meanwhile,
-so a dimension's wall seconds are its own, and processor seconds are told of the whole alone.
+so a dimension's wall seconds are its own, and processor seconds are told of the whole alone. Where several clips are at
+work at once, the wall seconds of all of them are divided by how many these are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.vbench.meter import Clock, forget_peak, peak
 from benchmarks.vbench.small import shrink
 from deepforcing.video import iter_decoded
 from eval.allocator import keep_freed_memory
+from eval.measure.at_once import clips_at_once
 from eval.measure.batch import Batch
 from eval.measure.metric import ClipInfo, Metric, Scorer
 from eval.metrics import DIMENSIONS
@@ -83,7 +85,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     names = sorted(path.name for path in videos.glob("*.mp4"))
     folder = open_folder(*prompted(videos, Path(job["out"])))
     forget_peak(device)
-    total = Clock()
+    total, clips = Clock(), clips_at_once(device)
     with total.running():
         found = score(folder, timed, Protocol("vbench_long"), device)
     held = peak(device)
@@ -95,8 +97,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     for each in timed:
         rows = found.table[found.table["metric"] == each.name].sort_values(["sample", "t_start"])
         number = rows.groupby("sample").cumcount()
-        clips = {f"{s} {n}": v for s, n, v in zip(rows["sample"], number, rows["value"], strict=True)}
-        dimensions[each.name] = {"seconds": each.clock.wall, "overall": whole[each.name], "clips": clips}
+        values = {f"{s} {n}": v for s, n, v in zip(rows["sample"], number, rows["value"], strict=True)}
+        seconds = each.clock.wall / clips
+        dimensions[each.name] = {"seconds": seconds, "overall": whole[each.name], "clips": values}
     first = videos / names[0]
     return {
         "dimensions": dimensions,

@@ -22,6 +22,7 @@ from eval.measure.windows import Window
 
 Made = TypeVar("Made")
 FRAMES = 32  # at most so many are decoded ahead: two seconds at 16 a second
+CPU = 5 * 2**23  # bytes of a batch as float32: more leaves the caches of a CPU before the next metric reads it
 
 
 class Batch:
@@ -63,13 +64,20 @@ class Batch:
         """`frames` as uint8 [b, 3, H, W] on a device. In memory the channels are last, as they were decoded."""
         return self.kept(("bytes", device), lambda: torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2))
 
-    def floats_on(self, device: torch.device) -> Tensor:
-        """`frames` as float32 [b, 3, H, W] in 0..255 on a device, contiguous: all resizes take half the time."""
-        return self.kept(("floats", device), lambda: self.bytes_on(device).contiguous().float())
+    def floats_on(self, device: torch.device, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+        """`frames` as float32 [b, 3, H, W] in 0..255 on a device, in a layout."""
+        return self.kept(
+            ("floats", device, layout), lambda: self.bytes_on(device).contiguous(memory_format=layout).float()
+        )
 
 
-def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
-    """A video decoded once, as batches of at most FRAMES that no clip begins or ends inside of, with their first index.
+def frames_at_once(height: int, width: int, device: torch.device) -> int:
+    """The size of a batch, 1 to FRAMES."""
+    return FRAMES if device.type != "cpu" else min(FRAMES, max(1, CPU // (height * width * 12)))
+
+
+def cut(path: Path, clips: Sequence[Window], at_once: int = FRAMES) -> Iterator[tuple[int, Batch]]:
+    """A video decoded once, as batches of at most `at_once` that no clip begins or ends inside of, with their first index.
 
     Raises ValueError as upright_frames does.
     """
@@ -77,7 +85,7 @@ def cut(path: Path, clips: Sequence[Window]) -> Iterator[tuple[int, Batch]]:
     held: list[av.VideoFrame] = []
     start = 0
     for frame in upright_frames(path):
-        if held and (len(held) == FRAMES or start + len(held) in borders):
+        if held and (len(held) == at_once or start + len(held) in borders):
             yield start, Batch(held)
             start, held = start + len(held), []
         held.append(frame)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from deepforcing.video import VideoInfo
-from eval.measure.batch import Batch, cut
+from eval.measure.at_once import clips_ahead, clips_at_once, in_order
+from eval.measure.batch import Batch, cut, frames_at_once
 from eval.measure.metric import ClipInfo, Metric, Row, Scorer, Value, rows_of
 from eval.measure.set_metric import SetMetric
 from eval.measure.windows import Window, grain
@@ -19,6 +21,7 @@ from eval.reencode import clip_frames, reencoded
 from eval.videos import Video, Videos
 
 Started = tuple[Metric, Scorer]
+Features = dict[str, Any]  # by metric, of one clip
 
 
 class OnePass:
@@ -39,9 +42,12 @@ class OnePass:
         coarsest = grain(self.clips, info.frames)
         of_run = (group.pixel_scale, group.world, group.chunks)
         self.whole = ClipInfo(info.frames, info.fps, info.height, info.width, video.prompt, *of_run, coarsest)
+        self.at_once = frames_at_once(info.height, info.width, device)
         self.features: dict[str, list[Any]] = {metric.name: [] for metric in metrics}
         self.rows: dict[str, list[Row]] = {}
         self.failed: dict[str, str] = {}
+        self._starting = threading.Lock()  # a network that two clips ask for is loaded once
+        self._ended = threading.Event()  # clips that are still in the making need not go on
         self.metrics = []
         for metric in metrics:
             if video.scheduled and (metric.needs_prompt or metric.world is not None):
@@ -72,7 +78,7 @@ class OnePass:
         of_video = self._start([metric for metric in self.metrics if metric.span == "video"], self.whole)
         opened: dict[int, list[Started]] = {}
         finished = 0
-        for start, batch in cut(self.video.path, self.clips):
+        for start, batch in cut(self.video.path, self.clips, self.at_once):
             self._feed(of_video, batch, start)
             for index, clip in enumerate(self.clips):
                 if clip.start <= start < clip.end:
@@ -80,22 +86,29 @@ class OnePass:
                         opened[index] = self._start_clip(clip)
                     self._feed(opened[index], batch, start - clip.start)
                     if start + len(batch) == clip.end:
-                        self._finish(opened.pop(index))
+                        self._keep(self._finish(opened.pop(index)))
                         finished += 1
         if finished < len(self.clips):  # a file without an index does not say how many frames can be decoded
             raise ValueError(f"{self.video.path} ends before the {self.whole.frames} frames that it announces")
-        self._finish(of_video)
+        self._keep(self._finish(of_video))
 
     def _run_encoded(self) -> None:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
+        clips = clips_at_once(self.device)
         batches = (batch for _, batch in cut(self.video.path, self.clips))
-        encoded = reencoded(clip_frames(batches, self.clips), int(self.protocol.clip_fps(self.whole.fps)))
-        for clip, generation in zip(self.clips, encoded, strict=True):
+        fps = int(self.protocol.clip_fps(self.whole.fps))
+        encoded = reencoded(clip_frames(batches, self.clips), fps, clips_ahead(self.device), self.at_once)
+        for found in in_order(self._score_clip, zip(self.clips, encoded, strict=True), clips, self._ended):
+            self._keep(found)
+
+    def _score_clip(self, encoded: tuple[Window, Iterable[Batch]]) -> Features:
+        clip, generation = encoded
+        with self._starting:
             scorers, first = self._start_clip(clip), 0
-            for batch in generation:
-                self._feed(scorers, batch, first)
-                first += len(batch)
-            self._finish(scorers)
+        for batch in generation:
+            self._feed(scorers, batch, first)
+            first += len(batch)
+        return self._finish(scorers)
 
     def _start_clip(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.whole.fps)
@@ -114,16 +127,22 @@ class OnePass:
 
     def _feed(self, scorers: Sequence[Started], batch: Batch, first: int) -> None:
         for metric, scorer in scorers:
-            if metric.name not in self.failed:
+            if metric.name not in self.failed and not self._ended.is_set():
                 try:
                     scorer.add(batch, first)
                 except ValueError as error:
                     self.failed[metric.name] = str(error)
 
-    def _finish(self, scorers: Sequence[Started]) -> None:
+    def _finish(self, scorers: Sequence[Started]) -> Features:
+        found = {}
         for metric, scorer in scorers:
             if metric.name not in self.failed:
                 try:
-                    self.features[metric.name].append(scorer.finish())
+                    found[metric.name] = scorer.finish()
                 except ValueError as error:
                     self.failed[metric.name] = str(error)
+        return found
+
+    def _keep(self, found: Features) -> None:
+        for name, feature in found.items():
+            self.features[name].append(feature)

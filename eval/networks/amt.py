@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +31,13 @@ def load(path: Path, device: torch.device) -> Interpolator:
         model.load_state_dict(read_state(path, "state_dict"))
     except RuntimeError:
         raise ValueError(f"{path} holds other tensors than AMT-S") from None
-    return Interpolator(model.to(device).eval(), module)
+    return Interpolator(model.to(device).eval())
 
 
 class BothWays:
     """What the network looks matches up in: correlations of one frame's cells with the other's, and the other way round.
 
-    It stands for the package's block while the network runs. That one makes the second direction by copying the first and
+    It stands for the package's block. That one makes the second direction by copying the first and
     pools the correlations; pooled features give the same to rounding, and take a third off the network's time.
     """
 
@@ -49,6 +50,15 @@ class BothWays:
         return self._there.around(places).contiguous(), self._back.around(places_back).contiguous()
 
 
+def with_ours(forward: Any) -> Callable[..., Any]:
+    """The network's own function, for which the package's block is BothWays. Its module keeps its own: others may use it, and
+    other threads."""
+    names = {**forward.__globals__, "BidirCorrBlock": BothWays}
+    made = types.FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
+    made.__kwdefaults__ = forward.__kwdefaults__
+    return made
+
+
 class Interpolator:
     """The network, at full resolution always.
 
@@ -56,8 +66,8 @@ class Interpolator:
     passes a torch.device and never does.
     """
 
-    def __init__(self, model: Any, module: Any) -> None:
-        self._model, self._module = model, module
+    def __init__(self, model: Any) -> None:
+        self._model, self._forward = model, with_ours(type(model).forward)
 
     @torch.inference_mode()
     def midway(self, before: Tensor, after: Tensor, at_once: int | None = None) -> Tensor:
@@ -75,9 +85,8 @@ class Interpolator:
         padded = [frames / 255 for frames in (before, after)]
         if any(sides):
             padded = [F.pad(frames, sides, mode="replicate") for frames in padded]
-        with mock.patch.object(self._module, "BidirCorrBlock", BothWays):
-            between = backend.compiled(self._between)
-            found = backend.in_equal_parts(between, (padded[0], padded[1]), at_once or len(before))
+        between = backend.compiled(self._between)
+        found = backend.in_equal_parts(between, (padded[0], padded[1]), at_once or len(before))
         found = found[:, :, top : top + height, left : left + width]
         found = (found * 255).clamp_(0, 255)
         return (found.nan_to_num_(0) if min(height, width) <= BLACK else found).byte()
@@ -85,5 +94,5 @@ class Interpolator:
     def _between(self, before: Tensor, after: Tensor) -> Tensor:
         """[b, 3, H, W] in 0..1, padded, and so is what it gives."""
         half = torch.full((len(before), 1, 1, 1), 0.5, device=before.device)
-        found: Tensor = self._model(before, after, half, scale_factor=1.0, eval=True)["imgt_pred"]
+        found: Tensor = self._forward(self._model, before, after, half, scale_factor=1.0, eval=True)["imgt_pred"]
         return found

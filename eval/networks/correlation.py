@@ -121,8 +121,8 @@ class Nearby:
             corner = scaled.floor()
             x, y = (corner - self._radius - first[:, :, self._tile]).long().unbind(1)  # [b, h w]
             start = (torch.arange(b)[:, None] * self._cells.numel() + self._within) * (columns * rows) + x * rows + y
-            offsets = (rows * torch.arange(side + 1)[:, None] + torch.arange(side + 1)).flatten()
-            cells = volume.index_select(0, (start.view(-1, 1) + offsets).view(-1)).view(b * h * w, -1)
+            offsets = start.view(-1, 1) + rows * torch.arange(side + 1)
+            cells = volume.unfold(0, side + 1, 1).index_select(0, offsets.view(-1)).view(b * h * w, -1)
             right, down = (scaled - corner).transpose(0, 1).reshape(2, -1, 1)
             # The offset that runs first is the horizontal one: the weights are trained with this order.
             between = torch.lerp(cells[:, : -side - 1], cells[:, side + 1 :], right).view(-1, side, side + 1)

@@ -16,7 +16,7 @@ from eval.networks.batches import in_parts
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill
 from eval.networks.linears import pack
-from eval.networks.preprocess import dino_input
+from eval.networks.preprocess import bilinear_layout, dino_input
 from eval.networks.weights import FILES, required
 
 ENTRY = "dino_vitb16"
@@ -66,6 +66,6 @@ def dino_features(batch: Batch, device: torch.device) -> Tensor:
 
     @torch.inference_mode()
     def compute() -> Tensor:
-        return in_parts(load_dino(device), dino_input(batch.floats_on(device)))
+        return in_parts(load_dino(device), dino_input(batch.floats_on(device, bilinear_layout(device))))
 
     return batch.kept(("dino_features", device), compute)

@@ -17,7 +17,7 @@ from eval.networks.batches import FRAMES_ON_GPU, room
 from eval.networks.checkpoint import read_state
 from eval.networks.files import fill, packages
 from eval.networks.linears import pack
-from eval.networks.preprocess import musiq_input
+from eval.networks.preprocess import bilinear_layout, musiq_input
 from eval.networks.weights import required
 
 PATCH = 32  # pixels, a side
@@ -40,7 +40,16 @@ def musiq(path: Path, device: torch.device) -> nn.Module:
 
 def load_musiq(device: torch.device) -> nn.Module:
     """The network, once per process. Raises ValueError if its weights are absent or unfit."""
+    place_index()
     return pack(musiq(required("musiq"), device))
+
+
+@functools.cache
+def place_index() -> Callable[..., Any]:
+    """pyiqa's numbers of a picture's places. Imported once: what silences an import's warnings is one for all threads."""
+    with packages():
+        from pyiqa.data.multiscale_trans_util import get_hashed_spatial_pos_emb_index
+    return get_hashed_spatial_pos_emb_index  # type: ignore[no-any-return]
 
 
 def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,9 +58,7 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     pyiqa pads the two smaller sizes to as many patches as a square image would have, and masks those in the attention.
     A masked patch gets exactly no weight (exp(-1000) is 0 in float32), so leaving them out moves no score.
     """
-    with packages():
-        from pyiqa.data.multiscale_trans_util import get_hashed_spatial_pos_emb_index
-    images = (images - 0.5) * 2
+    images = (images.contiguous() - 0.5) * 2
     b, _, height, width = images.shape
     found, places, scales = [], [], []
     for scale, longest in enumerate((*LONGEST, max(height, width))):
@@ -65,7 +72,7 @@ def patches(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         high, wide = (length // PATCH for length in resized.shape[2:])
         cells = resized.reshape(b, 3, high, PATCH, wide, PATCH).permute(0, 2, 4, 1, 3, 5)
         found.append(cells.reshape(b, high * wide, 3, PATCH, PATCH))
-        places.append(get_hashed_spatial_pos_emb_index(GRID, high, wide)[0])
+        places.append(place_index()(GRID, high, wide)[0])
         scales.append(torch.full((found[-1].shape[1],), float(scale)))
     return torch.cat(found, 1), torch.cat(places).to(images.device), torch.cat(scales).to(images.device)
 
@@ -107,7 +114,7 @@ def musiq_scores(batch: Batch, device: torch.device) -> Tensor:
 
     @torch.inference_mode()
     def compute() -> Tensor:
-        network, images = load_musiq(device), musiq_input(batch.floats_on(device))
+        network, images = load_musiq(device), musiq_input(batch.floats_on(device, bilinear_layout(device)))
         at_once = FRAMES_AT_ONCE if device.type == "cpu" else FRAMES_ON_GPU
         return torch.cat([score(network, backend.filled(p, at_once))[: len(p)] for p in torch.split(images, at_once)])
 

@@ -11,7 +11,7 @@ import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ CELL = 8
 RADIUS = 4  # of what is looked up of the correlations
 SMALLEST = CELL * 2 ** (LEVELS - 1)  # pixels: below, the pyramid's last level is empty
 TOP = 0.05  # the share of pixels with the longest flow
+ROUNDING = 1e-4  # of a length, much more than float32's in a mean of nine
 
 
 @functools.cache
@@ -52,6 +53,25 @@ def pad(frames: Tensor) -> Tensor:
     rows, columns = -frames.shape[2] % CELL, -frames.shape[3] % CELL
     sides = [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2]
     return F.pad(frames, sides, mode="replicate") if any(sides) else frames
+
+
+class Coarse(NamedTuple):
+    """A flow of cells, [b, 2, h, w] (x, y; cells), and the hidden state that says how pixels mix them."""
+
+    flow: Tensor
+    hidden: Tensor
+
+
+def most_magnitude(coarse: Coarse) -> Tensor:
+    """What `top_magnitude` is at most when the flow is upsampled, [b] (px).
+
+    A pixel's flow is a mean of its cell's and the eight around it, so none of a cell's 64 pixels is longer than the longest
+    of these nine; and fewer of the longest have no smaller mean.
+    """
+    length = CELL * coarse.flow.square().sum(1, keepdim=True).sqrt()
+    longest = F.max_pool2d(length, 3, 1, 1).flatten(1)
+    cells = max(1, int(longest.shape[1] * CELL**2 * TOP) // CELL**2)
+    return longest.topk(cells, sorted=False).values.double().mean(1) * (1 + ROUNDING)
 
 
 def top_magnitude(flow: Tensor) -> Tensor:
@@ -87,6 +107,11 @@ class Raft:
 
     def _flow(self, frames: Tensor, features: Tensor, next_features: Tensor) -> Tensor:
         """All iterations, which on a GPU are one recording."""
+        return self.fine(self.coarse(frames, features, next_features))
+
+    @torch.inference_mode()
+    def coarse(self, frames: Tensor, features: Tensor, next_features: Tensor) -> Coarse:
+        """`flow` before it is upsampled, by all iterations."""
         turn = backend.compiled(self._turn)
         hidden, context = self._context(frames).chunk(2, 1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
@@ -101,7 +126,11 @@ class Raft:
             seen = matches.around(place).contiguous(memory_format=layout)
             hidden, step = turn((place - start).contiguous(memory_format=layout), seen, hidden, contexts)
             place = place + step
-        return upsampled(place - start, self._model.update_block.mask(hidden).mul_(0.25))
+        return Coarse(place - start, hidden)
+
+    @torch.inference_mode()
+    def fine(self, coarse: Coarse) -> Tensor:
+        return upsampled(coarse.flow, self._model.update_block.mask(coarse.hidden).mul_(0.25))
 
     def _context(self, frames: Tensor) -> Tensor:
         found: Tensor = backend.compiled(self._model.cnet)(2 * (frames / 255) - 1)

@@ -180,6 +180,9 @@ def test_preprocessing_is_torchvisions(videos: dict[str, Path]) -> None:
         if width > 7:  # the package enlarges this one to 19238 x 224
             assert torch.equal(clip_input(frames), clip_transform(224)(frames))
             assert torch.equal(dino_input(frames), dino_transform(224)(frames))
+            last = frames.contiguous(memory_format=torch.channels_last)  # as bilinear_layout may have it
+            assert torch.equal(dino_input(last), dino_input(frames))
+            assert torch.equal(musiq_input(last), musiq_input(frames))
         assert torch.equal(musiq_input(frames), transform(frames, "longer"))
 
 

@@ -143,12 +143,12 @@ class Known(SimpleNamespace):
 def fake_flow(magnitudes: list[float], asked: list[int]) -> Callable[[ClipInfo, torch.device], Any]:
     """Stands for SampledFlow: a batch is a slice of pairs."""
 
-    def measure(pairs: list[Known]) -> list[float]:
+    def over(pairs: list[Known], threshold: float) -> list[bool]:
         asked.append(len(pairs))
-        return [pair.magnitude for pair in pairs]
+        return [pair.magnitude > threshold for pair in pairs]
 
     return lambda clip, device: SimpleNamespace(
-        sampled=len(magnitudes) + 1, pairs=lambda batch, first: list(batch), measure=measure
+        sampled=len(magnitudes) + 1, pairs=lambda batch, first: list(batch), over=over
     )
 
 
@@ -187,6 +187,44 @@ def test_flow_is_the_packages(size: tuple[int, int], package_raft: Any, weights:
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
 
 
+@given(st.integers(0, 2**31), st.floats(0.1, 30), st.sampled_from([(16, 16), (17, 20)]))
+def test_no_upsampled_flow_is_longer_than_its_cells_allow(seed: int, scale: float, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    cells = scale * torch.randn(2, 2, *size, generator=generator)
+    logits = scale * torch.randn(2, 9 * 64, *size, generator=generator)
+    coarse = raft.Coarse(cells, cells[:, :1])
+    found = raft.top_magnitude(raft.upsampled(cells, logits))
+    assert (found <= raft.most_magnitude(coarse)).all()
+    even = raft.Coarse(torch.full_like(cells, scale), cells[:, :1])
+    length = 8 * scale * 2**0.5
+    torch.testing.assert_close(raft.most_magnitude(even), torch.full((2,), length).double(), rtol=2e-4, atol=0)
+
+
+def test_a_flow_that_is_not_a_number_has_no_bound() -> None:
+    cells = torch.zeros(1, 2, 16, 16)
+    cells[0, 0, 5, 5] = math.nan
+    assert not raft.most_magnitude(raft.Coarse(cells, cells)) < 1e9
+
+
+@pytest.mark.parametrize(("threshold", "upsampled"), [(1e9, 0), (0.0, 3)])
+def test_a_flow_is_upsampled_where_its_cells_do_not_tell(
+    threshold: float, upsampled: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write(tmp_path / "v.mp4", moving(7, 128, 128, 3), 16)
+    fine, made = raft.Raft.fine, []
+    monkeypatch.setattr(raft.Raft, "fine", lambda self, coarse: made.append(len(coarse.flow)) or fine(self, coarse))
+    clip = ClipInfo(7, 16, 128, 128)
+    sampled = flow.SampledFlow(clip, CPU)
+    ((batch, first),) = batches(video, (7,))
+    pairs = sampled.pairs(batch, first)
+    over = sampled.over(pairs, threshold)
+    assert (len(pairs), sum(made)) == (3, upsampled)
+    assert sampled.over(pairs, threshold) == over  # from what is kept
+    magnitudes = sampled.measure(pairs)
+    assert sum(made) == 3
+    assert [magnitude > threshold for magnitude in magnitudes] == over
+
+
 def test_flows_are_shared_and_no_frame_is_encoded_twice(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,9 +237,12 @@ def test_flows_are_shared_and_no_frame_is_encoded_twice(
             encoded.append(len(frames))
             return network.features(frames)
 
-        def flow(self, frames: Tensor, *features: Tensor) -> Tensor:
+        def coarse(self, frames: Tensor, *features: Tensor) -> raft.Coarse:
             flows.append(len(frames))
-            return torch.zeros(len(frames), 2, *frames.shape[2:])
+            return raft.Coarse(*torch.zeros(2, len(frames), 2, *(side // 8 for side in frames.shape[2:])))
+
+        def fine(self, coarse: raft.Coarse) -> Tensor:
+            return coarse.flow.repeat_interleave(8, 2).repeat_interleave(8, 3)
 
     monkeypatch.setattr(flow.raft, "load", lambda *_: Counting())
     clip = ClipInfo(9, 16, 64, 64)
@@ -257,17 +298,16 @@ def test_matches_are_looked_up_as_the_package_does(height: int, width: int) -> N
 
 def test_the_package_keeps_its_own_way(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = vbench_module("third_party.amt.networks.AMT-S")
-    before, made = module.BidirCorrBlock, []
+    before, made, init = module.BidirCorrBlock, [], BothWays.__init__
 
-    class Counted(BothWays):
-        def __init__(self, *features: Any, **settings: Any) -> None:
-            made.append(features)
-            super().__init__(*features, **settings)
+    def counted(self: BothWays, *features: Any, **settings: Any) -> None:
+        made.append(features)
+        init(self, *features, **settings)
 
-    monkeypatch.setattr(amt, "BothWays", Counted)
+    monkeypatch.setattr(BothWays, "__init__", counted)
     amt.load(weights / "amt_model" / "amt-s.pth", CPU).midway(*torch.randint(0, 256, (2, 1, 3, 128, 128)))
     assert len(made) == 1
-    assert module.BidirCorrBlock is before is not Counted
+    assert module.BidirCorrBlock is before is not BothWays
 
 
 @pytest.mark.parametrize("frames", [1, 2])

@@ -51,7 +51,7 @@ class Moves:
             # Neither answer can be reached with fewer pairs than this, so none of them is measured in vain.
             at_least = min(self._missing, self._left - self._missing + 1)
             now, pairs = pairs[:at_least], pairs[at_least:]
-            self._missing -= sum(magnitude > self._threshold for magnitude in self._flow.measure(now))
+            self._missing -= sum(self._flow.over(now, self._threshold))
             self._left -= len(now)
 
     def finish(self) -> float:

@@ -1,0 +1,59 @@
+"""Several clips at work at once on a CPU, each in a thread of its own with a share of torch's threads.
+
+The threads of one network wait for each other after every layer and idle where a layer is too small for all of them; clips
+have nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from eval.networks import backend
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MOST = 4  # clips: each holds its own tensors, with the full networks at 480 x 832 1.5 GB
+
+
+def clips_at_once(device: torch.device) -> int:
+    """1 on a GPU, which has its own way to be busy, and where networks are compiled for one thread's calls."""
+    alone = device.type != "cpu" or backend.in_use is not None
+    return 1 if alone else min(MOST, torch.get_num_threads())
+
+
+def clips_ahead(device: torch.device) -> int:
+    """Clips that are encoded once more, each in a thread, before they are asked for: a GPU has processors left for it."""
+    return clips_at_once(device) if device.type == "cpu" else MOST
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], at_once: int, ended: threading.Event
+) -> Iterator[Result]:
+    """work(item) of each item, in order, `at_once` of them in the making, with one more item taken and waiting.
+
+    Items are made in the caller's thread. An exception of `work` is raised in its turn, by its own kind. Then, and where
+    the caller goes away, `ended` is set, which work may look at, what is in the making is waited for and nothing begun.
+    """
+    if at_once == 1:
+        yield from map(work, items)
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(max(1, threads // at_once),))
+    try:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        ended.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # of threads that begin later; this one's had stayed
