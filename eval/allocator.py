@@ -20,6 +20,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_ARENA_MAX, 1)  # other threads' own arenas go back to the system all the same
+        mallopt(M_ARENA_MAX, 1)  # one for all threads: those of others are trimmed in spite of the line above
     # Tables have an allocator of their own, which keeps a multiple of the few MB that scores take.
     pa.set_memory_pool(pa.system_memory_pool())

@@ -23,7 +23,7 @@ import functools
 import io
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -38,7 +38,7 @@ from eval.measure.windows import Window
 
 def reencoded(
     clips: Iterable[NDArray[np.uint8]], fps: int, ahead: int = 1, at_once: int = FRAMES
-) -> Iterator[list[Batch]]:
+) -> Generator[list[Batch]]:
     """Each clip, uint8 [n, H, W, 3] RGB (Batch.frames), as batches of its second generation, `at_once` frames each.
 
     `clips` is iterated in another thread, and up to `ahead` clips beyond what was taken from here are encoded at once in

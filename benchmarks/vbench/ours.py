@@ -85,7 +85,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     names = sorted(path.name for path in videos.glob("*.mp4"))
     folder = open_folder(*prompted(videos, Path(job["out"])))
     forget_peak(device)
-    total, clips = Clock(), clips_at_once(device)
+    total, clips = Clock(), clips_at_once(job["height"], job["width"], device)
     with total.running():
         found = score(folder, timed, Protocol("vbench_long"), device)
     held = peak(device)

@@ -8,43 +8,52 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 from eval.networks import backend
+from eval.networks.batches import both_ways
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-MOST = 4  # clips: each holds its own tensors, with the full networks at 480 x 832 1.5 GB
+MOST = 4  # clips
+ROOM = 2**31  # bytes of correlations of all clips: of the full networks, what grows fastest with a frame
 
 
-def clips_at_once(device: torch.device) -> int:
+def clips_at_once(height: int, width: int, device: torch.device) -> int:
     """1 on a GPU, which has its own way to be busy, and where networks are compiled for one thread's calls."""
-    alone = device.type != "cpu" or backend.in_use is not None
-    return 1 if alone else min(MOST, torch.get_num_threads())
+    if device.type != "cpu" or backend.in_use is not None:
+        return 1
+    return max(1, min(MOST, torch.get_num_threads(), ROOM // both_ways(height, width)))
 
 
-def clips_ahead(device: torch.device) -> int:
+def clips_ahead(height: int, width: int, device: torch.device) -> int:
     """Clips that are encoded once more, each in a thread, before they are asked for: a GPU has processors left for it."""
-    return clips_at_once(device) if device.type == "cpu" else MOST
+    return clips_at_once(height, width, device) if device.type == "cpu" else MOST
 
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], at_once: int, ended: threading.Event
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """work(item) of each item, in order, `at_once` of them in the making, with one more item taken and waiting.
 
     Items are made in the caller's thread. An exception of `work` is raised in its turn, by its own kind. Then, and where
-    the caller goes away, `ended` is set, which work may look at, what is in the making is waited for and nothing begun.
+    the caller closes this, `ended` is set, which work may look at, what is in the making is waited for and nothing begun.
     """
     if at_once == 1:
         yield from map(work, items)
         return
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(max(1, threads // at_once),))
+    shares = [max(1, threads // at_once + (n < threads % at_once)) for n in range(at_once)]
+
+    def take_share() -> None:
+        torch.get_num_threads()  # the first question of a thread gives it the process's number, also after it was set
+        torch.set_num_threads(shares.pop())
+
+    pool = ThreadPoolExecutor(at_once, initializer=take_share)
     try:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -56,4 +65,4 @@ def in_order(
     finally:
         ended.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # of threads that begin later; this one's had stayed
+        torch.set_num_threads(threads)  # what a worker sets is also what threads that begin later have

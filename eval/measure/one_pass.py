@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,6 @@ class OnePass:
         self.features: dict[str, list[Any]] = {metric.name: [] for metric in metrics}
         self.rows: dict[str, list[Row]] = {}
         self.failed: dict[str, str] = {}
-        self._starting = threading.Lock()  # a network that two clips ask for is loaded once
         self._ended = threading.Event()  # clips that are still in the making need not go on
         self.metrics = []
         for metric in metrics:
@@ -79,36 +79,40 @@ class OnePass:
         opened: dict[int, list[Started]] = {}
         finished = 0
         for start, batch in cut(self.video.path, self.clips, self.at_once):
-            self._feed(of_video, batch, start)
+            self._feed(of_video, batch, start, self.failed)
             for index, clip in enumerate(self.clips):
                 if clip.start <= start < clip.end:
                     if index not in opened:
                         opened[index] = self._start_clip(clip)
-                    self._feed(opened[index], batch, start - clip.start)
+                    self._feed(opened[index], batch, start - clip.start, self.failed)
                     if start + len(batch) == clip.end:
-                        self._keep(self._finish(opened.pop(index)))
+                        self._keep(self._finish(opened.pop(index), self.failed))
                         finished += 1
         if finished < len(self.clips):  # a file without an index does not say how many frames can be decoded
             raise ValueError(f"{self.video.path} ends before the {self.whole.frames} frames that it announces")
-        self._keep(self._finish(of_video))
+        self._keep(self._finish(of_video, self.failed))
 
     def _run_encoded(self) -> None:
         """Each clip through the encoder once more, as VBench-Long writes and reads it."""
-        clips = clips_at_once(self.device)
+        here = self.whole.height, self.whole.width, self.device
+        clips, ahead = clips_at_once(*here), clips_ahead(*here)
         batches = (batch for _, batch in cut(self.video.path, self.clips))
         fps = int(self.protocol.clip_fps(self.whole.fps))
-        encoded = reencoded(clip_frames(batches, self.clips), fps, clips_ahead(self.device), self.at_once)
-        for found in in_order(self._score_clip, zip(self.clips, encoded, strict=True), clips, self._ended):
-            self._keep(found)
+        with closing(reencoded(clip_frames(batches, self.clips), fps, ahead, self.at_once)) as encoded:
+            started = ((self._start_clip(clip), given) for clip, given in zip(self.clips, encoded, strict=True))
+            with closing(in_order(self._score_clip, started, clips, self._ended)) as scored:
+                for found, failed in scored:
+                    self._keep(found)
+                    self.failed = failed | self.failed
 
-    def _score_clip(self, encoded: tuple[Window, Iterable[Batch]]) -> Features:
-        clip, generation = encoded
-        with self._starting:
-            scorers, first = self._start_clip(clip), 0
-        for batch in generation:
-            self._feed(scorers, batch, first)
+    def _score_clip(self, given: tuple[Sequence[Started], list[Batch]]) -> tuple[Features, dict[str, str]]:
+        """Features, and what failed; in a thread of its own."""
+        (scorers, batches), first, failed = given, 0, dict[str, str]()
+        while batches:
+            batch = batches.pop(0)  # what is computed of it goes when it goes
+            self._feed(scorers, batch, first, failed)
             first += len(batch)
-        return self._finish(scorers)
+        return ({} if self._ended.is_set() else self._finish(scorers, failed)), failed
 
     def _start_clip(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.whole.fps)
@@ -125,23 +129,26 @@ class OnePass:
                     self.failed[metric.name] = str(error)
         return started
 
-    def _feed(self, scorers: Sequence[Started], batch: Batch, first: int) -> None:
+    def _feed(self, scorers: Sequence[Started], batch: Batch, first: int, failed: dict[str, str]) -> None:
         for metric, scorer in scorers:
-            if metric.name not in self.failed and not self._ended.is_set():
+            if self._goes_on(metric, failed) and not self._ended.is_set():
                 try:
                     scorer.add(batch, first)
                 except ValueError as error:
-                    self.failed[metric.name] = str(error)
+                    failed[metric.name] = str(error)
 
-    def _finish(self, scorers: Sequence[Started]) -> Features:
+    def _finish(self, scorers: Sequence[Started], failed: dict[str, str]) -> Features:
         found = {}
         for metric, scorer in scorers:
-            if metric.name not in self.failed:
+            if self._goes_on(metric, failed):
                 try:
                     found[metric.name] = scorer.finish()
                 except ValueError as error:
-                    self.failed[metric.name] = str(error)
+                    failed[metric.name] = str(error)
         return found
+
+    def _goes_on(self, metric: Metric, failed: Mapping[str, str]) -> bool:
+        return metric.name not in self.failed and metric.name not in failed
 
     def _keep(self, found: Features) -> None:
         for name, feature in found.items():

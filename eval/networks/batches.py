@@ -23,8 +23,16 @@ FRAMES_ON_GPU = 32  # ... where every call has as many: the most that are decode
 
 def pairs_at_once(height: int, width: int, device: torch.device) -> int:
     """For networks that correlate all cells of two frames of height x width pixels: at least 1."""
-    cells = (height // CELL) * (width // CELL)
-    return max(1, (CPU if device.type == "cpu" else room(device)) // (4 * cells**2))
+    return max(1, (CPU if device.type == "cpu" else room(device)) // (4 * cells_of(height, width) ** 2))
+
+
+def cells_of(height: int, width: int) -> int:
+    return (height // CELL) * (width // CELL)
+
+
+def both_ways(height: int, width: int) -> int:
+    """Bytes of all correlations of two frames, both ways and pooled over 1, 2, 4 and 8 cells."""
+    return 2 * 4 * cells_of(height, width) ** 2 * 4 // 3
 
 
 @functools.cache

@@ -17,8 +17,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def bilinear_layout(device: torch.device) -> torch.memory_format:
-    """Of frames that `dino_input` and `musiq_input` resize soonest; the numbers are the same. One thread of a CPU takes 2.7
-    times as long with channels first, two take twice as long with channels last. A bicubic resize always wants them first.
+    """Of frames that `dino_input` and `musiq_input` resize soonest; the numbers are the same. A thread that has one processor
+    takes 2.7 times as long with channels first, one that has two twice as long with channels last. A bicubic resize always
+    wants them first.
     """
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return torch.channels_last if alone else torch.contiguous_format

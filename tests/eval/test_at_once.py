@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,9 +21,11 @@ from eval.measure import one_pass
 from eval.measure.at_once import clips_ahead, clips_at_once, in_order
 from eval.measure.batch import FRAMES, Batch, cut, frames_at_once
 from eval.measure.metric import ClipInfo, Metric, Value
+from eval.metrics.vbench import clip_to_clip
 from eval.metrics.vbench.temporal_flickering import TemporalFlickering
-from eval.networks import backend
+from eval.networks import backend, weights
 from eval.protocol import Protocol
+from eval.reencode import encode
 from eval.score import Scored, score
 from eval.videos import open_folder
 
@@ -47,7 +51,7 @@ def test_results_come_in_order_and_work_is_shared(many: int, four_threads: None)
         return -number
 
     assert list(in_order(work, range(6), many, ended)) == [0, -1, -2, -3, -4, -5]
-    assert {share for _, share in threads} == {4 // many}
+    assert sorted(share for _, share in threads) == {1: [4], 2: [2, 2], 3: [1, 1, 2]}[many]
     assert len(threads) == many
     assert torch.get_num_threads() == 4
     later: list[int] = []
@@ -87,20 +91,23 @@ def test_no_item_is_taken_long_before_its_turn() -> None:
     found = in_order(lambda n: n, items(), 2, threading.Event())
     assert next(found) == 0
     assert len(taken) == 3
-    found.close()  # type: ignore[attr-defined]
+    found.close()
 
 
 def test_how_many(monkeypatch: pytest.MonkeyPatch, four_threads: None) -> None:
     gpu = torch.device("cuda")
-    assert (clips_at_once(CPU), clips_ahead(CPU), clips_at_once(gpu), clips_ahead(gpu)) == (4, 4, 1, 4)
+    assert [count(480, 832, device) for count in (clips_at_once, clips_ahead) for device in (CPU, gpu)] == [4, 1, 4, 4]
+    assert [clips_at_once(720, 1280, CPU), clips_at_once(1080, 1920, CPU), clips_at_once(2304, 4096, CPU)] == [1, 1, 1]
     torch.set_num_threads(1)
-    assert (clips_at_once(CPU), clips_ahead(CPU)) == (1, 1)
+    assert clips_at_once(480, 832, CPU) == clips_ahead(480, 832, CPU) == 1
     torch.set_num_threads(3)
+    assert clips_at_once(480, 832, CPU) == clips_ahead(480, 832, CPU) == 3
     monkeypatch.setattr(backend, "in_use", backend.Compiled(None))
-    assert (clips_at_once(CPU), clips_ahead(CPU)) == (1, 1)
+    assert clips_at_once(480, 832, CPU) == clips_ahead(480, 832, CPU) == 1
+    assert frames_at_once(480, 832, CPU) == FRAMES
 
 
-@pytest.mark.parametrize(("size", "frames"), [((480, 832), 8), ((64, 64), 32), ((2160, 4096), 1)])
+@pytest.mark.parametrize(("size", "frames"), [((480, 832), 8), ((64, 64), 32), ((2160, 4096), 4)])
 def test_batches_of_a_cpu_are_small(size: tuple[int, int], frames: int) -> None:
     assert frames_at_once(*size, CPU) == frames
     assert frames_at_once(*size, torch.device("cuda")) == FRAMES
@@ -156,7 +163,7 @@ def test_scores_are_those_of_one_clip_after_the_other(
 ) -> None:
     tables = []
     for clips in (1, many):
-        monkeypatch.setattr(one_pass, "clips_at_once", lambda device, clips=clips: clips)
+        monkeypatch.setattr(one_pass, "clips_at_once", lambda *_, clips=clips: clips)
         found = scores(folder, tmp_path / f"out{clips}")
         assert not found.problems
         tables.append(found.table)
@@ -169,7 +176,7 @@ def test_scores_are_those_of_one_clip_after_the_other(
 def test_a_clip_that_cannot_be_measured_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_pass, "clips_at_once", lambda device: 2)
+    monkeypatch.setattr(one_pass, "clips_at_once", lambda *_: 2)
     first = scores(folder, tmp_path / "first").table
     middle = float(first[first["metric"] == "brightness"]["value"].median())
     found = scores(folder, tmp_path / "second", limit=middle - 1)
@@ -177,8 +184,51 @@ def test_a_clip_that_cannot_be_measured_is_one_line(
     assert set(found.table["metric"]) == {"temporal_flickering"}
 
 
+def test_first_frames_are_joined_in_the_clips_order(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[list[float]] = []
+
+    def seen(batch: Batch) -> torch.Tensor:
+        joined.append([float(frame.mean()) for frame in batch.frames])
+        return torch.tensor(joined[-1])[:, None]
+
+    def slow(self: Bright, batch: Batch, first: int, add: Callable[..., None] = Bright.add) -> None:
+        time.sleep(0.2 if self.number % 2 == 0 else 0)  # every second clip comes before the one that it follows
+        add(self, batch, first)
+
+    count = itertools.count()
+    monkeypatch.setattr(
+        Bright, "number", property(lambda self: self.__dict__.setdefault("n", next(count))), raising=False
+    )
+    monkeypatch.setattr(Bright, "add", slow)
+    monkeypatch.setitem(clip_to_clip.EXTRACTORS["subject_consistency"], "dino", lambda device: seen)
+    monkeypatch.setattr(weights, "fingerprint", lambda names: "aa")
+    between = clip_to_clip.BetweenClips("subject_consistency", "dino")
+    tables = []
+    for clips in (1, 3):
+        monkeypatch.setattr(one_pass, "clips_at_once", lambda *_, clips=clips: clips)
+        group = open_folder(folder, None, tmp_path / f"out{clips}")
+        found = score(group, [Brightness(), between], Protocol("vbench_long"))
+        assert not found.problems
+        tables.append(found.table)
+    assert len(joined[0]) == 5
+    assert joined[0] == sorted(joined[0])
+    assert joined[1] == joined[0]
+    assert tables[0].equals(tables[1])
+
+
+def test_frames_that_come_in_any_order_are_encoded_in_their_own() -> None:
+    frames = moving(4, 64, 96, 3)
+    joined = clip_to_clip.Joined(8)
+    numbers = [joined.number() for _ in frames]
+    for number in (2, 0, 3, 1):
+        joined.add(numbers[number], frames[number])
+    assert joined.file == encode(frames, 8)
+
+
 def test_a_video_that_breaks_off_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "clips_at_once", lambda device: 2)
+    monkeypatch.setattr(one_pass, "clips_at_once", lambda *_: 2)
 
     def short(*arguments: object) -> Iterator[tuple[int, Batch]]:
         whole = cut(*arguments)  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def test_clips_are_made_in_another_thread_but_not_without_bound() -> None:
 
     found = reencoded(clips(), 8, ahead=2)
     next(found)
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert 1 <= len(made) <= 3
     assert threading.current_thread().name not in made
 

@@ -14,7 +14,10 @@ the rate of whichever is listed first; here each at its own.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,26 +131,48 @@ class BetweenClips(Metric):
 class FirstFrame:
     """The scorer, and its own feature: a clip's first frame, which goes into the video that is made of those of all clips.
 
-    All metrics and clips of a video share it, and what they hold of it is coded already.
+    All metrics and clips of a video share it. Clips are started in order, and scored in any.
     """
 
     def __init__(self, info: ClipInfo, device: torch.device) -> None:
         self.device = device
-        self._fps, self._video = round(info.fps), info.video or info
+        video = info.video or info
+        self._joined = video.kept(Joined, lambda: Joined(round(info.fps)))
+        self._number = info.kept(FirstFrame, self._joined.number)
 
     def add(self, batch: Batch, first: int) -> None:
         if first == 0:
-            batch.kept(FirstFrame, lambda: self._encoder().add(batch.frames[0]))
+            batch.kept(FirstFrame, lambda: self._joined.add(self._number, batch.frames[0]))
 
     def finish(self) -> FirstFrame:
         return self
 
     def joined(self) -> bytes:
         """The encoded video, after the last clip."""
-        return self._video.kept(FirstFrame, self._encoder().finish)
+        return self._joined.file
 
-    def _encoder(self) -> Encoder:
-        return self._video.kept(Encoder, lambda: Encoder(self._fps))
+
+class Joined:
+    """Frames that come in any order, encoded in that of their numbers: what is held is coded already, but for those that
+    wait for an earlier one."""
+
+    def __init__(self, fps: int) -> None:
+        self._encoder, self._lock = Encoder(fps), threading.Lock()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, NDArray[np.uint8]] = {}
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def add(self, number: int, frame: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._waiting[number] = frame.copy()
+            while self._encoder.frames in self._waiting:
+                self._encoder.add(self._waiting.pop(self._encoder.frames))
+
+    @functools.cached_property
+    def file(self) -> bytes:
+        return self._encoder.finish()
 
 
 def fused(table: pd.DataFrame, metrics: Sequence[BetweenClips], folder: Path) -> pd.DataFrame:
