@@ -118,7 +118,8 @@ class Scorer(Protocol):
         """The next frames, in order, each exactly once; `first` is the index in the clip of the batch's first frame.
 
         A batch may be shared with other metrics and, where clips overlap, with other clips: what depends on the frames
-        alone is computed through `batch.kept`. Raises ValueError in one line if they cannot be measured.
+        alone is computed through `batch.kept`. Called in a thread that may be another for every clip, while other clips'
+        scorers are at work: what they share needs a lock. Raises ValueError in one line if they cannot be measured.
         """
 
     def finish(self) -> Any:
