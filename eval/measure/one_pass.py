@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -47,7 +46,6 @@ class OnePass:
         self.features: dict[str, list[Any]] = {metric.name: [] for metric in metrics}
         self.rows: dict[str, list[Row]] = {}
         self.failed: dict[str, str] = {}
-        self._ended = threading.Event()  # clips that are still in the making need not go on
         self.metrics = []
         for metric in metrics:
             if video.scheduled and (metric.needs_prompt or metric.world is not None):
@@ -100,7 +98,7 @@ class OnePass:
         fps = int(self.protocol.clip_fps(self.whole.fps))
         with closing(reencoded(clip_frames(batches, self.clips), fps, ahead, self.at_once)) as encoded:
             started = ((self._start_clip(clip), given) for clip, given in zip(self.clips, encoded, strict=True))
-            with closing(in_order(self._score_clip, started, clips, self._ended)) as scored:
+            with closing(in_order(self._score_clip, started, clips)) as scored:
                 for found, failed in scored:
                     self._keep(found)
                     self.failed = failed | self.failed
@@ -112,7 +110,7 @@ class OnePass:
             batch = batches.pop(0)  # what is computed of it goes when it goes
             self._feed(scorers, batch, first, failed)
             first += len(batch)
-        return ({} if self._ended.is_set() else self._finish(scorers, failed)), failed
+        return self._finish(scorers, failed), failed
 
     def _start_clip(self, clip: Window) -> list[Started]:
         fps = self.protocol.clip_fps(self.whole.fps)
@@ -131,7 +129,7 @@ class OnePass:
 
     def _feed(self, scorers: Sequence[Started], batch: Batch, first: int, failed: dict[str, str]) -> None:
         for metric, scorer in scorers:
-            if self._goes_on(metric, failed) and not self._ended.is_set():
+            if self._goes_on(metric, failed):
                 try:
                     scorer.add(batch, first)
                 except ValueError as error:
