@@ -66,7 +66,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], at_once: int
         for item in items:
             waiting.append(pool.submit(working, item))
             if len(waiting) > at_once:
-                waiting[0].result()
+                waiting[0].result()  # stays in the list while it is waited for, to be interrupted too
                 yield waiting.popleft().result()
         while waiting:
             waiting[0].result()

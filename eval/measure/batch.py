@@ -19,11 +19,10 @@ from torch import Tensor
 from deepforcing.video import iter_decoded
 from deepforcing.yuv import frame_to_rgb
 from eval.measure.windows import Window
-from eval.networks import backend
+from eval.networks import backend, batches
 
 Made = TypeVar("Made")
 FRAMES = 32  # at most so many are decoded ahead: two seconds at 16 a second
-FEWEST = 4  # go through a transformer together
 CPU = 5 * 2**23  # bytes of a batch as float32: more leaves the caches of a CPU before the next metric reads it
 
 
@@ -77,7 +76,7 @@ def frames_at_once(height: int, width: int, device: torch.device) -> int:
     """The size of a batch: FRAMES on a GPU and where networks are compiled, for batches of one size; fewer on a CPU."""
     if device.type != "cpu" or backend.in_use is not None:
         return FRAMES
-    return min(FRAMES, max(FEWEST, CPU // (height * width * 12)))
+    return min(FRAMES, max(batches.FRAMES, CPU // (height * width * 12)))
 
 
 def cut(path: Path, clips: Sequence[Window], at_once: int = FRAMES) -> Iterator[tuple[int, Batch]]:
